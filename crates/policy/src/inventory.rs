@@ -1,0 +1,76 @@
+//! The inventory: the workloads, nodes and namespaces that policies speak of.
+//!
+//! Not here: which addresses are attached to this kernel (that is the embedder's business).
+//! Invariant: a workload's labels and its namespace's labels are different maps (GHSA-pfhr-pccp-hwmh).
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+
+use flowgate_identity::Labels;
+
+use crate::model::Protocol;
+
+/// Everything that policies can select.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Namespaces by name, with their labels. A namespace that a workload names and that isn't
+    /// here counts as one with the label `kubernetes.io/metadata.name` alone.
+    pub namespaces: BTreeMap<Arc<str>, Labels>,
+    /// Workloads, each with a name of its own.
+    pub workloads: Vec<Workload>,
+    /// Nodes, each with a name of its own.
+    pub nodes: Vec<Node>,
+}
+
+/// Names one workload; displays as `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadRef {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for WorkloadRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A pod, or whatever else has an address, labels and a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name.
+    pub id: WorkloadRef,
+    /// Its own labels.
+    pub labels: Labels,
+    /// Its addresses: any number of either family.
+    pub addresses: Vec<IpAddr>,
+    /// The ports that it declares, named or not.
+    pub ports: Vec<DeclaredPort>,
+    /// The node that it runs on, if known.
+    pub node: Option<Arc<str>>,
+    /// It has no address of its own: it is its node, and no workload selector matches it.
+    pub host_network: bool,
+}
+
+/// A port that a workload declares.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeclaredPort {
+    /// Its name, by which a policy may refer to it.
+    pub name: Option<Arc<str>>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number, not 0.
+    pub port: u16,
+}
+
+/// A node: a machine whose own address is an end of traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}

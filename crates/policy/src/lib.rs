@@ -1,0 +1,4 @@
+//! flowgate-policy: typed network policies, compiled to dense tables, simulated and explained.
+
+pub mod inventory;
+pub mod model;
