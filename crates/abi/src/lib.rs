@@ -1,1 +1,29 @@
-//! flowgate.
+//! Every byte that crosses the kernel boundary: keys, values, events, drop reasons, map names.
+//!
+//! Not here: decisions (`flowgate-pipeline`), and how maps are created or pinned
+//! (`flowgate-datapath`).
+//!
+//! Invariants, each asserted at compile time below its type:
+//! - types are `#[repr(C)]` and free of padding; enums cross as integers;
+//! - byte order is in the type ([`Be16`], [`Be32`]); everything else is in the machine's order;
+//! - a word that the other side may write at any time is a [`Shared32`] or [`Shared64`];
+//! - [`LAYOUT`] changes whenever a layout does, and is part of the pin path, so state of another
+//!   layout is migrated or refused, never reinterpreted.
+#![no_std]
+
+mod bytes;
+mod drop_reason;
+pub mod endpoint;
+pub mod event;
+pub mod flow;
+mod layout;
+pub mod maps;
+pub mod policy;
+mod settings;
+mod shared;
+
+pub use bytes::{Addr4, Addr6, Be16, Be32, Mac};
+pub use drop_reason::DropReason;
+pub use layout::LAYOUT;
+pub use settings::{Settings, Timeouts};
+pub use shared::{Shared32, Shared64};

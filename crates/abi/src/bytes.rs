@@ -1,0 +1,132 @@
+//! Numbers and addresses whose byte order is in the type.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A 16-bit number in network byte order.
+#[repr(transparent)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Be16(u16);
+
+impl Be16 {
+    /// From host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    /// To host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// The bits as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn raw(self) -> u16 {
+        self.0
+    }
+
+    /// From bits as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_raw(raw: u16) -> Self {
+        Self(raw)
+    }
+}
+
+/// A 32-bit number in network byte order.
+#[repr(transparent)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Be32(u32);
+
+impl Be32 {
+    /// From host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(host: u32) -> Self {
+        Self(host.to_be())
+    }
+
+    /// To host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        u32::from_be(self.0)
+    }
+
+    /// The bits as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// From bits as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+}
+
+/// An IPv4 address.
+pub type Addr4 = Be32;
+
+/// An IPv6 address: sixteen bytes in network order, seen as two words as they lie in memory.
+///
+/// ABI: words rather than bytes, since LLVM's BPF back end turns `[u8; 16]` into byte loads.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Addr6(pub [u64; 2]);
+
+impl Addr6 {
+    /// From the sixteen bytes of the address, first byte first.
+    #[must_use]
+    pub const fn from_octets(octets: [u8; 16]) -> Self {
+        let value = u128::from_ne_bytes(octets);
+        if cfg!(target_endian = "little") {
+            Self([value as u64, (value >> 64) as u64])
+        } else {
+            Self([(value >> 64) as u64, value as u64])
+        }
+    }
+
+    /// The sixteen bytes of the address, first byte first.
+    #[must_use]
+    pub fn octets(self) -> [u8; 16] {
+        zerocopy::transmute!(self.0)
+    }
+}
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+const _: () = assert!(size_of::<Be16>() == 2 && size_of::<Be32>() == 4 && size_of::<Addr6>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_order_lies_in_memory_first_byte_first() {
+        assert_eq!(Be16::new(0x1234).as_bytes(), [0x12, 0x34]);
+        assert_eq!(Be32::new(0x1234_5678).as_bytes(), [0x12, 0x34, 0x56, 0x78]);
+        assert_eq!(Be32::new(7).get(), 7);
+    }
+
+    #[test]
+    fn addresses_keep_their_octets() {
+        let octets: [u8; 16] = core::array::from_fn(|i| i as u8 + 1);
+        assert_eq!(Addr6::from_octets(octets).octets(), octets);
+        assert_eq!(Addr6::from_octets(octets).as_bytes(), octets);
+    }
+}

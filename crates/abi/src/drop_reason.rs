@@ -1,0 +1,132 @@
+//! Why a packet was dropped.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+        /// Why a packet was dropped. Append-only; numbers below 224 are Cilium's, so that Hubble's
+        /// tools print the right name; numbers from 224 on are flowgate's own.
+        #[repr(u8)]
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl DropReason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// From its number.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+
+            /// In a few words, lower case, without a full stop.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+
+        impl core::fmt::Display for DropReason {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(self.text())
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The source address isn't the endpoint's own.
+    ///
+    /// Operator: the endpoint spoofs, or its address was changed without telling the datapath.
+    InvalidSourceAddress = 132, "invalid source address";
+    /// The endpoint is isolated and no rule allows the flow.
+    ///
+    /// Operator: if it should pass, add a rule; `simulate` names the policies that isolate.
+    PolicyDefaultDeny = 133, "policy denied (no rule allows it)";
+    /// The packet is shorter than its headers say, or a header contradicts itself.
+    ///
+    /// Operator: look at the sender; a healthy stack doesn't send these.
+    MalformedPacket = 134, "malformed packet";
+    /// A TCP or ICMP packet that can't belong to its flow, e.g. an ICMP reply that nobody asked for.
+    ///
+    /// Operator: expected in small numbers, e.g. after the flow's entry has expired.
+    InvalidForFlow = 135, "invalid for its flow";
+    /// An EtherType that isn't IPv4, IPv6 or ARP.
+    ///
+    /// Operator: nothing, unless the endpoint really needs that protocol.
+    UnsupportedEtherType = 139, "unsupported EtherType";
+    /// An IP protocol that isn't TCP, UDP, SCTP, ICMP or ICMPv6.
+    ///
+    /// Operator: nothing, unless the endpoint really needs that protocol.
+    UnsupportedProtocol = 142, "unsupported transport protocol";
+    /// The flow table has no room: both buckets hold established flows alone.
+    ///
+    /// Operator: raise the flow capacity; live flows are never evicted for new ones.
+    FlowTableFull = 155, "flow table full";
+    /// An IPv6 extension header.
+    ///
+    /// Operator: expected for multicast listener reports of an endpoint's stack.
+    ExtensionHeader = 156, "IPv6 extension header";
+    /// A fragment.
+    ///
+    /// Operator: let path MTU discovery work, or lower the MTU of the sender.
+    Fragment = 157, "fragment";
+    /// The ipcache knows no peer for the address, not even world. A defect of the tables.
+    ///
+    /// Operator: report it; apply the plan again.
+    UnknownIdentity = 171, "no identity for the address";
+    /// A router advertisement or redirect from an endpoint (CVE-2020-10749).
+    ///
+    /// Operator: the endpoint is misconfigured or hostile.
+    ForbiddenIcmp6 = 176, "forbidden ICMPv6 message";
+    /// A rule denies the flow.
+    ///
+    /// Operator: the event names the policy.
+    PolicyDeny = 181, "policy denied (by a rule)";
+    /// The endpoint has no policy yet, so nothing may pass.
+    ///
+    /// Operator: apply a plan that contains the endpoint.
+    EndpointNotReady = 203, "endpoint not ready";
+    /// The program runs on an interface that is no endpoint of this datapath.
+    ///
+    /// Operator: detach it; usually a leftover of a process that was killed.
+    UnknownEndpoint = 206, "interface is no endpoint";
+    /// The tables of the running generation aren't complete. A defect of the tables.
+    ///
+    /// Operator: report it; apply the plan again.
+    IncompleteGeneration = 224, "incomplete policy generation";
+    /// An ICMP error that quotes no tracked flow.
+    ///
+    /// Operator: expected in small numbers, e.g. after the flow's entry has expired.
+    UnrelatedIcmpError = 225, "ICMP error without a flow";
+}
+
+impl DropReason {
+    /// Policy decided so; not the packet's or the tables' fault.
+    #[must_use]
+    pub const fn is_policy(self) -> bool {
+        matches!(self, Self::PolicyDefaultDeny | Self::PolicyDeny)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_up_and_come_back() {
+        assert!(DropReason::ALL.windows(2).all(|w| (w[0] as u8) < (w[1] as u8)));
+        for &reason in DropReason::ALL {
+            assert_eq!(DropReason::from_number(reason as u8), Some(reason));
+            assert!(!reason.text().ends_with('.'));
+        }
+        assert_eq!(DropReason::from_number(0), None);
+    }
+}

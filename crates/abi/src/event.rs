@@ -1,0 +1,189 @@
+//! What programs tell user space through the ring buffer, and what they count.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Be16;
+
+/// One event about one flow. Written once, by value, into the ring buffer.
+///
+/// Source and destination are the flow's, not the packet's: the source is the initiator.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Event {
+    /// Nanoseconds since boot, suspended time left out (`CLOCK_MONOTONIC`).
+    pub timestamp: u64,
+    /// One of [`Kind`]'s numbers.
+    pub kind: u8,
+    /// [`crate::DropReason`]'s number; 0: not dropped.
+    pub reason: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// One of [`Hook`]'s numbers.
+    pub hook: u8,
+    /// The packet's TCP flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// The ICMP or ICMPv6 type that opened the flow; 0 for other protocols.
+    pub icmp_type: u8,
+    /// 1: the packet ran from the responder to the initiator.
+    pub reply: u8,
+    /// The generation that decided.
+    pub generation: u32,
+    /// Index of the egress decision in its generation; [`crate::policy::NOT_JUDGED`]: none.
+    pub egress: u32,
+    /// Index of the ingress decision in its generation; [`crate::policy::NOT_JUDGED`]: none.
+    pub ingress: u32,
+    /// Slot of the source; [`crate::flow::NO_SLOT`]: it isn't local.
+    pub source_slot: u16,
+    /// Slot of the destination; [`crate::flow::NO_SLOT`]: it isn't local.
+    pub destination_slot: u16,
+    /// Numeric identity of the source.
+    pub source_identity: u32,
+    /// Numeric identity of the destination.
+    pub destination_identity: u32,
+    /// Port of the source; the identifier of an ICMP query.
+    pub source_port: Be16,
+    /// Port of the destination; the identifier of an ICMP query.
+    pub destination_port: Be16,
+    /// Interface index of the host side where the packet was seen; 0: none (the sweep).
+    pub ifindex: u32,
+    /// Address of the source; an IPv4 address lies in the first word's first four bytes.
+    pub source: [u64; 2],
+    /// Address of the destination.
+    pub destination: [u64; 2],
+    /// Packets of each direction, the source's first; for [`Kind::Closed`] and [`Kind::Revoked`].
+    pub packets: [u32; 2],
+    /// Bytes of each direction, the source's first.
+    pub bytes: [u64; 2],
+}
+
+/// What happened.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A flow was allowed and is tracked.
+    New = 1,
+    /// A flow was denied by policy.
+    Denied = 2,
+    /// A flow ended: reset, closed by both ends, silent for too long, or evicted while opening.
+    Closed = 3,
+    /// An established flow was judged again and lives.
+    Rejudged = 4,
+    /// An established flow was judged again and ended.
+    Revoked = 5,
+}
+
+impl Kind {
+    /// From its number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::New,
+            2 => Self::Denied,
+            3 => Self::Closed,
+            4 => Self::Rejudged,
+            5 => Self::Revoked,
+            _ => return None,
+        })
+    }
+}
+
+/// Where a packet was seen.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// `tc_from_endpoint`: it comes from an endpoint.
+    FromEndpoint = 0,
+    /// `tc_to_endpoint`: it goes to an endpoint.
+    ToEndpoint = 1,
+    /// The sweep over the flow table.
+    Sweep = 2,
+}
+
+/// What is counted apart from packets and drops; an index into the counters' map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counter {
+    /// Flows that were allowed and are tracked.
+    FlowsNew = 0,
+    /// Flows that ended.
+    FlowsClosed = 1,
+    /// Flows that were judged again and live.
+    FlowsRejudged = 2,
+    /// Flows that were judged again and ended.
+    FlowsRevoked = 3,
+    /// Opening flows that made room for others.
+    FlowsEvicted = 4,
+    /// Events that the rate limit kept back.
+    EventsSuppressed = 5,
+    /// Events that found the ring buffer full.
+    EventsLost = 6,
+    /// ARP and neighbour discovery, passed unjudged.
+    NeighbourPassed = 7,
+    /// ICMP errors that belong to a tracked flow.
+    Related = 8,
+}
+
+impl Counter {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::FlowsNew,
+        Self::FlowsClosed,
+        Self::FlowsRejudged,
+        Self::FlowsRevoked,
+        Self::FlowsEvicted,
+        Self::EventsSuppressed,
+        Self::EventsLost,
+        Self::NeighbourPassed,
+        Self::Related,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FlowsNew => "flows_new",
+            Self::FlowsClosed => "flows_closed",
+            Self::FlowsRejudged => "flows_rejudged",
+            Self::FlowsRevoked => "flows_revoked",
+            Self::FlowsEvicted => "flows_evicted",
+            Self::EventsSuppressed => "events_suppressed",
+            Self::EventsLost => "events_lost",
+            Self::NeighbourPassed => "neighbour_passed",
+            Self::Related => "related",
+        }
+    }
+}
+
+/// Packets and bytes, as one CPU counted them.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Tally {
+    /// Packets; a GSO super-packet counts as one.
+    pub packets: u64,
+    /// Bytes from the Ethernet header on.
+    pub bytes: u64,
+}
+
+/// What passed an endpoint, by [`crate::policy::Direction`] of the packet seen from the endpoint.
+pub type Traffic = [Tally; 2];
+
+/// Drops are counted at `hook * DROP_REASONS + reason`.
+pub const DROP_REASONS: u32 = 256;
+
+/// Tokens of one CPU's event budget, and the second (in units of 256 jiffies) of their refill.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct EventBudget {
+    /// When tokens were last added, in jiffies.
+    pub refilled: u64,
+    /// Events that may be emitted now.
+    pub tokens: u64,
+}
+
+const _: () = assert!(size_of::<Event>() == 104 && size_of::<Tally>() == 16);

@@ -1,0 +1,118 @@
+//! The maps: names, kinds, element sizes, and what each holds.
+//!
+//! The eBPF programs declare maps of these names; a test of `flowgate-ebpf-progs` compares the
+//! prebuilt object's maps with [`ALL`].
+
+use crate::{
+    endpoint::{Endpoint, Peer},
+    event::{EventBudget, Tally, Traffic},
+    flow::{Bucket4, Bucket6},
+    policy::{Decision, EndpointPolicy, Generation, PortTable},
+};
+
+/// The kernel's kind of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// `BPF_MAP_TYPE_ARRAY`.
+    Array,
+    /// `BPF_MAP_TYPE_ARRAY` with `BPF_F_MMAPABLE` (Linux 5.5): user space writes by plain stores.
+    MappedArray,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    PerCpuArray,
+    /// `BPF_MAP_TYPE_HASH`.
+    Hash,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie,
+    /// `BPF_MAP_TYPE_RINGBUF` (Linux 5.8).
+    RingBuf,
+}
+
+/// A map of the boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Its name in the object and in the pin path.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: MapKind,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+}
+
+macro_rules! maps {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident [$key:ty => $value:ty];)+) => {
+        $($(#[doc = $doc])+
+        pub const $name: MapSpec = MapSpec {
+            name: stringify!($name),
+            kind: MapKind::$kind,
+            key: size_of::<$key>(),
+            value: size_of::<$value>(),
+        };)+
+
+        /// All maps.
+        pub const ALL: &[MapSpec] = &[$($name),+];
+    };
+}
+
+/// Cells of two bytes lie in elements of this many, since an array rounds its element to 8 bytes.
+pub const CELLS: usize = 32;
+/// One element of a table of cells.
+pub type Cells = [u16; CELLS];
+/// The root of the IPv4 trie, by the first 16 bits.
+pub type Trie4Root = [u32; 65536];
+/// An inner node of the IPv4 trie, by 8 bits.
+pub type Trie4Node = [u32; 256];
+/// A network of IPv6: prefix length, then the address.
+pub type Lpm6Key = [u32; 5];
+
+maps! {
+    /// IPv4 flows, by the high bits of the flow hash.
+    FLOWS4: Array[u32 => Bucket4];
+    /// IPv6 flows, by the high bits of the flow hash.
+    FLOWS6: Array[u32 => Bucket6];
+    /// Endpoints by slot; a slot is the low bits of the interface index where these are free.
+    ENDPOINTS: MappedArray[u32 => Endpoint];
+    /// Interface index -> slot, for endpoints that didn't get the slot of their low bits.
+    LINKS: Hash[u32 => u32];
+    /// The ipcache of IPv4, first 16 bits -> leaf or node.
+    IPCACHE4_ROOT: MappedArray[u32 => Trie4Root];
+    /// The ipcache of IPv4, next 8 bits -> leaf or node.
+    IPCACHE4_NODES: MappedArray[u32 => Trie4Node];
+    /// The ipcache of IPv6, whole addresses -> leaf.
+    IPCACHE6_HOSTS: Hash[crate::Addr6 => u32];
+    /// The ipcache of IPv6, networks -> leaf.
+    IPCACHE6_NETWORKS: LpmTrie[Lpm6Key => u32];
+    /// Peers by index.
+    PEERS: MappedArray[u32 => Peer];
+    /// Element 0: the number of the running generation; 0: none.
+    ACTIVE: MappedArray[u32 => u64];
+    /// The heads of the two generations, by slot.
+    GENERATIONS: MappedArray[u32 => Generation];
+    /// `slot * endpoints + endpoint` -> its two policies.
+    ENDPOINT_POLICY: MappedArray[u32 => EndpointPolicy];
+    /// `slot * peers + peer` -> class, in cells; class 0: none.
+    PEER_CLASS: MappedArray[u32 => Cells];
+    /// `slot * 4 + port table` -> class by port.
+    PORT_CLASS: MappedArray[u32 => [u16; PortTable::PORTS]];
+    /// `slot * row cells + endpoint policy * peer classes + peer class` -> row, in cells.
+    ROW: MappedArray[u32 => Cells];
+    /// `slot * decision cells + row * port classes + port class` -> decision, in cells.
+    DECISION: MappedArray[u32 => Cells];
+    /// `slot * decisions + number` -> decision.
+    DECISIONS: MappedArray[u32 => Decision];
+    /// Drops by `hook * 256 + reason`.
+    DROPS: PerCpuArray[u32 => Tally];
+    /// What passed, by slot.
+    TRAFFIC: PerCpuArray[u32 => Traffic];
+    /// Everything else that is counted.
+    COUNTERS: PerCpuArray[u32 => u64];
+    /// Element 0: the event budget of each CPU.
+    EVENT_BUDGET: PerCpuArray[u32 => EventBudget];
+    /// Events for user space.
+    EVENTS: RingBuf[() => ()];
+    /// Element 0: the bucket that the next run of the sweep visits.
+    SWEEP: Array[u32 => u64];
+    /// Element 0: the settings with which the state was made, for a process that adopts it.
+    STATE: Array[u32 => crate::Settings];
+}

@@ -1,0 +1,135 @@
+//! The dense tables of one policy generation (recursive flow classification, Gupta and McKeown
+//! 1999). Two generations have room: number `g` lies in slot `g & 1`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Be16, Shared32};
+
+/// Which of the four port tables a protocol uses, and how it is indexed.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortTable {
+    /// By destination port.
+    Tcp = 0,
+    /// By destination port.
+    Udp = 1,
+    /// By destination port.
+    Sctp = 2,
+    /// By [`PortTable::icmp4`], [`PortTable::icmp6`], or the protocol number.
+    Other = 3,
+}
+
+impl PortTable {
+    /// The number of tables.
+    pub const COUNT: usize = 4;
+    /// The entries of a table.
+    pub const PORTS: usize = 65536;
+
+    /// The index of an ICMP type in [`PortTable::Other`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn icmp4(icmp_type: u8) -> u16 {
+        0x100 | icmp_type as u16
+    }
+
+    /// The index of an ICMPv6 type in [`PortTable::Other`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn icmp6(icmp_type: u8) -> u16 {
+        0x200 | icmp_type as u16
+    }
+}
+
+/// The head of a generation: its number, and how far its rows lie apart.
+#[repr(C)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, KnownLayout))]
+pub struct Generation {
+    /// Its number, not 0. Another number in the slot means that it isn't there.
+    pub number: Shared32,
+    /// Cells of a row group: `row[endpoint_policy * peer_classes + peer_class]`.
+    pub peer_classes: Shared32,
+    /// Cells of a row: `decision[row * port_classes + port_class]`.
+    pub port_classes: Shared32,
+    /// Zero.
+    pub reserved: Shared32,
+}
+
+/// The two policies of an endpoint in a generation; 0: not ready, everything is denied.
+#[repr(C)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, KnownLayout))]
+pub struct EndpointPolicy {
+    /// The row group for what it opens.
+    pub egress: Shared32,
+    /// The row group for what is opened to it.
+    pub ingress: Shared32,
+}
+
+/// The two ways past an endpoint, seen from the endpoint.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// What it opens.
+    Egress = 0,
+    /// What is opened to it.
+    Ingress = 1,
+}
+
+/// What is decided about a new flow, and by whom.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Decision {
+    /// One of [`Action`]'s numbers; any other denies.
+    pub action: u8,
+    /// [`Decision::DEFAULT`] and its like.
+    pub flags: u8,
+    /// Port of the proxy that gets it, for a later action; 0.
+    pub proxy_port: Be16,
+    /// Names the deciding policies: an index into the plan's cookies.
+    pub cookie: u32,
+}
+
+impl Decision {
+    /// No rule named it: the default of an isolated or of an open endpoint.
+    pub const DEFAULT: u8 = 1;
+    /// What a cell reads as that no packet of a complete plan can reach.
+    pub const UNREACHABLE: Self =
+        Self { action: Action::Deny as u8, flags: 0, proxy_port: Be16::new(0), cookie: 0 };
+
+    /// A decision.
+    #[must_use]
+    pub const fn new(action: Action, flags: u8, cookie: u32) -> Self {
+        Self { action: action as u8, flags, proxy_port: Be16::new(0), cookie }
+    }
+
+    /// It lets the flow pass.
+    #[inline(always)]
+    #[must_use]
+    pub const fn allows(self) -> bool {
+        self.action == Action::Allow as u8
+    }
+
+    /// No rule named it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_default(self) -> bool {
+        self.flags & Self::DEFAULT != 0
+    }
+}
+
+/// What happens to a flow.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Dropped in silence.
+    Deny = 0,
+    /// Passed on.
+    Allow = 1,
+}
+
+/// A decision cell that stands for "this end isn't local, nobody judged here".
+pub const NOT_JUDGED: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<Generation>() == 16 && size_of::<EndpointPolicy>() == 8);
+const _: () = assert!(size_of::<Decision>() == 8);

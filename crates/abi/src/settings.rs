@@ -1,0 +1,61 @@
+//! What programs know from the moment that they are loaded: read-only data, constants to the
+//! verifier.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Sizes, seeds and time-outs of one loaded set of programs.
+///
+/// They are kept with the pinned state, so that programs loaded later fit the maps of earlier ones.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Settings {
+    /// Seed of the flow hash.
+    pub hash_seed: u64,
+    /// Buckets of the IPv4 flow table, less one; a power of two less one.
+    pub flow4_mask: u32,
+    /// Buckets of the IPv6 flow table, less one; a power of two less one.
+    pub flow6_mask: u32,
+    /// Endpoint slots, less one; a power of two less one.
+    pub endpoint_mask: u32,
+    /// Peers that have room.
+    pub peers: u32,
+    /// Rows of a slot, in cells.
+    pub row_cells: u32,
+    /// Decisions of a slot, in cells.
+    pub decision_cells: u32,
+    /// Decisions of a slot.
+    pub decisions: u32,
+    /// Jiffies per second (CONFIG_HZ).
+    pub hz: u32,
+    /// After how long of silence a flow is gone.
+    pub timeouts: Timeouts,
+    /// Events that each CPU may emit per second; 0: none.
+    pub events_per_second: u32,
+    /// Events that each CPU may emit at once.
+    pub event_burst: u32,
+    /// The socket buffer mark by which `tc_to_endpoint` knows what `tc_from_endpoint` has judged.
+    pub mark: u32,
+    /// [`Settings::THROUGH_STACK`] and its like.
+    pub flags: u32,
+}
+
+impl Settings {
+    /// Packets between local endpoints go through the host's stack instead of being redirected.
+    pub const THROUGH_STACK: u32 = 1;
+}
+
+/// After how long of silence a flow is gone, by its state, in units of 256 jiffies.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Timeouts {
+    /// Nobody has answered yet, or the TCP handshake isn't complete.
+    pub opening: u32,
+    /// TCP, established.
+    pub established: u32,
+    /// TCP, reset or closed by both ends.
+    pub closing: u32,
+    /// Any other protocol, answered.
+    pub answered: u32,
+}
+
+const _: () = assert!(size_of::<Settings>() == 72);
