@@ -4,7 +4,7 @@ use crate::{Addr4, Addr6, Mac, Shared32};
 
 /// A local endpoint: one link of this node, found by the low bits of its interface index.
 ///
-/// All but `peer` is written while `ifindex` is 0 and no packet can reach it, and doesn't change
+/// All but the peers is written while `ifindex` is 0 and no packet can reach it, and doesn't change
 /// while it is not.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -16,8 +16,8 @@ pub struct Endpoint {
     pub flags: u32,
     /// Its IPv4 address; 0.0.0.0: none.
     pub addr4: Addr4,
-    /// Its peer index.
-    pub peer: Shared32,
+    /// The peer index of its IPv4 address.
+    pub peer4: Shared32,
     /// Its IPv6 address; `::`: none.
     pub addr6: Addr6,
     /// The Ethernet address of the endpoint itself.
@@ -28,8 +28,10 @@ pub struct Endpoint {
     pub slot: u32,
     /// Counts the endpoints that have had this slot.
     pub incarnation: u32,
+    /// The peer index of its IPv6 address.
+    pub peer6: Shared32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 
 impl Endpoint {

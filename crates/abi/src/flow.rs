@@ -222,6 +222,13 @@ impl Volume {
         Self(self.0 & !Self::BYTES | self.0.wrapping_add(bytes as u64) & Self::BYTES)
     }
 
+    /// The same bytes, of another slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn moved(self, slot: u32) -> Self {
+        Self(self.0 & Self::BYTES | (slot as u64) << 48)
+    }
+
     /// Bytes, modulo 2^48.
     #[inline(always)]
     #[must_use]

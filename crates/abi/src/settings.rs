@@ -25,7 +25,7 @@ pub struct Settings {
     pub decision_cells: u32,
     /// Decisions of a slot.
     pub decisions: u32,
-    /// Jiffies per second (CONFIG_HZ).
+    /// Jiffies per second (`CONFIG_HZ`).
     pub hz: u32,
     /// After how long of silence a flow is gone.
     pub timeouts: Timeouts,

@@ -1,0 +1,38 @@
+//! Bounded, consuming access to packet bytes: the first seam.
+
+use zerocopy::FromBytes;
+
+/// Reads a packet from front to back; each advance checks the end again.
+pub trait Cursor {
+    /// Takes a header; `None` if the packet ends before it does.
+    fn take<T: FromBytes + Copy>(&mut self) -> Option<T>;
+
+    /// Skips up to 255 bytes; `None` if the packet ends before. More is masked off, which is the
+    /// bound that the verifier sees.
+    fn skip(&mut self, bytes: usize) -> Option<()>;
+}
+
+/// The host's cursor: a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceCursor<'p>(&'p [u8]);
+
+impl<'p> SliceCursor<'p> {
+    /// A cursor at the start of a packet.
+    #[must_use]
+    pub const fn new(packet: &'p [u8]) -> Self {
+        Self(packet)
+    }
+}
+
+impl Cursor for SliceCursor<'_> {
+    fn take<T: FromBytes + Copy>(&mut self) -> Option<T> {
+        let (value, rest) = T::read_from_prefix(self.0).ok()?;
+        self.0 = rest;
+        Some(value)
+    }
+
+    fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes & 255..)?;
+        Some(())
+    }
+}

@@ -1,0 +1,312 @@
+//! Finds a packet's flow; judges it if it is new or was judged under something older; tells of it.
+
+use flowgate_abi::{
+    DropReason,
+    endpoint::Endpoint,
+    event::{Counter, Hook, Kind},
+    flow::{Age, Ends, Flow, Seen, Verdict, Volume, state},
+};
+
+use super::Frame;
+use crate::{
+    Family, FlowTable, Packet,
+    conntrack::{self, Fresh, Inserted, Place},
+    event::{self, Story},
+    family::{Tuple, Way},
+    parse::Role,
+    policy::{self, Judgement, Service, Side},
+    wire::{protocol, tcp},
+};
+
+/// Passes a packet as part of a flow, and returns the slot of its destination.
+///
+/// # Errors
+/// The reason for which it is dropped.
+#[inline(always)]
+pub(super) fn track<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    frame: Frame,
+    endpoint: &Endpoint,
+    packet: &Packet<F>,
+) -> Result<u32, DropReason> {
+    let (key, from_second) = F::key(&packet.tuple);
+    let place = Place::of(F::hash(&key, tables.settings().hash_seed), tables.bucket_mask());
+    let jiffies = tables.jiffies();
+    let mut number = 0;
+    let mut bucket = conntrack::find::<F, T>(tables, place, &key, jiffies, &mut number);
+    let mut reply = false;
+    if let Some(found) = bucket {
+        let way = tables.way(found, number);
+        let known = Verdict(way.flow().verdict.load());
+        reply = (known.state() & state::FROM_SECOND != 0) != from_second;
+        let generation = tables.generation();
+        // The way may have changed its owner since the look-up: compare the key once more.
+        if !way.holds(&key) || (known.state() & state::CLOSING != 0 && conntrack::opens(packet)) {
+            bucket = None;
+            reply = false;
+        } else if known.generation() == generation && current(tables, way.flow()) {
+            if packet.role == Role::Error {
+                return Ok(related(tables, way.flow(), reply));
+            }
+            let destination = touch(way.flow(), reply, jiffies, frame.length);
+            settle(tables, frame, packet, found, number, known, reply, jiffies);
+            return Ok(destination);
+        }
+    }
+    if bucket.is_none() && packet.role != Role::Any {
+        return Err(orphan(packet.role));
+    }
+    let case = Case { frame, packet, reply, key, place, jiffies, from_second };
+    judge(tables, endpoint, &case, bucket, number)
+}
+
+/// What a packet is dropped for that means nothing without a flow.
+#[inline(always)]
+fn orphan(role: Role) -> DropReason {
+    match role {
+        Role::Error => DropReason::UnrelatedIcmpError,
+        _ => DropReason::InvalidForFlow,
+    }
+}
+
+/// Neither end's address has changed hands since the flow was judged.
+#[inline(always)]
+fn current<T: crate::Tables>(tables: &T, flow: &Flow) -> bool {
+    let ends = Ends(flow.ends.load());
+    policy::is_current(tables, ends.initiator()) && policy::is_current(tables, ends.responder())
+}
+
+/// An error about a flow goes to that end of it which sent the quoted packet.
+#[inline(always)]
+fn related<T: crate::Tables>(tables: &T, flow: &Flow, reply: bool) -> u32 {
+    tables.count(Counter::Related);
+    receiver_slot(flow, reply)
+}
+
+#[inline(always)]
+fn receiver_slot(flow: &Flow, reply: bool) -> u32 {
+    let word = if reply { &flow.bytes[0] } else { &flow.bytes[1] };
+    Volume(word.load()).slot()
+}
+
+/// Counts a packet of a flow, and returns the slot of its destination.
+#[inline(always)]
+fn touch(flow: &Flow, reply: bool, jiffies: u64, length: u32) -> u32 {
+    let (seen, bytes) =
+        if reply { (&flow.seen[1], &flow.bytes[1]) } else { (&flow.seen[0], &flow.bytes[0]) };
+    seen.store(Seen(seen.load()).one_more(jiffies as u32).0);
+    bytes.store(Volume(bytes.load()).more(length).0);
+    receiver_slot(flow, reply)
+}
+
+/// Brings an entry's state and age up to date; writes only what changes.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "inlined; a struct would live on the BPF stack")]
+fn settle<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    frame: Frame,
+    packet: &Packet<F>,
+    bucket: &F::Bucket,
+    number: u32,
+    known: Verdict,
+    reply: bool,
+    jiffies: u64,
+) {
+    let flow = tables.way(bucket, number).flow();
+    let protocol = packet.tuple.protocol;
+    let next = conntrack::advance(known.state(), protocol, packet.tcp_flags, reply);
+    let age = Age::new(conntrack::class(next, protocol), jiffies);
+    if tables.age(bucket, number).load() != age.0 {
+        tables.age(bucket, number).store(age.0);
+    }
+    if next == known.state() {
+        return;
+    }
+    flow.verdict.store(Verdict::new(known.generation(), next).0);
+    if next & !known.state() & state::CLOSING != 0 {
+        tables.count(Counter::FlowsClosed);
+        closed(tables, frame, packet, flow, known.generation(), reply);
+    }
+}
+
+#[inline(always)]
+fn closed<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    frame: Frame,
+    packet: &Packet<F>,
+    flow: &Flow,
+    generation: u32,
+    reply: bool,
+) {
+    let story = Story::<F> {
+        kind: Some(Kind::Closed),
+        reason: None,
+        tuple: opening(packet, reply),
+        judgement: Judgement::NONE,
+        generation,
+        ends: Ends(flow.ends.load()),
+        slots: [Volume(flow.bytes[0].load()).slot(), Volume(flow.bytes[1].load()).slot()],
+        hook: frame.hook,
+        ifindex: frame.ifindex,
+        tcp_flags: packet.tcp_flags,
+        reply,
+        flow: Some(flow),
+    };
+    event::emit(tables, &story);
+}
+
+/// The tuple from the initiator to the responder.
+#[inline(always)]
+fn opening<F: Family>(packet: &Packet<F>, reply: bool) -> Tuple<F::Addr> {
+    if reply { packet.tuple.reversed() } else { packet.tuple }
+}
+
+/// A packet that has to be judged.
+struct Case<'p, F: Family> {
+    frame: Frame,
+    packet: &'p Packet<F>,
+    reply: bool,
+    key: F::Key,
+    place: Place,
+    jiffies: u64,
+    from_second: bool,
+}
+
+/// Judges a flow in the initiator's direction, whichever way the packet runs.
+#[inline(always)]
+fn judge<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    endpoint: &Endpoint,
+    case: &Case<'_, F>,
+    bucket: Option<&F::Bucket>,
+    number: u32,
+) -> Result<u32, DropReason> {
+    let tuple = opening(case.packet, case.reply);
+    let generation = tables.generation();
+    let ends = sides(tables, endpoint, case)?;
+    let mut judgement = Judgement::NONE;
+    let result = policy::judge(tables, generation, ends, Service::of::<F>(&tuple), &mut judgement);
+    let (initiator, responder) = ends;
+    let mut story = Story::<F> {
+        kind: Some(Kind::New),
+        reason: None,
+        tuple,
+        judgement,
+        generation,
+        ends: Ends::new(initiator.end, responder.end),
+        slots: [initiator.slot, responder.slot],
+        hook: case.frame.hook,
+        ifindex: case.frame.ifindex,
+        tcp_flags: case.packet.tcp_flags,
+        reply: case.reply,
+        flow: None,
+    };
+    let outcome = match (result, bucket) {
+        (Ok(()), Some(bucket)) => renew(tables, case, bucket, number, &mut story),
+        (Ok(()), None) => open(tables, case, &mut story),
+        (Err(reason), Some(bucket)) => revoke(tables, case, bucket, number, reason, &mut story),
+        (Err(reason), None) => deny(reason, &mut story),
+    };
+    event::emit(tables, &story);
+    outcome?;
+    Ok(if case.reply { initiator.slot } else { responder.slot })
+}
+
+/// Who initiator and responder are. The hook's own endpoint needs no look-up.
+#[inline(always)]
+fn sides<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    endpoint: &Endpoint,
+    case: &Case<'_, F>,
+) -> Result<(Side, Side), DropReason> {
+    let from = case.frame.hook == Hook::FromEndpoint;
+    let tuple = &case.packet.tuple;
+    let own = policy::local::<F, T>(tables, endpoint)?;
+    let other =
+        policy::identify::<F, T>(tables, if from { &tuple.destination } else { &tuple.source })?;
+    Ok(if from == case.reply { (other, own) } else { (own, other) })
+}
+
+/// A known flow is still allowed: it carries on under what it was judged by now.
+#[inline(always)]
+fn renew<'f, F: Family, T: FlowTable<F>>(
+    tables: &'f T,
+    case: &Case<'_, F>,
+    bucket: &'f F::Bucket,
+    number: u32,
+    story: &mut Story<'f, F>,
+) -> Result<(), DropReason> {
+    let flow = tables.way(bucket, number).flow();
+    let known = Verdict(flow.verdict.load());
+    flow.ends.store(story.ends.0);
+    flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(story.slots[0]).0);
+    flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(story.slots[1]).0);
+    let next = Verdict::new(story.generation, known.state());
+    flow.verdict.store(next.0);
+    tables.count(Counter::FlowsRejudged);
+    story.kind = Some(Kind::Rejudged);
+    story.flow = Some(flow);
+    if case.packet.role == Role::Error {
+        tables.count(Counter::Related);
+        return Ok(());
+    }
+    touch(flow, case.reply, case.jiffies, case.frame.length);
+    Ok(())
+}
+
+/// A known flow isn't allowed any more: it ends here.
+#[inline(always)]
+fn revoke<'f, F: Family, T: FlowTable<F>>(
+    tables: &'f T,
+    case: &Case<'_, F>,
+    bucket: &'f F::Bucket,
+    number: u32,
+    reason: DropReason,
+    story: &mut Story<'f, F>,
+) -> Result<(), DropReason> {
+    conntrack::remove::<F, T>(tables, bucket, number, &case.key);
+    tables.count(Counter::FlowsRevoked);
+    story.kind = Some(Kind::Revoked);
+    story.reason = Some(reason);
+    story.flow = Some(tables.way(bucket, number).flow());
+    Err(reason)
+}
+
+/// A new flow isn't allowed.
+#[inline(always)]
+fn deny<F: Family>(reason: DropReason, story: &mut Story<'_, F>) -> Result<(), DropReason> {
+    story.kind = reason.is_policy().then_some(Kind::Denied);
+    story.reason = Some(reason);
+    Err(reason)
+}
+
+/// A new flow is allowed and gets an entry. A RST opens nothing: it passes and leaves no trace.
+#[inline(always)]
+fn open<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    case: &Case<'_, F>,
+    story: &mut Story<'_, F>,
+) -> Result<(), DropReason> {
+    if case.packet.tcp_flags & tcp::RST != 0 && case.packet.tuple.protocol == protocol::TCP {
+        story.kind = None;
+        return Ok(());
+    }
+    let first = if case.from_second { state::FROM_SECOND } else { 0 };
+    let fresh = Fresh {
+        verdict: Verdict::new(story.generation, first),
+        ends: story.ends,
+        seen: Seen(0).one_more(case.jiffies as u32),
+        sent: Volume::new(story.slots[0], case.frame.length),
+        answered: Volume::new(story.slots[1], 0),
+    };
+    match conntrack::insert::<F, T>(tables, case.place, &case.key, &fresh, case.jiffies) {
+        Inserted::Full => {
+            story.kind = None;
+            return Err(DropReason::FlowTableFull);
+        }
+        Inserted::Evicted => tables.count(Counter::FlowsEvicted),
+        Inserted::Stored => {}
+    }
+    tables.count(Counter::FlowsNew);
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The verdict about a flow: who its ends are, and what the running generation says.
+//!
+//! Five array loads for each end that is local, whatever the number of rules (DESIGN: recursive
+//! flow classification). Not here: established flows, which carry their verdict with them.
+
+use flowgate_abi::{
+    DropReason,
+    endpoint::Endpoint,
+    flow::{End, NO_SLOT},
+    policy::{Direction, NOT_JUDGED, PortTable},
+};
+
+use crate::{Family, FlowTable, Tables, family::Tuple, wire::protocol};
+
+/// Who an address is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Its peer, and that peer's epoch.
+    pub end: End,
+    /// Its slot if it is local, else [`NO_SLOT`].
+    pub slot: u32,
+}
+
+/// What was decided about a flow: the numbers of the decisions in their generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// By the initiator's egress policy; [`NOT_JUDGED`] if it isn't local.
+    pub egress: u32,
+    /// By the responder's ingress policy; [`NOT_JUDGED`] if it isn't local.
+    pub ingress: u32,
+}
+
+impl Judgement {
+    /// Nothing was decided yet.
+    pub const NONE: Self = Self { egress: NOT_JUDGED, ingress: NOT_JUDGED };
+}
+
+/// What policy calls the port of a flow: one of four tables, and the index into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// [`PortTable`]'s number.
+    pub table: u32,
+    /// Port in host byte order, ICMP type, or protocol.
+    pub index: u16,
+}
+
+impl Service {
+    /// Of a flow's tuple, from the initiator to the responder.
+    #[inline(always)]
+    #[must_use]
+    pub fn of<F: Family>(tuple: &Tuple<F::Addr>) -> Self {
+        let port = tuple.destination_port.get();
+        let (table, index) = match tuple.protocol {
+            protocol::TCP => (PortTable::Tcp, port),
+            protocol::UDP => (PortTable::Udp, port),
+            protocol::SCTP => (PortTable::Sctp, port),
+            p if p == F::ICMP => (PortTable::Other, F::icmp_port(tuple.icmp_type)),
+            p => (PortTable::Other, p as u16),
+        };
+        Self { table: table as u32, index }
+    }
+}
+
+/// Who a local endpoint is.
+///
+/// # Errors
+/// [`DropReason::UnknownIdentity`]: its peer isn't there.
+#[inline(always)]
+pub fn local<F: Family, T: Tables>(tables: &T, endpoint: &Endpoint) -> Result<Side, DropReason> {
+    Ok(Side { end: end(tables, F::peer(endpoint))?, slot: endpoint.slot })
+}
+
+/// Who an address is.
+///
+/// # Errors
+/// [`DropReason::UnknownIdentity`]: not even world is known, a defect of the tables.
+#[inline(always)]
+pub fn identify<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    address: &F::Addr,
+) -> Result<Side, DropReason> {
+    let leaf = tables.ipcache(address);
+    if let Some(slot) = leaf.as_endpoint() {
+        let endpoint = tables.slot(slot).ok_or(DropReason::UnknownIdentity)?;
+        return local::<F, T>(tables, endpoint);
+    }
+    let peer = leaf.as_peer().ok_or(DropReason::UnknownIdentity)?;
+    Ok(Side { end: end(tables, peer)?, slot: NO_SLOT })
+}
+
+#[inline(always)]
+fn end<T: Tables>(tables: &T, peer: u32) -> Result<End, DropReason> {
+    let entry = tables.peer(peer).ok_or(DropReason::UnknownIdentity)?;
+    Ok(End::new(peer, entry.epoch.load()))
+}
+
+/// The end's address hasn't changed hands since it was judged.
+#[inline(always)]
+pub fn is_current<T: Tables>(tables: &T, judged: End) -> bool {
+    end(tables, judged.peer()) == Ok(judged)
+}
+
+/// Judges a flow under a generation, at both ends that are local.
+///
+/// # Errors
+/// The reason of the first end that denies, the initiator's before the responder's.
+#[inline(always)]
+pub fn judge<T: Tables>(
+    tables: &T,
+    generation: u32,
+    ends: (Side, Side),
+    service: Service,
+    judgement: &mut Judgement,
+) -> Result<(), DropReason> {
+    let (initiator, responder) = ends;
+    if initiator.slot == NO_SLOT && responder.slot == NO_SLOT {
+        return Err(DropReason::UnknownIdentity);
+    }
+    let rows = rows(tables, generation, service)?;
+    let mut result = Ok(());
+    if responder.slot != NO_SLOT {
+        let found = decide(tables, rows, responder.slot, Direction::Ingress, initiator.end);
+        result = settle(tables, rows, found, &mut judgement.ingress);
+    }
+    if initiator.slot != NO_SLOT {
+        let found = decide(tables, rows, initiator.slot, Direction::Egress, responder.end);
+        settle(tables, rows, found, &mut judgement.egress)?;
+    }
+    result
+}
+
+/// What the ends of a flow have in common: the generation's shape and the port's class.
+#[derive(Clone, Copy)]
+struct Rows {
+    slot: u32,
+    peer_classes: u32,
+    port_classes: u32,
+    port_class: u32,
+}
+
+#[inline(always)]
+fn rows<T: Tables>(tables: &T, generation: u32, service: Service) -> Result<Rows, DropReason> {
+    const MISS: DropReason = DropReason::IncompleteGeneration;
+    if generation == 0 {
+        return Err(DropReason::EndpointNotReady);
+    }
+    let slot = generation & 1;
+    let head = tables.generation_head(slot).ok_or(MISS)?;
+    if head.number.load() != generation {
+        return Err(MISS);
+    }
+    Ok(Rows {
+        slot,
+        peer_classes: head.peer_classes.load(),
+        port_classes: head.port_classes.load(),
+        port_class: tables.port_class(slot, service.table, service.index).ok_or(MISS)?,
+    })
+}
+
+/// The number of the decision of one endpoint about one peer.
+#[inline(always)]
+fn decide<T: Tables>(
+    tables: &T,
+    rows: Rows,
+    endpoint: u32,
+    direction: Direction,
+    peer: End,
+) -> Result<u32, DropReason> {
+    const MISS: DropReason = DropReason::IncompleteGeneration;
+    let policies = tables.endpoint_policy(rows.slot, endpoint).ok_or(MISS)?;
+    let policy = match direction {
+        Direction::Egress => policies.egress.load(),
+        Direction::Ingress => policies.ingress.load(),
+    };
+    if policy == 0 {
+        return Err(DropReason::EndpointNotReady);
+    }
+    let class = tables.peer_class(rows.slot, peer.peer()).ok_or(MISS)?;
+    if class == 0 {
+        return Err(MISS);
+    }
+    let cell = policy.wrapping_mul(rows.peer_classes).wrapping_add(class);
+    let row = tables.row(rows.slot, cell).ok_or(MISS)?;
+    let cell = row.wrapping_mul(rows.port_classes).wrapping_add(rows.port_class);
+    tables.decision_number(rows.slot, cell).ok_or(MISS)
+}
+
+/// Notes a decision's number, and turns a denial into its reason.
+#[inline(always)]
+fn settle<T: Tables>(
+    tables: &T,
+    rows: Rows,
+    found: Result<u32, DropReason>,
+    noted: &mut u32,
+) -> Result<(), DropReason> {
+    *noted = 0;
+    let number = found?;
+    *noted = number;
+    let decision = tables.decision(rows.slot, number).ok_or(DropReason::IncompleteGeneration)?;
+    if decision.allows() {
+        Ok(())
+    } else if number == 0 {
+        Err(DropReason::IncompleteGeneration)
+    } else if decision.is_default() {
+        Err(DropReason::PolicyDefaultDeny)
+    } else {
+        Err(DropReason::PolicyDeny)
+    }
+}

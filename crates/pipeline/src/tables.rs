@@ -1,0 +1,85 @@
+//! Look-ups and narrow updates: the second seam.
+//!
+//! On BPF each method is a map access; on the host a vector behind the same layout. What both sides
+//! must agree on (hashing, eviction, judging) isn't here but in the pipeline.
+
+use core::ops::DerefMut;
+
+use flowgate_abi::{
+    DropReason, Settings,
+    endpoint::{Endpoint, Leaf, Peer},
+    event::{Counter, Event, Hook},
+    policy::{Decision, Direction, EndpointPolicy, Generation},
+};
+
+use crate::family::{Bucket, Family};
+
+/// What both families share.
+pub trait Tables {
+    /// An event that user space will see once it is submitted.
+    type Event: DerefMut<Target = Event>;
+
+    /// The settings.
+    fn settings(&self) -> &Settings;
+    /// Ticks of `settings().hz` per second.
+    fn jiffies(&self) -> u64;
+    /// Nanoseconds since boot; dear, so only for events that are really emitted.
+    fn nanoseconds(&self) -> u64;
+
+    /// The endpoint of an interface index.
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
+    /// The endpoint in a slot, free or not.
+    fn slot(&self, slot: u32) -> Option<&Endpoint>;
+    /// A peer.
+    fn peer(&self, index: u32) -> Option<&Peer>;
+
+    /// The number of the running generation; 0: none.
+    fn generation(&self) -> u32;
+    /// The head of the generation in a slot (0 or 1).
+    fn generation_head(&self, slot: u32) -> Option<&Generation>;
+    /// An endpoint's two policies in the generation of a slot.
+    fn endpoint_policy(&self, slot: u32, endpoint: u32) -> Option<&EndpointPolicy>;
+    /// A peer's class; 0: none.
+    fn peer_class(&self, slot: u32, peer: u32) -> Option<u32>;
+    /// A port's class, by port table.
+    fn port_class(&self, slot: u32, table: u32, port: u16) -> Option<u32>;
+    /// The row in a cell.
+    fn row(&self, slot: u32, cell: u32) -> Option<u32>;
+    /// The number of the decision in a cell.
+    fn decision_number(&self, slot: u32, cell: u32) -> Option<u32>;
+    /// A decision by its number.
+    fn decision(&self, slot: u32, number: u32) -> Option<Decision>;
+
+    /// Counts a packet that passed an endpoint.
+    fn count_traffic(&self, slot: u32, direction: Direction, bytes: u32);
+    /// Counts a packet that was dropped.
+    fn count_drop(&self, hook: Hook, reason: DropReason, bytes: u32);
+    /// Counts something else.
+    fn count(&self, counter: Counter);
+    /// Takes one token of this CPU's event budget.
+    fn may_emit(&self) -> bool;
+    /// Room for an event; `None`: the ring buffer is full.
+    fn reserve_event(&self) -> Option<Self::Event>;
+    /// Hands an event over to user space.
+    fn submit_event(&self, event: Self::Event);
+}
+
+/// What each family has of its own.
+pub trait FlowTable<F: Family>: Tables {
+    /// Buckets of the flow table, less one; a power of two less one.
+    fn bucket_mask(&self) -> u32;
+    /// A bucket.
+    fn bucket(&self, index: u32) -> Option<&F::Bucket>;
+    /// A way of a bucket, by its number from 1 to 7.
+    fn way<'b>(&self, bucket: &'b F::Bucket, number: u32) -> &'b <F::Bucket as Bucket>::Way;
+    /// The age of a way, by its number from 1 to 7.
+    fn age<'b>(&self, bucket: &'b F::Bucket, number: u32) -> &'b flowgate_abi::Shared32;
+    /// The tag of a way, by its number from 1 to 7.
+    fn tag<'b>(&self, bucket: &'b F::Bucket, number: u32) -> &'b flowgate_abi::Shared32;
+    /// Takes the bucket's lock. No other call but [`FlowTable::unlock`] may follow until then.
+    fn lock(&self, bucket: &F::Bucket);
+    /// Gives the bucket's lock back.
+    fn unlock(&self, bucket: &F::Bucket);
+    /// The longest prefix that contains an address.
+    fn ipcache(&self, address: &F::Addr) -> Leaf;
+}
