@@ -1,1 +1,89 @@
-//! flowgate.
+//! Kubernetes manifests and API objects to typed models, strictly.
+//!
+//! What is read is what `kubectl apply` takes and what `kubectl get -o yaml` or `-o json` prints:
+//! YAML with any number of documents, JSON with any number of objects, `kind: List` and typed
+//! lists. A mistake is an error that points at file, document and field; nothing is guessed.
+//!
+//! Not here: deciding about traffic (`flowgate-policy`), and watching an API server. Invariants: a
+//! read that fails changes nothing, and a policy that isn't understood in full is never loaded in
+//! part.
+//!
+//! | kind | fields read |
+//! |---|---|
+//! | Namespace `v1` | `metadata.name`, `metadata.labels` |
+//! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (InternalIP and ExternalIP) |
+//! | Pod `v1` | `metadata.name`, `.namespace`, `.labels`; `spec.nodeName`, `spec.hostNetwork`, `spec.containers[].ports[]`, the same of `spec.initContainers[]` with `restartPolicy: Always`; `status.phase`, `status.podIPs`, `status.podIP` |
+//! | NetworkPolicy `networking.k8s.io/v1` | all; an unknown field is an error |
+//!
+//! Of pods, nodes and namespaces the other fields are ignored, and those that are read must have
+//! the right type. A policy of another API (Cilium, Calico, Antrea, `policy.networking.k8s.io`) is
+//! an error, because leaving it out would change what is allowed. Any other kind is a [`Warning`].
+//!
+//! A missing namespace is `default`; a namespace that only occurs in other objects exists with the
+//! label `kubernetes.io/metadata.name` alone; a node that only occurs in `spec.nodeName` exists
+//! without labels. Pods that are Succeeded or Failed are left out. Addresses are assigned by a call
+//! of its own, [`Manifests::assign_addresses`].
+//!
+//! YAML is read as version 1.2. Kubernetes reads an unquoted `yes`, `no`, `on` or `off` as a boolean:
+//! such a string is kept, and a warning says to quote it. Merge keys (`<<`), duplicate keys and
+//! tags other than `!!str` are errors; anchors and aliases work.
+//!
+//! Tested by a table over the semantics and one over the errors, and by a property: no text makes
+//! the reader panic.
+//!
+//! ```
+//! use flowgate_kubernetes::{AddressRanges, Manifests};
+//!
+//! let mut manifests = Manifests::default();
+//! manifests.read("shop.yaml", r#"
+//! apiVersion: v1
+//! kind: Pod
+//! metadata: { name: web, namespace: shop, labels: { app: web } }
+//! ---
+//! apiVersion: networking.k8s.io/v1
+//! kind: NetworkPolicy
+//! metadata: { name: closed, namespace: shop }
+//! spec: { podSelector: {} }
+//! "#)?;
+//! manifests.assign_addresses(&AddressRanges::default())?;
+//!
+//! assert_eq!(manifests.inventory.workloads[0].addresses[0].to_string(), "198.18.128.1");
+//! assert_eq!(manifests.policies[0].id.to_string(), "NetworkPolicy/shop/closed");
+//!
+//! let error = manifests.read("typo.yaml", r#"
+//! apiVersion: networking.k8s.io/v1
+//! kind: NetworkPolicy
+//! metadata: { name: open }
+//! spec: { podSelector: {}, ingres: [{}] }
+//! "#).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "typo.yaml: document 1 (NetworkPolicy/default/open): spec.ingres: unknown field (line 5)",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod addresses;
+mod error;
+mod field;
+mod index;
+mod json;
+mod location;
+mod manifests;
+mod names;
+mod network_policy;
+mod node;
+mod object;
+mod pod;
+mod selector;
+mod tree;
+mod warning;
+mod yaml;
+
+pub use addresses::{AddressRanges, AssignError};
+pub use error::{ManifestError, Reason};
+pub use location::{Location, ObjectName};
+pub use manifests::Manifests;
+pub use names::NameRule;
+pub use warning::Warning;

@@ -1,0 +1,289 @@
+//! Documents to objects: lists are opened, kinds told apart, metadata read.
+
+use std::{cell::RefCell, sync::Arc};
+
+use flowgate_identity::Labels;
+use flowgate_policy::{
+    inventory::{Node, Workload},
+    model::Policy,
+};
+
+use crate::{
+    Location, ManifestError, NameRule, Reason, Warning,
+    field::{Context, Field, FieldError, Read},
+    index::Claim,
+    location::ObjectName,
+    network_policy, node, pod, selector, tree,
+    tree::{Document, Value},
+};
+
+const NETWORK_POLICY_VERSION: &str = "networking.k8s.io/v1";
+
+/// The API groups of policies, and the parents of such groups.
+const POLICY_GROUPS: [&str; 7] = [
+    "antrea.io",
+    "antrea.tanzu.vmware.com",
+    "cilium.io",
+    "isovalent.com",
+    "k8s.ovn.org",
+    "policy.networking.k8s.io",
+    "projectcalico.org",
+];
+
+/// An object, where it is, and the addresses that it claims.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) at: Location,
+    pub(crate) name: ObjectName,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) object: Object,
+}
+
+#[derive(Debug)]
+pub(crate) enum Object {
+    Namespace {
+        name: Arc<str>,
+        labels: Labels,
+    },
+    Node(Node),
+    Pod(Workload),
+    /// A pod that runs no more.
+    FinishedPod,
+    Policy(Policy),
+}
+
+/// What is read of `meta/v1` ObjectMeta.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) labels: Labels,
+}
+
+/// What the documents of one text hold.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) objects: Vec<Parsed>,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+impl Batch {
+    /// Adds the objects of `document`.
+    pub(crate) fn read(
+        &mut self,
+        source: &Arc<str>,
+        document: &Document,
+    ) -> Result<(), ManifestError> {
+        let at = Location { document: Some(document.number), ..Location::of_source(source) };
+        self.read_node(at, &document.root, None)
+    }
+
+    fn read_node(
+        &mut self,
+        at: Location,
+        node: &tree::Node,
+        inherited: Option<&TypeMeta>,
+    ) -> Result<(), ManifestError> {
+        let object = identify(node, inherited);
+        let at = Location { line: node.line, object, ..at };
+        let context = Context { at, warnings: RefCell::default() };
+        let opened = open(&Field::new(&context, node), inherited)
+            .map_err(|error| refused(&context.at, *error))?;
+        self.warnings.append(&mut context.warnings.borrow_mut());
+        match opened {
+            Opened::Ignored => {}
+            Opened::Object { object, claims } => {
+                let name = context.at.object.clone();
+                self.objects.extend(name.map(|name| Parsed {
+                    at: context.at.clone(),
+                    name,
+                    claims,
+                    object,
+                }));
+            }
+            Opened::List { items, item_type } => {
+                for item in items {
+                    let at = Location { path: item.path().to_owned(), ..context.at.clone() };
+                    self.read_node(at, item.node(), item_type.as_ref())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(at: &Location, error: FieldError) -> ManifestError {
+    let FieldError { path, line, reason } = error;
+    ManifestError::new(Location { path, line, ..at.clone() }, reason)
+}
+
+/// Kind and API version; the items of a typed list may leave them out.
+#[derive(Clone, Debug)]
+struct TypeMeta {
+    kind: Arc<str>,
+    api_version: Arc<str>,
+}
+
+enum Opened<'a> {
+    List { items: Vec<Field<'a>>, item_type: Option<TypeMeta> },
+    Object { object: Object, claims: Vec<Claim> },
+    Ignored,
+}
+
+enum Kind {
+    List { item_type: Option<TypeMeta> },
+    Namespace,
+    Node,
+    Pod,
+    NetworkPolicy,
+    Other,
+}
+
+fn open<'a>(field: &Field<'a>, inherited: Option<&TypeMeta>) -> Read<Opened<'a>> {
+    let meta = type_meta(field, inherited)?;
+    let object = match kind(field, &meta)? {
+        Kind::List { item_type } => {
+            return Ok(Opened::List { items: field.list("items")?, item_type });
+        }
+        Kind::Namespace => read_namespace(field)?,
+        Kind::Node => return read_node(field),
+        Kind::Pod => return read_pod(field),
+        Kind::NetworkPolicy => {
+            let metadata = metadata(field, NameRule::DnsSubdomain)?;
+            Object::Policy(network_policy::read(field, &metadata)?)
+        }
+        Kind::Other => {
+            field.warn(Warning::IgnoredKind { at: field.location() });
+            return Ok(Opened::Ignored);
+        }
+    };
+    Ok(Opened::Object { object, claims: Vec::new() })
+}
+
+fn read_namespace(field: &Field<'_>) -> Read<Object> {
+    let metadata = metadata(field, NameRule::DnsLabel)?;
+    let labels = node::namespace_labels(field, &metadata)?;
+    Ok(Object::Namespace { name: metadata.name, labels })
+}
+
+fn read_node<'a>(field: &Field<'a>) -> Read<Opened<'a>> {
+    let metadata = metadata(field, NameRule::DnsSubdomain)?;
+    let (node, claims) = node::read(field, &metadata)?;
+    Ok(Opened::Object { object: Object::Node(node), claims })
+}
+
+fn read_pod<'a>(field: &Field<'a>) -> Read<Opened<'a>> {
+    let metadata = metadata(field, NameRule::DnsSubdomain)?;
+    let name = object_name("Pod".into(), Some(&metadata.namespace), Some(&metadata.name));
+    let pod = pod::read(field, &metadata, &name)?;
+    let object = if pod.finished { Object::FinishedPod } else { Object::Pod(pod.workload) };
+    Ok(Opened::Object { object, claims: pod.claims })
+}
+
+fn type_meta(field: &Field<'_>, inherited: Option<&TypeMeta>) -> Read<TypeMeta> {
+    let read = |key, inherited: Option<&Arc<str>>| match (field.get(key)?, inherited) {
+        (Some(given), _) => given.string().cloned(),
+        (None, Some(inherited)) => Ok(Arc::clone(inherited)),
+        (None, None) => field.require(key)?.string().cloned(),
+    };
+    Ok(TypeMeta {
+        kind: read("kind", inherited.map(|meta| &meta.kind))?,
+        api_version: read("apiVersion", inherited.map(|meta| &meta.api_version))?,
+    })
+}
+
+fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Kind> {
+    let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
+    let unsupported_version = |supported| {
+        let (kind, api_version) = (Arc::clone(kind), Arc::clone(api_version));
+        Err(field.error(Reason::UnsupportedVersion { kind, api_version, supported }))
+    };
+    if let Some(list) = list_kind(field, kind, api_version)? {
+        return Ok(list);
+    }
+    match kind.as_ref() {
+        "Namespace" | "Node" | "Pod" if group.is_empty() && api_version.as_ref() != "v1" => {
+            unsupported_version("v1")
+        }
+        "Namespace" if group.is_empty() => Ok(Kind::Namespace),
+        "Node" if group.is_empty() => Ok(Kind::Node),
+        "Pod" if group.is_empty() => Ok(Kind::Pod),
+        "NetworkPolicy" if api_version.as_ref() == NETWORK_POLICY_VERSION => {
+            Ok(Kind::NetworkPolicy)
+        }
+        "NetworkPolicy" if !is_policy_group(group) => unsupported_version(NETWORK_POLICY_VERSION),
+        other if other.ends_with("NetworkPolicy") || is_policy_group(group) => {
+            let (kind, api_version) = (Arc::clone(kind), Arc::clone(api_version));
+            Err(field.error(Reason::UnsupportedPolicy { kind, api_version }))
+        }
+        _ => Ok(Kind::Other),
+    }
+}
+
+fn list_kind(field: &Field<'_>, kind: &str, api_version: &Arc<str>) -> Read<Option<Kind>> {
+    let Some(item_kind) = kind.strip_suffix("List") else { return Ok(None) };
+    if item_kind.is_empty() {
+        field.require("items")?;
+        return Ok(Some(Kind::List { item_type: None }));
+    }
+    let has_items = field.entries()?.iter().any(|(key, _)| key.as_ref() == "items");
+    let item_type = TypeMeta { kind: item_kind.into(), api_version: Arc::clone(api_version) };
+    Ok(has_items.then_some(Kind::List { item_type: Some(item_type) }))
+}
+
+fn is_policy_group(group: &str) -> bool {
+    POLICY_GROUPS.iter().any(|parent| {
+        let below = group.strip_suffix(parent);
+        below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+    })
+}
+
+fn metadata(object: &Field<'_>, rule: NameRule) -> Read<Metadata> {
+    let field = object.require("metadata")?;
+    let namespace = match field.get("namespace")? {
+        Some(namespace) if !namespace.string()?.is_empty() => {
+            Arc::clone(namespace.name(NameRule::DnsLabel)?)
+        }
+        _ => "default".into(),
+    };
+    Ok(Metadata {
+        name: Arc::clone(field.require("name")?.name(rule)?),
+        namespace,
+        labels: selector::labels(&field, "labels")?,
+    })
+}
+
+/// What an object calls itself, as far as that can be told without reading it.
+fn identify(node: &tree::Node, inherited: Option<&TypeMeta>) -> Option<ObjectName> {
+    let kind = text(node, "kind").or_else(|| inherited.map(|meta| &meta.kind))?;
+    let metadata = value(node, "metadata");
+    let named = |key| metadata.and_then(|metadata| text(metadata, key));
+    let default: Arc<str> = "default".into();
+    let namespace = match kind.as_ref() {
+        "Namespace" | "Node" => None,
+        "Pod" | "NetworkPolicy" => Some(named("namespace").unwrap_or(&default)),
+        _ => named("namespace"),
+    };
+    Some(object_name(Arc::clone(kind), namespace, named("name")))
+}
+
+fn object_name(
+    kind: Arc<str>,
+    namespace: Option<&Arc<str>>,
+    name: Option<&Arc<str>>,
+) -> ObjectName {
+    ObjectName { kind, namespace: namespace.cloned(), name: name.cloned() }
+}
+
+fn value<'a>(node: &'a tree::Node, key: &str) -> Option<&'a tree::Node> {
+    let Value::Mapping(entries) = &node.value else { return None };
+    entries.iter().find(|(known, _)| known.as_ref() == key).map(|(_, node)| node.as_ref())
+}
+
+/// The text of a field, if it is a string and not empty.
+fn text<'a>(node: &'a tree::Node, key: &str) -> Option<&'a Arc<str>> {
+    match &value(node, key)?.value {
+        Value::String { text, .. } if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
