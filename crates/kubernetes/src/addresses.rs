@@ -84,7 +84,8 @@ impl Manifests {
     fn warn_of_assigned(&mut self, after: &Inventory, ranges: &AddressRanges) {
         let pods = self.inventory.workloads.iter().zip(&after.workloads);
         let pods = pods.filter(|(before, after)| {
-            before.addresses.is_empty() && !after.addresses.is_empty() && !after.host_network
+            let is_its_node = after.host_network && after.node.is_some();
+            before.addresses.is_empty() && !is_its_node
         });
         let inside = |address: &IpAddr| {
             IpNet::from(ranges.ipv4).contains(address) || IpNet::from(ranges.ipv6).contains(address)
@@ -149,7 +150,7 @@ impl Range {
     fn take(&mut self, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         let last = bits(self.network.broadcast());
         loop {
-            let candidate = bits(self.network.network()) + self.next;
+            let candidate = bits(self.network.network()).checked_add(self.next)?;
             if candidate >= last {
                 return None;
             }
