@@ -1,6 +1,6 @@
 //! Selectors: which labels match.
 //!
-//! The semantics are those of `meta/v1` LabelSelector. Not here: which key space a selector is
+//! The semantics are those of `meta/v1` `LabelSelector`. Not here: which key space a selector is
 //! applied to; the caller passes the labels. Invariant: requirements are sorted and free of
 //! duplicates, so selectors that were written in another order are equal.
 //! Tested by a table over the four operators, and by properties of their pairs.

@@ -20,7 +20,7 @@ use crate::{Manifests, ObjectName, Warning, node};
 
 /// Where addresses come from that no manifest gives.
 ///
-/// The default is 198.18.128.0/17, in the range for benchmarks (RFC 2544), and 2001:db8:f::/64, in
+/// The default is `198.18.128.0/17`, in the range for benchmarks (RFC 2544), and `2001:db8:f::/64`, in
 /// the range for documentation (RFC 3849). The first and the last address aren't given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRanges {

@@ -11,7 +11,7 @@
 //! | kind | fields read |
 //! |---|---|
 //! | Namespace `v1` | `metadata.name`, `metadata.labels` |
-//! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (InternalIP and ExternalIP) |
+//! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (`InternalIP` and `ExternalIP`) |
 //! | Pod `v1` | `metadata.name`, `.namespace`, `.labels`; `spec.nodeName`, `spec.hostNetwork`, `spec.containers[].ports[]`, the same of `spec.initContainers[]` with `restartPolicy: Always`; `status.phase`, `status.podIPs`, `status.podIP` |
 //! | NetworkPolicy `networking.k8s.io/v1` | all; an unknown field is an error |
 //!

@@ -18,7 +18,7 @@ use crate::{
     selector::selector,
 };
 
-/// The fields of `meta/v1` ObjectMeta, old ones included.
+/// The fields of `meta/v1` `ObjectMeta`, old ones included.
 const METADATA: [&str; 16] = [
     "annotations",
     "clusterName",

@@ -52,7 +52,7 @@ pub(crate) enum Object {
     Policy(Policy),
 }
 
-/// What is read of `meta/v1` ObjectMeta.
+/// What is read of `meta/v1` `ObjectMeta`.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     pub(crate) name: Arc<str>,

@@ -26,7 +26,7 @@ fn pairs(owner: &Field<'_>, key: &str) -> Read<Vec<(Arc<str>, Arc<str>)>> {
     map.entries()?.into_iter().map(pair).collect()
 }
 
-/// A LabelSelector; without requirements it selects everything.
+/// A `LabelSelector`; without requirements it selects everything.
 pub(crate) fn selector(field: &Field<'_>) -> Read<Selector> {
     field.deny_unknown(&["matchLabels", "matchExpressions"])?;
     let mut requirements: Vec<Requirement> = pairs(field, "matchLabels")?
