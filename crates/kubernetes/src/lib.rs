@@ -13,11 +13,16 @@
 //! | Namespace `v1` | `metadata.name`, `metadata.labels` |
 //! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (`InternalIP` and `ExternalIP`) |
 //! | Pod `v1` | `metadata.name`, `.namespace`, `.labels`; `spec.nodeName`, `spec.hostNetwork`, `spec.containers[].ports[]`, the same of `spec.initContainers[]` with `restartPolicy: Always`; `status.phase`, `status.podIPs`, `status.podIP` |
-//! | NetworkPolicy `networking.k8s.io/v1` | all; an unknown field is an error |
+//! | NetworkPolicy `networking.k8s.io/v1` | `metadata.name`, `.namespace`; `spec.podSelector`, `.policyTypes`, `.ingress[]` (`from`, `ports`), `.egress[]` (`to`, `ports`); of peers `podSelector`, `namespaceSelector`, `ipBlock` (`cidr`, `except`); of ports `protocol`, `port`, `endPort`. An unknown field is an error |
 //!
 //! Of pods, nodes and namespaces the other fields are ignored, and those that are read must have
 //! the right type. A policy of another API (Cilium, Calico, Antrea, `policy.networking.k8s.io`) is
 //! an error, because leaving it out would change what is allowed. Any other kind is a [`Warning`].
+//!
+//! Defaults are those of the API server. Without `policyTypes` a policy is about ingress, and about
+//! egress if it has an egress rule; `egress: []` alone isolates nothing there, and a [`Warning`]
+//! says so. A rule without `from` or `to` means every peer, one without `ports` every port, and a
+//! port without `protocol` means TCP.
 //!
 //! A missing namespace is `default`; a namespace that only occurs in other objects exists with the
 //! label `kubernetes.io/metadata.name` alone; a node that only occurs in `spec.nodeName` exists

@@ -182,6 +182,7 @@ fn read_pod<'a>(field: &Field<'a>) -> Read<Opened<'a>> {
 
 fn type_meta(field: &Field<'_>, inherited: Option<&TypeMeta>) -> Read<TypeMeta> {
     let read = |key, inherited: Option<&Arc<str>>| match (field.get(key)?, inherited) {
+        (Some(given), _) if given.string()?.is_empty() => Err(given.error(Reason::MissingField)),
         (Some(given), _) => given.string().cloned(),
         (None, Some(inherited)) => Ok(Arc::clone(inherited)),
         (None, None) => field.require(key)?.string().cloned(),

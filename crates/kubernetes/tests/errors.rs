@@ -175,6 +175,7 @@ fn in_an_object() {
     let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n";
     let table = [
         ("kind: Pod".into(), "f.yaml: document 1 (Pod/default): apiVersion: missing (line 1)"),
+        ("kind: ''\napiVersion: v1".into(), "f.yaml: document 1: kind: missing (line 1)"),
         ("apiVersion: v1".into(), "f.yaml: document 1: kind: missing (line 1)"),
         ("- 1".into(), "f.yaml: document 1: expected a mapping, found a list (line 1)"),
         ("hello".into(), "f.yaml: document 1: expected a mapping, found the string \"hello\" (line 1)"),
