@@ -13,7 +13,7 @@
 //! | Namespace `v1` | `metadata.name`, `metadata.labels` |
 //! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (`InternalIP` and `ExternalIP`) |
 //! | Pod `v1` | `metadata.name`, `.namespace`, `.labels`; `spec.nodeName`, `spec.hostNetwork`, `spec.containers[].ports[]`, the same of `spec.initContainers[]` with `restartPolicy: Always`; `status.phase`, `status.podIPs`, `status.podIP` |
-//! | NetworkPolicy `networking.k8s.io/v1` | `metadata.name`, `.namespace`; `spec.podSelector`, `.policyTypes`, `.ingress[]` (`from`, `ports`), `.egress[]` (`to`, `ports`); of peers `podSelector`, `namespaceSelector`, `ipBlock` (`cidr`, `except`); of ports `protocol`, `port`, `endPort`. An unknown field is an error |
+//! | `NetworkPolicy` `networking.k8s.io/v1` | `metadata.name`, `.namespace`; `spec.podSelector`, `.policyTypes`, `.ingress[]` (`from`, `ports`), `.egress[]` (`to`, `ports`); of peers `podSelector`, `namespaceSelector`, `ipBlock` (`cidr`, `except`); of ports `protocol`, `port`, `endPort`. An unknown field is an error |
 //!
 //! Of pods, nodes and namespaces the other fields are ignored, and those that are read must have
 //! the right type. A policy of another API (Cilium, Calico, Antrea, `policy.networking.k8s.io`) is

@@ -1,4 +1,4 @@
-//! `networking.k8s.io/v1` NetworkPolicy to the policy model.
+//! `networking.k8s.io/v1` `NetworkPolicy` to the policy model.
 //!
 //! Every field is known or refused. What the API server fills in by default is filled in here.
 
