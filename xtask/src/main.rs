@@ -1,2 +1,96 @@
-//! In the making.
-fn main() {}
+//! The project's chores: `cargo xtask --help` lists them.
+//!
+//! Each command is a file of its own: [`setup`] (what a rebuild needs), [`build`] (the eBPF object),
+//! [`verify`] (the shipped object against its sources), [`kernels`] (other kernels in virtual
+//! machines), [`lanes`] (what CI runs). Nothing here is a dependency of any crate that users add.
+
+mod build;
+mod error;
+mod fuzz;
+mod initramfs;
+mod kernel_image;
+mod kernels;
+mod lanes;
+mod machine;
+mod manifest;
+mod object_file;
+mod packaged;
+mod privileges;
+mod process;
+mod rustc_wrapper;
+mod setup;
+mod test_binary;
+mod toolchain;
+mod tree;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "flowgate's chores")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what rebuilding the eBPF objects needs, and what of it is missing
+    Setup(setup::Options),
+    /// Rebuild the eBPF object and its manifest
+    BuildEbpf {
+        /// Write here instead of crates/ebpf-progs/objects
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Use this toolchain instead of the first one found
+        #[arg(long, value_enum)]
+        toolchain: Option<toolchain::Kind>,
+    },
+    /// Rebuild the object and compare it with the one shipped
+    VerifyPrebuilt {
+        /// Compare hashes alone: needs no toolchain for eBPF
+        #[arg(long)]
+        hashes_only: bool,
+    },
+    /// Run the kernel tests on other kernels, in virtual machines
+    Kernels(kernels::Options),
+    /// Run the lanes of CI, all of them or those named
+    Ci {
+        /// Lanes to run, in the order given
+        #[arg(value_enum, value_name = "LANE")]
+        lanes: Vec<lanes::Lane>,
+    },
+}
+
+fn main() -> ExitCode {
+    if rustc_wrapper::is_requested() {
+        return rustc_wrapper::run();
+    }
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}", error::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Setup(options) => setup::run(&options),
+        Command::BuildEbpf { out, toolchain } => {
+            build::run(out.as_deref(), toolchain).map(|()| ExitCode::SUCCESS)
+        }
+        Command::VerifyPrebuilt { hashes_only: true } => {
+            verify::hashes().map(|()| ExitCode::SUCCESS)
+        }
+        Command::VerifyPrebuilt { hashes_only: false } => verify::run().map(|()| ExitCode::SUCCESS),
+        Command::Kernels(options) => kernels::run(&options),
+        Command::Ci { lanes } => Ok(lanes::run(&lanes)),
+    }
+}

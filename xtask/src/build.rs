@@ -1,0 +1,170 @@
+//! `cargo xtask build-ebpf`: the eBPF object and its manifest, from source.
+//!
+//! Invariant: the bytes depend on the sources and the toolchain alone, neither on the directory of the
+//! checkout nor on the environment. How: paths are remapped, the environment's flags and toolchains are
+//! cleared, and [`crate::rustc_wrapper`] keeps directories out of mangled names. Tested by
+//! `verify-prebuilt`, which builds in a directory of its own.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+use crate::manifest::{self, Manifest};
+use crate::object_file::{self, Contents};
+use crate::process;
+use crate::rustc_wrapper;
+use crate::toolchain::{self, Kind, Toolchain};
+use crate::tree;
+
+/// The binary target that becomes the object.
+const BINARY: &str = "flowgate";
+/// Names of the functions that may stay functions, one to a line.
+const SUBPROGRAMS: &str = "crates/ebpf-progs/programs/SUBPROGRAMS";
+
+/// Builds the object into `out`, by default where the shipped one lies.
+pub(crate) fn run(out: Option<&Path>, kind: Option<Kind>) -> Result<(), Error> {
+    let toolchain = Toolchain::find(kind)?;
+    eprintln!("using {}", toolchain.describe());
+    let out = out.map_or_else(|| tree::root().join(tree::OBJECTS), Path::to_path_buf);
+    let places = Places { root: tree::root(), target: tree::target().join("ebpf"), out };
+    let manifest = build(&places, &toolchain)?;
+    let out = places.out;
+    println!(
+        "{}: {} bytes, {} programs, {} maps, sha256 {}",
+        out.join(tree::OBJECT).display(),
+        manifest.object_size,
+        manifest.programs.len(),
+        manifest.maps.len(),
+        manifest.object_sha256
+    );
+    Ok(())
+}
+
+/// Where a build finds and leaves things.
+pub(crate) struct Places {
+    /// The tree that is built.
+    pub(crate) root: PathBuf,
+    /// Cargo's target directory.
+    pub(crate) target: PathBuf,
+    /// Where the object and the manifest go.
+    pub(crate) out: PathBuf,
+}
+
+/// Builds the object with its manifest, and returns that.
+pub(crate) fn build(places: &Places, toolchain: &Toolchain) -> Result<Manifest, Error> {
+    process::run(&mut cargo_build(places, toolchain)?)?;
+    let release = places.target.join(toolchain::TARGET).join("release");
+    let bytes = tree::read(&release.join(BINARY))?;
+    let contents = object_file::parse(&bytes)?;
+    check_subprograms(&places.root, &contents)?;
+    let manifest = describe(&places.root, toolchain, &bytes, contents)?;
+    tree::write(&places.out.join(tree::OBJECT), &bytes)?;
+    tree::write(&places.out.join(tree::MANIFEST), manifest.to_text()?.as_bytes())?;
+    Ok(manifest)
+}
+
+fn cargo_build(places: &Places, toolchain: &Toolchain) -> Result<Command, Error> {
+    let mut command = Command::new(&toolchain.cargo);
+    toolchain::clean(&mut command)
+        .current_dir(places.root.join(tree::PROGRAMS))
+        .args(["build", "--release", "--locked", "--target", toolchain::TARGET])
+        .arg("--target-dir")
+        .arg(&places.target)
+        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(places, toolchain))
+        .env("PATH", path_with(&toolchain.bpf_linker)?)
+        .env("RUSTC_WRAPPER", current_executable()?)
+        .env(rustc_wrapper::REQUEST, "1");
+    if toolchain.kind == Kind::Nightly {
+        command.args(["-Z", "build-std=core"]);
+    }
+    Ok(command)
+}
+
+/// The flags, encoded as cargo wants them.
+fn flags(places: &Places, toolchain: &Toolchain) -> String {
+    let fixed = [
+        "-Clinker=bpf-linker",
+        "-Clink-arg=--btf",
+        "-Cdebuginfo=2",
+        // v3 loads from 5.10 on; v4 is refused by 5.10 and 6.1.
+        "-Ctarget-cpu=v3",
+    ];
+    let cargo_home = process::cargo_home().unwrap_or_default();
+    // Of several that match, rustc takes the last: from the widest to the narrowest.
+    let remaps = [
+        (&toolchain.sysroot, "/rust"),
+        (&cargo_home, "/cargo"),
+        (&places.root, "/flowgate"),
+        (&places.target, "/target"),
+    ];
+    let remaps = remaps.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    fixed.into_iter().map(str::to_owned).chain(remaps).collect::<Vec<_>>().join("\x1f")
+}
+
+/// The linker is named without its directory, which would be a path in the flags.
+fn path_with(bpf_linker: &Path) -> Result<OsString, Error> {
+    let directory = bpf_linker.parent().map(Path::to_path_buf);
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(directory.into_iter().chain(env::split_paths(&path)))
+        .map_err(|_| Error::MissingProgram { program: "bpf-linker", hint: "" })
+}
+
+fn current_executable() -> Result<PathBuf, Error> {
+    env::current_exe().map_err(|source| Error::File {
+        doing: "cannot find this executable",
+        path: PathBuf::from("xtask"),
+        source,
+    })
+}
+
+fn check_subprograms(root: &Path, contents: &Contents) -> Result<(), Error> {
+    let text = tree::read_text(&root.join(SUBPROGRAMS))?;
+    let names = unlisted(&contents.subprograms, &text);
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Subprograms { list: SUBPROGRAMS, names })
+}
+
+/// Names in the object that the list doesn't hold; `#` begins a comment in it.
+fn unlisted(found: &BTreeSet<String>, list: &str) -> Vec<String> {
+    let listed: BTreeSet<&str> = list
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    found.iter().filter(|name| !listed.contains(name.as_str())).cloned().collect()
+}
+
+fn describe(
+    root: &Path,
+    toolchain: &Toolchain,
+    bytes: &[u8],
+    contents: Contents,
+) -> Result<Manifest, Error> {
+    Ok(Manifest {
+        toolchain: toolchain.versions.clone(),
+        source_hash: manifest::source_hash(root)?,
+        object_sha256: manifest::sha256(bytes),
+        object_size: bytes.len() as u64,
+        programs: contents.programs,
+        maps: contents.maps,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subprogram_must_be_on_the_list() {
+        let found = BTreeSet::from(["judge_v4".to_owned(), "judge::{{closure}}".to_owned()]);
+        assert_eq!(unlisted(&found, "# families\njudge_v4 # IPv4\n"), ["judge::{{closure}}"]);
+        assert!(unlisted(&found, "judge_v4\njudge::{{closure}}\n").is_empty());
+    }
+}

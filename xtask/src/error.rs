@@ -1,0 +1,62 @@
+//! What can go wrong in a chore, with the operands that a developer needs to mend it.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+/// Why a chore failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    #[error("cannot start `{command}`")]
+    Start { command: String, source: std::io::Error },
+    #[error("`{command}` failed: {status}")]
+    Failed { command: String, status: ExitStatus },
+    #[error("{}: {doing}", path.display())]
+    File { doing: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{what} isn't the JSON that was expected")]
+    Json { what: String, source: serde_json::Error },
+    #[error("{what} isn't the TOML that was expected: {why}")]
+    Toml { what: String, why: String },
+    #[error("the object can't be parsed: {why}")]
+    Object { why: String },
+    #[error(
+        "the object holds subprograms that {list} doesn't name: {}\n\
+         (a closure here means that the kernel refuses the object's BTF; make it a function, or add \
+         the name to the list if it is meant to be a subprogram)",
+        names.join(", ")
+    )]
+    Subprograms { list: &'static str, names: Vec<String> },
+    #[error("no toolchain that builds for {target}: run `cargo xtask setup`")]
+    NoToolchain { target: &'static str },
+    #[error("`{program}` isn't in PATH: run `cargo xtask setup{hint}`")]
+    MissingProgram { program: &'static str, hint: &'static str },
+    #[error(
+        "the shipped object is stale: {what}\n  recorded {recorded}\n  now      {now}\n\
+             run `cargo xtask build-ebpf` and commit what it writes"
+    )]
+    Stale { what: &'static str, recorded: String, now: String },
+    #[error("no test executable came out of `cargo test -p {package} --test {test}`")]
+    NoTestBinary { package: String, test: String },
+    #[error("no package linux-image-{version}*-cloud-amd64 is known to apt, and none is cached")]
+    NoKernel { version: String },
+    #[error("{}: no {what} inside", tree.display())]
+    KernelTree { tree: PathBuf, what: &'static str },
+    #[error("the virtual machine ended without a result{}; its last lines:\n{tail}",
+            if *timed_out { " (time ran out)" } else { "" })]
+    Machine { timed_out: bool, tail: String },
+    #[error("{package} would bring a build-time compiler for eBPF: {found}")]
+    CompilerInTree { package: String, found: String },
+    #[error("{count} of {total} {what} failed")]
+    Some { count: usize, total: usize, what: &'static str },
+}
+
+/// The error and its causes, one to a line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!("\n  because: {inner}"));
+        cause = inner.source();
+    }
+    text
+}

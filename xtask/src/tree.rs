@@ -1,0 +1,86 @@
+//! Where things lie in this source tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// The directory of the prebuilt objects, relative to the root.
+pub(crate) const OBJECTS: &str = "crates/ebpf-progs/objects";
+/// The package of the eBPF programs, relative to the root.
+pub(crate) const PROGRAMS: &str = "crates/ebpf-progs/programs";
+/// The object's file name.
+pub(crate) const OBJECT: &str = "flowgate.o";
+/// The manifest's file name.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// The root of the source tree: the directory above this package.
+pub(crate) fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
+}
+
+/// The directory of build products: cargo's own, so that it is ignored and cleaned with it.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Reads a file whole.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::File {
+        doing: "cannot be read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads a text file whole.
+pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::File {
+        doing: "cannot be read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file whole, making its directory.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::File { doing: "cannot be written", path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failed)?;
+    }
+    fs::write(path, bytes).map_err(failed)
+}
+
+/// Copies a directory with all that is in it, except build products.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    for file in files(from)? {
+        write(&to.join(&file), &read(&from.join(&file))?)?;
+    }
+    Ok(())
+}
+
+/// The files under a directory as sorted relative paths, except build products.
+pub(crate) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    collect(directory, Path::new(""), &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+fn collect(top: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let directory = top.join(below);
+    let failed =
+        |source| Error::File { doing: "cannot be listed", path: directory.clone(), source };
+    for entry in fs::read_dir(&directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = below.join(entry.file_name());
+        if !entry.file_type().map_err(failed)?.is_dir() {
+            found.push(path);
+        } else if entry.file_name() != "target" {
+            collect(top, &path, found)?;
+        }
+    }
+    Ok(())
+}
