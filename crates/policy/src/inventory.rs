@@ -9,6 +9,9 @@ use flowgate_identity::Labels;
 
 use crate::model::Protocol;
 
+/// The label that names a namespace; the API server sets it, and nobody can set it otherwise.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// Everything that policies can select.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -19,6 +22,18 @@ pub struct Inventory {
     pub workloads: Vec<Workload>,
     /// Nodes, each with a name of its own.
     pub nodes: Vec<Node>,
+}
+
+impl Inventory {
+    /// The labels of a namespace, known or not. [`NAMESPACE_NAME_LABEL`] always tells the truth.
+    #[must_use]
+    pub fn namespace_labels(&self, name: &Arc<str>) -> Labels {
+        let mut labels = self.namespaces.get(name).cloned().unwrap_or_default();
+        if labels.get(NAMESPACE_NAME_LABEL) != Some(name) {
+            labels.insert(NAMESPACE_NAME_LABEL, name.clone());
+        }
+        labels
+    }
 }
 
 /// Names one workload; displays as `namespace/name`.
@@ -49,7 +64,8 @@ pub struct Workload {
     pub ports: Vec<DeclaredPort>,
     /// The node that it runs on, if known.
     pub node: Option<Arc<str>>,
-    /// It has no address of its own: it is its node, and no workload selector matches it.
+    /// It has no address of its own: it is its node, and no workload selector matches it. Its
+    /// addresses count as its node's, if the node is known.
     pub host_network: bool,
 }
 

@@ -57,7 +57,7 @@ pub struct Policy {
 }
 
 /// What a rule allows: these peers, on these ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The other ends.
     pub peers: Peers,
@@ -66,7 +66,7 @@ pub struct Rule {
 }
 
 /// The other ends that a rule names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// Everything, known or not.
     Any,
@@ -75,7 +75,7 @@ pub enum Peers {
 }
 
 /// One kind of other end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Workloads by namespace and labels. Never matches a node or a host-network workload.
     Workloads(WorkloadSelector),
@@ -107,7 +107,7 @@ pub enum NamespaceSelector {
 }
 
 /// The destination ports that a rule names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ports {
     /// Every protocol and every port.
     Any,

@@ -1,22 +1,29 @@
 //! The plan: what a set of policies compiles to, before anything is installed.
 //!
+//! The verdict of a new flow at one of its ends is five loads:
+//! `ep = endpoint policy of the end and direction`, `pc = peers[other end's peer].class`,
+//! `q = port_class[table][port]`, `r = row[ep * peer_classes + pc]`,
+//! `d = decision[r * port_classes + q]`; the answer is `decisions[d]`. [`Plan::decide`] walks them.
+//!
 //! Numbers in a plan are the plan's own (a peer is an index into [`Plan::peers`]). Installing maps
-//! them to the numbers that the running tables use; see [`crate::install`].
+//! them to the numbers that the running tables use.
+//!
+//! Invariant: the same inventory, policies and options, in whatever order, give the same plan.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use flowgate_abi::policy::Decision;
 use flowgate_identity::NumericIdentity;
 use ipnet::IpNet;
 
-use crate::{inventory::WorkloadRef, model::PolicyRef};
+use crate::{inventory::WorkloadRef, model::PolicyRef, peer_key::PeerKey};
 
 /// A compiled set of policies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Every workload that has an address of its own, with its two policies.
+    /// Every workload that has an address of its own, with its two policies; sorted.
     pub endpoints: Vec<PlannedEndpoint>,
-    /// The peers: distinct combinations of labels, named ports and CIDR memberships.
+    /// The peers: distinct combinations of labels, named ports and CIDR memberships; sorted by key.
     pub peers: Vec<PlannedPeer>,
     /// Longest prefix -> peer; `0.0.0.0/0` and `::/0` are always there. Sorted, no prefix twice.
     pub ipcache: Vec<(IpNet, u32)>,
@@ -34,8 +41,10 @@ pub struct Plan {
     /// The distinct decisions. Number 0 is [`Decision::UNREACHABLE`]: no packet of a complete plan
     /// reads it, and it denies.
     pub decisions: Vec<Decision>,
-    /// What a decision's cookie stands for: the policies that decided, sorted.
+    /// What a decision's cookie stands for: the policies that decided. Number 0 is nobody.
     pub cookies: Vec<Arc<BTreeSet<PolicyRef>>>,
+    /// The networks that each policy names, sorted, for the account of what costs most.
+    pub networks: Vec<(PolicyRef, Vec<IpNet>)>,
 }
 
 /// An endpoint of a plan.
@@ -43,8 +52,13 @@ pub struct Plan {
 pub struct PlannedEndpoint {
     /// The workload.
     pub workload: WorkloadRef,
-    /// Its peer.
-    pub peer: u32,
+    /// Its addresses, in the workload's order. The first of each family is the endpoint's own; the
+    /// ipcache knows the others too.
+    pub addresses: Vec<IpAddr>,
+    /// The peer of its first IPv4 address.
+    pub peer4: Option<u32>,
+    /// The peer of its first IPv6 address.
+    pub peer6: Option<u32>,
     /// Its policy for what it opens: a row group, not 0.
     pub egress: u32,
     /// Its policy for what is opened to it: a row group, not 0.
@@ -52,10 +66,10 @@ pub struct PlannedEndpoint {
 }
 
 /// A peer of a plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedPeer {
     /// What makes it one and the same peer from plan to plan: equal keys are the same peer.
-    pub key: Arc<str>,
+    pub key: PeerKey,
     /// Its numeric identity, for events.
     pub identity: NumericIdentity,
     /// Its class in this plan, not 0.

@@ -1,0 +1,201 @@
+//! Who there is: the ipcache, the peers behind it, and the endpoints among them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use flowgate_identity::Ipcache;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::{
+    compile::{
+        input::Input,
+        kinds::{KindId, Kinds, index},
+    },
+    inventory::Workload,
+    model::{Peer, Peers, Policy, Rule},
+    options::Options,
+    peer_key::{NamedPorts, PeerKey},
+};
+
+/// An index into the sorted peers.
+pub(super) type PeerId = u32;
+
+/// Who there is.
+pub(super) struct Population<'a> {
+    pub(super) kinds: Kinds,
+    /// Sorted.
+    pub(super) peers: Vec<PeerKey>,
+    pub(super) ipcache: Vec<(IpNet, PeerId)>,
+    pub(super) endpoints: Vec<Endpoint<'a>>,
+    /// The peers of each kind.
+    pub(super) of_kind: Vec<BTreeSet<PeerId>>,
+    of_network: BTreeMap<IpNet, Vec<PeerId>>,
+}
+
+/// A workload with its peers.
+pub(super) struct Endpoint<'a> {
+    pub(super) workload: &'a Workload,
+    pub(super) kind: KindId,
+    pub(super) peer4: Option<PeerId>,
+    pub(super) peer6: Option<PeerId>,
+    pub(super) ports: NamedPorts,
+    pub(super) node: Option<&'a Arc<str>>,
+}
+
+impl<'a> Population<'a> {
+    pub(super) fn new(input: &Input<'a>, options: &'a Options) -> Self {
+        let networks = named_networks(&input.policies);
+        let mut kinds = Kinds::default();
+        let owned = owned_addresses(input, &networks, &mut kinds);
+        let mut entries: BTreeMap<IpNet, PeerKey> =
+            networks.iter().map(|(network, ())| (network, PeerKey::Network(network))).collect();
+        entries.extend(owned.iter().map(|(&address, key)| (IpNet::from(address), key.clone())));
+        let numbers = number(&entries);
+        let endpoints = endpoints(input, options, &mut kinds, |address| numbers[&owned[&address]]);
+        let ipcache = entries.iter().map(|(&network, key)| (network, numbers[key])).collect();
+        let peers: Vec<PeerKey> = numbers.into_keys().collect();
+        let of_kind = by_kind(&endpoints, &kinds, &entries, &peers);
+        let of_network = by_network(&peers);
+        Self { kinds, peers, ipcache, endpoints, of_kind, of_network }
+    }
+
+    /// The peers that one item of a rule matches.
+    pub(super) fn matched(&self, peer: &Peer) -> Vec<PeerId> {
+        match peer {
+            Peer::Workloads(selector) => {
+                let kinds = self.kinds.select(selector);
+                kinds.iter().flat_map(|&kind| &self.of_kind[kind as usize]).copied().collect()
+            }
+            Peer::Cidr { cidr, except } => self.inside(cidr.trunc(), except),
+        }
+    }
+
+    fn inside(&self, cidr: IpNet, except: &[IpNet]) -> Vec<PeerId> {
+        let last = IpNet::from(cidr.broadcast());
+        let inside = self
+            .of_network
+            .range(cidr..=last)
+            .filter(|(network, _)| !except.iter().any(|except| except.contains(*network)));
+        inside.flat_map(|(_, peers)| peers).copied().collect()
+    }
+}
+
+/// The networks that a policy names, sorted.
+pub(super) fn networks_of(policy: &Policy) -> Vec<IpNet> {
+    let directions = [&policy.ingress, &policy.egress];
+    let rules = directions.into_iter().flatten().flatten();
+    let networks: BTreeSet<IpNet> = rules.flat_map(networks_of_rule).collect();
+    networks.into_iter().collect()
+}
+
+fn networks_of_rule(rule: &Rule) -> impl Iterator<Item = IpNet> + '_ {
+    let peers = match &rule.peers {
+        Peers::Any => [].as_slice(),
+        Peers::OneOf(peers) => peers,
+    };
+    peers.iter().flat_map(|peer| match peer {
+        Peer::Cidr { cidr, except } => [cidr].into_iter().chain(except).map(IpNet::trunc).collect(),
+        Peer::Workloads(_) => Vec::new(),
+    })
+}
+
+/// All networks that a policy names, and the default routes.
+fn named_networks(policies: &[&Policy]) -> Ipcache<()> {
+    let default_routes = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter();
+    let named = policies.iter().flat_map(|policy| networks_of(policy));
+    default_routes.chain(named).map(|network| (network, ())).collect()
+}
+
+fn longest(networks: &Ipcache<()>, address: IpAddr) -> IpNet {
+    let world = match address {
+        IpAddr::V4(_) => IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        IpAddr::V6(_) => IpNet::from(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    };
+    networks.lookup(address).map_or(world, |(network, ())| network)
+}
+
+/// The peers of the addresses that a workload or a node has.
+fn owned_addresses(
+    input: &Input<'_>,
+    networks: &Ipcache<()>,
+    kinds: &mut Kinds,
+) -> HashMap<IpAddr, PeerKey> {
+    let mut owned = HashMap::new();
+    for (name, addresses) in &input.nodes {
+        for &address in addresses {
+            let network = longest(networks, address);
+            owned.insert(address, PeerKey::Node { name: name.clone(), network });
+        }
+    }
+    for workload in &input.workloads {
+        let kind = kinds.intern(input.inventory, &workload.id.namespace, &workload.labels);
+        let ports = NamedPorts::of(workload);
+        for &address in &workload.addresses {
+            let network = longest(networks, address);
+            owned.insert(address, workload_key(kinds, kind, &ports, network));
+        }
+    }
+    owned
+}
+
+fn workload_key(kinds: &Kinds, kind: KindId, ports: &NamedPorts, network: IpNet) -> PeerKey {
+    PeerKey::Workload {
+        namespace: kinds.namespace_name(kind).clone(),
+        namespace_labels: kinds.namespace_labels(kind).clone(),
+        labels: kinds.labels(kind).clone(),
+        ports: ports.clone(),
+        network,
+    }
+}
+
+fn number(entries: &BTreeMap<IpNet, PeerKey>) -> BTreeMap<PeerKey, PeerId> {
+    let keys: BTreeSet<&PeerKey> = entries.values().collect();
+    keys.into_iter().enumerate().map(|(number, key)| (key.clone(), index(number))).collect()
+}
+
+fn endpoints<'a>(
+    input: &Input<'a>,
+    options: &'a Options,
+    kinds: &mut Kinds,
+    peer: impl Fn(IpAddr) -> PeerId,
+) -> Vec<Endpoint<'a>> {
+    let endpoint = |&workload: &&'a Workload| {
+        let first = |of: fn(&IpAddr) -> bool| workload.addresses.iter().copied().find(of);
+        Endpoint {
+            workload,
+            kind: kinds.intern(input.inventory, &workload.id.namespace, &workload.labels),
+            peer4: first(IpAddr::is_ipv4).map(&peer),
+            peer6: first(IpAddr::is_ipv6).map(&peer),
+            ports: NamedPorts::of(workload),
+            node: workload.node.as_ref().or(options.local_node.as_ref()),
+        }
+    };
+    input.workloads.iter().map(endpoint).collect()
+}
+
+fn by_kind(
+    endpoints: &[Endpoint<'_>],
+    kinds: &Kinds,
+    entries: &BTreeMap<IpNet, PeerKey>,
+    peers: &[PeerKey],
+) -> Vec<BTreeSet<PeerId>> {
+    let mut of_kind = vec![BTreeSet::new(); kinds.len()];
+    for endpoint in endpoints {
+        for &address in &endpoint.workload.addresses {
+            let peer = peers.binary_search(&entries[&IpNet::from(address)]);
+            of_kind[endpoint.kind as usize].extend(peer.ok().map(index));
+        }
+    }
+    of_kind
+}
+
+fn by_network(peers: &[PeerKey]) -> BTreeMap<IpNet, Vec<PeerId>> {
+    let mut of_network: BTreeMap<IpNet, Vec<PeerId>> = BTreeMap::new();
+    for (peer, key) in peers.iter().enumerate() {
+        of_network.entry(key.network()).or_default().push(index(peer));
+    }
+    of_network
+}

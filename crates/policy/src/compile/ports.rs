@@ -1,0 +1,229 @@
+//! Port classes: the ports of a protocol that no rule tells apart share a class.
+//!
+//! The port space is cut at every boundary that a rule names; then each distinct set of ports
+//! splits the classes that it cuts through. Class 0 is what no set holds: ICMP and every other
+//! protocol without ports among it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use flowgate_abi::policy::PortTable;
+
+use crate::{
+    compile::error::{CompileError, Numbered},
+    model::{PortMatch, Ports, Protocol},
+};
+
+/// Ports of a protocol, from the first to the last.
+pub(super) type Span = (Protocol, u16, u16);
+
+/// A set of ports: sorted, merged spans. Equal sets are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PortSet(Vec<Span>);
+
+impl FromIterator<Span> for PortSet {
+    fn from_iter<I: IntoIterator<Item = Span>>(spans: I) -> Self {
+        let mut spans: Vec<Span> =
+            spans.into_iter().filter(|(_, first, last)| first <= last).collect();
+        spans.sort_unstable();
+        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+        for (protocol, first, last) in spans {
+            match merged.last_mut() {
+                Some((p, _, end)) if *p == protocol && first <= end.saturating_add(1) => {
+                    *end = last.max(*end);
+                }
+                _ => merged.push((protocol, first, last)),
+            }
+        }
+        Self(merged)
+    }
+}
+
+impl PortSet {
+    /// The ports that a rule names by number, and the names by which it names others.
+    pub(super) fn of(ports: &Ports) -> Option<(Self, Vec<PortName>)> {
+        let Ports::OneOf(ports) = ports else { return None };
+        let mut names = BTreeSet::new();
+        let spans = ports.iter().filter_map(|port| match &port.port {
+            PortMatch::All => Some((port.protocol, 0, u16::MAX)),
+            PortMatch::Range(first, last) => Some((port.protocol, *first, *last)),
+            PortMatch::Named(name) => {
+                names.insert((name.clone(), port.protocol));
+                None
+            }
+        });
+        Some((spans.collect(), names.into_iter().collect()))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A port by name.
+pub(super) type PortName = (std::sync::Arc<str>, Protocol);
+
+/// The port classes.
+pub(super) struct PortClasses {
+    /// By table and port.
+    pub(super) tables: [Box<[u16]>; PortTable::COUNT],
+    /// How many there are, class 0 included.
+    pub(super) count: u32,
+}
+
+impl PortClasses {
+    /// The coarsest classes of which each of `sets` is a union.
+    pub(super) fn new(sets: &BTreeSet<PortSet>) -> Result<Self, CompileError> {
+        let mut partition = Partition::cut(sets);
+        for set in sets {
+            partition.split(set);
+        }
+        partition.publish()
+    }
+
+    /// The classes of the ports in `set`, ascending.
+    pub(super) fn of(&self, set: &PortSet) -> Vec<u16> {
+        let mut classes = BTreeSet::new();
+        for &(protocol, first, last) in &set.0 {
+            let table = &self.tables[table(protocol) as usize];
+            classes.extend(&table[usize::from(first)..=usize::from(last)]);
+        }
+        classes.into_iter().collect()
+    }
+}
+
+const fn table(protocol: Protocol) -> PortTable {
+    match protocol {
+        Protocol::Tcp => PortTable::Tcp,
+        Protocol::Udp => PortTable::Udp,
+        Protocol::Sctp => PortTable::Sctp,
+    }
+}
+
+/// Segments that no set cuts, each with its class so far.
+struct Partition {
+    segments: Vec<Span>,
+    class: Vec<usize>,
+    classes: usize,
+}
+
+impl Partition {
+    fn cut(sets: &BTreeSet<PortSet>) -> Self {
+        let mut starts: BTreeSet<(Protocol, u32)> = BTreeSet::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            starts.insert((protocol, 0));
+        }
+        for &(protocol, first, last) in sets.iter().flat_map(|set| &set.0) {
+            starts.insert((protocol, u32::from(first)));
+            starts.insert((protocol, u32::from(last) + 1));
+        }
+        let starts: Vec<_> = starts.into_iter().filter(|(_, start)| *start <= 0xffff).collect();
+        let segments: Vec<Span> = starts
+            .iter()
+            .enumerate()
+            .map(|(at, &(protocol, start))| {
+                let next = starts.get(at + 1).filter(|(p, _)| *p == protocol);
+                (protocol, narrow(start), next.map_or(u16::MAX, |(_, next)| narrow(next - 1)))
+            })
+            .collect();
+        Self { class: vec![0; segments.len()], segments, classes: 1 }
+    }
+
+    /// What is in `set` leaves the class in which it was.
+    fn split(&mut self, set: &PortSet) {
+        let mut moved: HashMap<usize, usize> = HashMap::new();
+        for &(protocol, first, last) in &set.0 {
+            let from = self.segments.partition_point(|segment| *segment < (protocol, first, 0));
+            for at in from..self.segments.len() {
+                if self.segments[at].0 != protocol || self.segments[at].1 > last {
+                    break;
+                }
+                let classes = &mut self.classes;
+                self.class[at] = *moved.entry(self.class[at]).or_insert_with(|| {
+                    *classes += 1;
+                    *classes - 1
+                });
+            }
+        }
+    }
+
+    /// Numbers the classes in the order in which ports first show them.
+    fn publish(self) -> Result<PortClasses, CompileError> {
+        let mut tables = [(); PortTable::COUNT].map(|()| vec![0u16; PortTable::PORTS]);
+        let mut numbers: HashMap<usize, u16> = HashMap::from([(0, 0)]);
+        for (&(protocol, first, last), class) in self.segments.iter().zip(&self.class) {
+            let known = numbers.get(class).copied();
+            let next = || u16::try_from(numbers.len()).map_err(|_| too_many());
+            let number = known.map_or_else(next, Ok)?;
+            numbers.insert(*class, number);
+            tables[table(protocol) as usize][usize::from(first)..=usize::from(last)].fill(number);
+        }
+        let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        Ok(PortClasses { tables: tables.map(Vec::into_boxed_slice), count })
+    }
+}
+
+const fn too_many() -> CompileError {
+    CompileError::TooMany { what: Numbered::PortClasses, limit: 1 << 16 }
+}
+
+fn narrow(port: u32) -> u16 {
+    u16::try_from(port).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Protocol::{Sctp, Tcp, Udp};
+
+    fn set(spans: &[Span]) -> PortSet {
+        spans.iter().copied().collect()
+    }
+
+    fn classes(sets: &[PortSet]) -> PortClasses {
+        PortClasses::new(&sets.iter().cloned().collect()).unwrap()
+    }
+
+    #[test]
+    fn without_rules_there_is_one_class() {
+        let classes = classes(&[]);
+        assert_eq!(classes.count, 1);
+        assert!(classes.tables.iter().all(|table| table.iter().all(|&class| class == 0)));
+    }
+
+    #[test]
+    fn spans_merge_across_touching_ends() {
+        assert_eq!(set(&[(Tcp, 81, 90), (Tcp, 80, 80)]), set(&[(Tcp, 80, 90)]));
+        assert_eq!(set(&[(Tcp, 80, 90), (Tcp, 85, 86)]), set(&[(Tcp, 80, 90)]));
+        assert_ne!(set(&[(Tcp, 80, 80), (Udp, 81, 81)]), set(&[(Tcp, 80, 81)]));
+        assert!(set(&[(Tcp, 9, 8)]).is_empty());
+    }
+
+    #[test]
+    fn ports_that_a_rule_names_together_share_a_class() {
+        let classes = classes(&[set(&[(Tcp, 80, 80), (Udp, 53, 53)])]);
+        assert_eq!(classes.count, 2);
+        assert_eq!((classes.tables[0][80], classes.tables[1][53]), (1, 1));
+        assert_eq!(
+            (classes.tables[0][79], classes.tables[0][81], classes.tables[1][80]),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn overlapping_ranges_are_cut_apart() {
+        let (low, high) = (set(&[(Tcp, 10, 20)]), set(&[(Tcp, 15, 30)]));
+        let classes = classes(&[low.clone(), high.clone()]);
+        assert_eq!(classes.count, 4);
+        assert_eq!(classes.of(&low), [1, 2]);
+        assert_eq!(classes.of(&high), [2, 3]);
+    }
+
+    #[test]
+    fn a_whole_protocol_isnt_the_class_of_what_has_no_ports() {
+        let all = set(&[(Tcp, 0, 65535), (Udp, 0, 65535), (Sctp, 0, 65535)]);
+        let classes = classes(std::slice::from_ref(&all));
+        assert_eq!(classes.of(&all), [1]);
+        assert!(classes.tables[3].iter().all(|&class| class == 0));
+        assert_eq!((classes.tables[0][0], classes.tables[2][65535]), (1, 1));
+    }
+}

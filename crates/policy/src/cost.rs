@@ -1,0 +1,416 @@
+//! What a plan costs, and whether it fits: known before anything is installed.
+//!
+//! Not here: the memory of connections, endpoints' links and events, which no plan changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use flowgate_abi::endpoint::Peer;
+use flowgate_abi::maps::{Lpm6Key, Trie4Node, Trie4Root};
+use flowgate_abi::policy::{Decision, EndpointPolicy, PortTable};
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::{model::PolicyRef, plan::Plan};
+
+/// What a plan costs.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Endpoints.
+    pub endpoints: usize,
+    /// Peers.
+    pub peers: usize,
+    /// Peer classes, the reserved one included.
+    pub peer_classes: usize,
+    /// Port classes, the reserved one included.
+    pub port_classes: usize,
+    /// Endpoint policies, the reserved one included.
+    pub endpoint_policies: usize,
+    /// Distinct rows, the reserved one included.
+    pub rows: usize,
+    /// Cells of 2 bytes: endpoint policies times peer classes.
+    pub row_cells: usize,
+    /// Cells of 2 bytes: rows times port classes.
+    pub decision_cells: usize,
+    /// Distinct decisions, the reserved one included.
+    pub decisions: usize,
+    /// Prefixes of IPv4 in the ipcache.
+    pub prefixes4: usize,
+    /// Inner nodes of the IPv4 trie (16, 8 and 8 bits), without its root.
+    pub trie4_nodes: usize,
+    /// Prefixes of IPv6 in the ipcache.
+    pub prefixes6: usize,
+    /// Those of them that are whole addresses.
+    pub hosts6: usize,
+    /// The bytes of what is counted here, in one generation; the kernel rounds up.
+    pub bytes: usize,
+}
+
+/// How much room the tables have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Endpoints.
+    pub endpoints: usize,
+    /// Peers.
+    pub peers: usize,
+    /// Row cells of one generation.
+    pub row_cells: usize,
+    /// Decision cells of one generation.
+    pub decision_cells: usize,
+    /// Decisions of one generation.
+    pub decisions: usize,
+    /// Inner nodes of the IPv4 trie.
+    pub trie4_nodes: usize,
+    /// Whole IPv6 addresses.
+    pub hosts6: usize,
+    /// IPv6 networks.
+    pub networks6: usize,
+}
+
+/// A table that a plan fills.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// [`Capacity::endpoints`].
+    Endpoints,
+    /// [`Capacity::peers`].
+    Peers,
+    /// [`Capacity::row_cells`].
+    RowCells,
+    /// [`Capacity::decision_cells`].
+    DecisionCells,
+    /// [`Capacity::decisions`].
+    Decisions,
+    /// [`Capacity::trie4_nodes`].
+    Trie4Nodes,
+    /// [`Capacity::hosts6`].
+    Hosts6,
+    /// [`Capacity::networks6`].
+    Networks6,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Endpoints => "endpoints",
+            Self::Peers => "peers",
+            Self::RowCells => "row cells",
+            Self::DecisionCells => "decision cells",
+            Self::Decisions => "decisions",
+            Self::Trie4Nodes => "IPv4 trie nodes",
+            Self::Hosts6 => "IPv6 addresses",
+            Self::Networks6 => "IPv6 networks",
+        })
+    }
+}
+
+/// A plan doesn't fit.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the plan needs {needed} {table}, there is room for {have}{}", Listed(.top))]
+pub struct Overflow {
+    /// What there is too little of.
+    pub table: Table,
+    /// How many the plan needs.
+    pub needed: usize,
+    /// How many there are.
+    pub have: usize,
+    /// The policies that cost most of it, with how many are theirs or shared with others; the
+    /// dearest first, at most [`Overflow::TOP`]. Empty if workloads alone are the cause.
+    pub top: Vec<(PolicyRef, usize)>,
+}
+
+impl Overflow {
+    /// How many policies an overflow names.
+    pub const TOP: usize = 5;
+}
+
+struct Listed<'a>(&'a [(PolicyRef, usize)]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (policy, count)) in self.0.iter().enumerate() {
+            let lead = if index == 0 { "; dearest: " } else { ", " };
+            write!(f, "{lead}{policy} ({count})")?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// What the plan costs.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        let prefixes6 = self.ipcache.iter().filter(|(network, _)| is_v6(network)).count();
+        let hosts6 = self.ipcache.iter().filter(|(network, _)| is_host6(network)).count();
+        let cost = Cost {
+            endpoints: self.endpoints.len(),
+            peers: self.peers.len(),
+            peer_classes: self.peer_classes as usize,
+            port_classes: self.port_classes as usize,
+            endpoint_policies: self.row.len() / self.peer_classes as usize,
+            rows: self.decision.len() / self.port_classes as usize,
+            row_cells: self.row.len(),
+            decision_cells: self.decision.len(),
+            decisions: self.decisions.len(),
+            prefixes4: self.ipcache.len() - prefixes6,
+            trie4_nodes: trie4_nodes(self.ipcache.iter().map(|&(network, _)| network)),
+            prefixes6,
+            hosts6,
+            bytes: 0,
+        };
+        Cost { bytes: cost.count_bytes(), ..cost }
+    }
+
+    /// Whether there is room for the plan.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`] names the first table that is too small, and who fills it.
+    pub fn fits(&self, capacity: &Capacity) -> Result<(), Overflow> {
+        let cost = self.cost();
+        let tables = [
+            (Table::Endpoints, cost.endpoints, capacity.endpoints),
+            (Table::Peers, cost.peers, capacity.peers),
+            (Table::RowCells, cost.row_cells, capacity.row_cells),
+            (Table::DecisionCells, cost.decision_cells, capacity.decision_cells),
+            (Table::Decisions, cost.decisions, capacity.decisions),
+            (Table::Trie4Nodes, cost.trie4_nodes, capacity.trie4_nodes),
+            (Table::Hosts6, cost.hosts6, capacity.hosts6),
+            (Table::Networks6, cost.prefixes6 - cost.hosts6, capacity.networks6),
+        ];
+        match tables.into_iter().find(|(_, needed, have)| needed > have) {
+            None => Ok(()),
+            Some((table, needed, have)) => {
+                Err(Overflow { table, needed, have, top: self.dearest(table) })
+            }
+        }
+    }
+
+    fn dearest(&self, table: Table) -> Vec<(PolicyRef, usize)> {
+        let shares = match table {
+            Table::Endpoints => Vec::new(),
+            Table::Peers => self.by_networks(<[IpNet]>::len),
+            Table::Trie4Nodes => self.by_networks(|networks| trie4_nodes(networks.iter().copied())),
+            Table::Hosts6 => self.by_networks(|all| all.iter().filter(|n| is_host6(n)).count()),
+            Table::Networks6 => {
+                self.by_networks(|all| all.iter().filter(|n| is_v6(n) && !is_host6(n)).count())
+            }
+            Table::RowCells => self.by_endpoint_policies(),
+            Table::DecisionCells => self.by_rows(),
+            Table::Decisions => self.by_decisions(),
+        };
+        let mut shares: Vec<_> = shares.into_iter().filter(|(_, share)| *share > 0).collect();
+        shares.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+        shares.truncate(Overflow::TOP);
+        shares
+    }
+
+    fn by_networks(&self, count: impl Fn(&[IpNet]) -> usize) -> Vec<(PolicyRef, usize)> {
+        self.networks.iter().map(|(policy, networks)| (policy.clone(), count(networks))).collect()
+    }
+
+    fn by_decisions(&self) -> Vec<(PolicyRef, usize)> {
+        let cookies = self.decisions.iter().map(|decision| BTreeSet::from([decision.cookie]));
+        self.tally(cookies, 1)
+    }
+
+    /// A row is there because of the policies that allow something in it.
+    fn by_rows(&self) -> Vec<(PolicyRef, usize)> {
+        let width = self.port_classes as usize;
+        let rows = self.decision.chunks(width);
+        self.tally(rows.map(|row| self.cookies_of(row, |decision| !decision.is_default())), width)
+    }
+
+    /// A group of rows is there because of the policies that isolate.
+    fn by_endpoint_policies(&self) -> Vec<(PolicyRef, usize)> {
+        let rows = self.decision.chunks(self.port_classes as usize);
+        let rows: Vec<BTreeSet<u32>> = rows.map(|row| self.cookies_of(row, |_| true)).collect();
+        let width = self.peer_classes as usize;
+        let cookies = |group: &[u16]| {
+            let distinct: BTreeSet<u16> = group.iter().copied().collect();
+            distinct.into_iter().flat_map(|row| &rows[usize::from(row)]).copied().collect()
+        };
+        self.tally(self.row.chunks(width).map(cookies), width)
+    }
+
+    fn cookies_of(&self, row: &[u16], which: impl Fn(&Decision) -> bool) -> BTreeSet<u32> {
+        let decisions = row.iter().map(|&number| &self.decisions[usize::from(number)]);
+        decisions.filter(|decision| which(decision)).map(|decision| decision.cookie).collect()
+    }
+
+    /// How often each policy occurs, each time with `weight`.
+    fn tally(
+        &self,
+        cookies: impl Iterator<Item = BTreeSet<u32>>,
+        weight: usize,
+    ) -> Vec<(PolicyRef, usize)> {
+        let mut shares: BTreeMap<&PolicyRef, usize> = BTreeMap::new();
+        for cookies in cookies {
+            let sets = cookies.into_iter().filter_map(|cookie| self.cookies.get(cookie as usize));
+            let policies: BTreeSet<&PolicyRef> = sets.flat_map(|set| set.iter()).collect();
+            for policy in policies {
+                *shares.entry(policy).or_default() += weight;
+            }
+        }
+        shares.into_iter().map(|(policy, share)| (policy.clone(), share)).collect()
+    }
+}
+
+impl Cost {
+    fn count_bytes(&self) -> usize {
+        let cells = self.row_cells + self.decision_cells + self.peers;
+        let ports = PortTable::COUNT * PortTable::PORTS;
+        let ipcache6 =
+            self.hosts6 * (16 + 4) + (self.prefixes6 - self.hosts6) * (size_of::<Lpm6Key>() + 4);
+        (cells + ports) * size_of::<u16>()
+            + self.decisions * size_of::<Decision>()
+            + self.endpoints * size_of::<EndpointPolicy>()
+            + self.peers * size_of::<Peer>()
+            + size_of::<Trie4Root>()
+            + self.trie4_nodes * size_of::<Trie4Node>()
+            + ipcache6
+    }
+}
+
+const fn is_v6(network: &IpNet) -> bool {
+    matches!(network, IpNet::V6(_))
+}
+
+fn is_host6(network: &IpNet) -> bool {
+    is_v6(network) && network.prefix_len() == 128
+}
+
+/// One inner node per distinct first 16 bits, and per distinct first 24 bits, of longer prefixes.
+fn trie4_nodes(networks: impl Iterator<Item = IpNet>) -> usize {
+    let mut nodes = BTreeSet::new();
+    for network in networks {
+        let IpNet::V4(network) = network else { continue };
+        for level in [16, 24] {
+            if network.prefix_len() > level {
+                nodes.insert((level, u32::from(network.network()) >> (32 - level)));
+            }
+        }
+    }
+    nodes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use flowgate_identity::{LocalAllocator, Selector};
+
+    use super::*;
+    use crate::{
+        compile::Compiler,
+        inventory::{Inventory, Workload, WorkloadRef},
+        model::{
+            NamespaceSelector, Peer, Peers, Policy, PolicyKind, Port, PortMatch, Ports, Protocol,
+            Rule, WorkloadSelector,
+        },
+        options::Options,
+    };
+
+    const ROOMY: Capacity = Capacity {
+        endpoints: 16,
+        peers: 64,
+        row_cells: 4096,
+        decision_cells: 4096,
+        decisions: 256,
+        trie4_nodes: 256,
+        hosts6: 16,
+        networks6: 16,
+    };
+
+    fn policy(name: &str, networks: &[&str], ports: &[u16]) -> Policy {
+        let peers = networks
+            .iter()
+            .map(|network| Peer::Cidr { cidr: network.parse().unwrap(), except: Vec::new() });
+        let ports = ports
+            .iter()
+            .map(|&port| Port { protocol: Protocol::Tcp, port: PortMatch::Range(port, port) });
+        let rule =
+            Rule { peers: Peers::OneOf(peers.collect()), ports: Ports::OneOf(ports.collect()) };
+        Policy {
+            id: PolicyRef {
+                kind: PolicyKind::NetworkPolicy,
+                namespace: "a".into(),
+                name: name.into(),
+            },
+            subject: WorkloadSelector {
+                namespaces: NamespaceSelector::Named("a".into()),
+                labels: Selector::everything(),
+            },
+            ingress: Some(vec![rule]),
+            egress: None,
+        }
+    }
+
+    fn plan() -> Plan {
+        let workload = Workload {
+            id: WorkloadRef { namespace: "a".into(), name: "web".into() },
+            labels: flowgate_identity::Labels::new(),
+            addresses: vec!["198.18.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            ports: Vec::new(),
+            node: None,
+            host_network: false,
+        };
+        let inventory = Inventory { workloads: vec![workload], ..Inventory::default() };
+        let policies = [
+            policy("cheap", &["203.0.113.0/24"], &[80]),
+            policy("dear", &["198.51.100.0/25", "198.51.100.128/26", "2001:db8:1::/48"], &[80, 81]),
+        ];
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        compiler.compile(&inventory, &policies, &Options::default()).unwrap()
+    }
+
+    #[test]
+    fn the_cost_counts_what_the_tables_hold() {
+        let cost = plan().cost();
+        assert_eq!((cost.endpoints, cost.peers), (1, 8));
+        assert_eq!((cost.prefixes4, cost.prefixes6, cost.hosts6), (5, 3, 1));
+        // 198.18/16 and 198.18.0/24 of the workload, 203.0/16, 198.51/16 and 198.51.100/24.
+        assert_eq!(cost.trie4_nodes, 5);
+        assert_eq!((cost.peer_classes, cost.port_classes), (4, 3));
+        assert_eq!((cost.endpoint_policies, cost.rows), (3, 5));
+        assert_eq!((cost.row_cells, cost.decision_cells), (12, 15));
+        // Unreachable, default allow, default deny, and one for each policy that allows.
+        assert_eq!(cost.decisions, 5);
+        assert!(cost.bytes > (PortTable::COUNT * PortTable::PORTS) * 2 + size_of::<Trie4Root>());
+    }
+
+    #[test]
+    fn what_has_room_fits() {
+        assert_eq!(plan().fits(&ROOMY), Ok(()));
+    }
+
+    #[test]
+    fn each_table_overflows_by_name_and_says_who_fills_it() {
+        let few = [
+            (Table::Endpoints, Capacity { endpoints: 0, ..ROOMY }, None),
+            (Table::Peers, Capacity { peers: 7, ..ROOMY }, Some(3)),
+            (Table::RowCells, Capacity { row_cells: 11, ..ROOMY }, Some(4)),
+            (Table::DecisionCells, Capacity { decision_cells: 14, ..ROOMY }, Some(3)),
+            (Table::Decisions, Capacity { decisions: 4, ..ROOMY }, Some(2)),
+            (Table::Trie4Nodes, Capacity { trie4_nodes: 4, ..ROOMY }, Some(2)),
+            (Table::Hosts6, Capacity { hosts6: 0, ..ROOMY }, None),
+            (Table::Networks6, Capacity { networks6: 1, ..ROOMY }, Some(1)),
+        ];
+        for (table, capacity, dearest) in few {
+            let overflow = plan().fits(&capacity).unwrap_err();
+            assert_eq!(overflow.table, table);
+            assert!(overflow.needed > overflow.have, "{overflow}");
+            assert_eq!(overflow.top.first().map(|(_, share)| *share), dearest, "{overflow}");
+        }
+    }
+
+    #[test]
+    fn an_overflow_reads_as_a_sentence() {
+        let overflow = plan().fits(&Capacity { networks6: 1, ..ROOMY }).unwrap_err();
+        assert_eq!(
+            overflow.to_string(),
+            "the plan needs 2 IPv6 networks, there is room for 1; dearest: NetworkPolicy/a/dear (1)"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! What a plan says about a flow, by walking the plan's own tables.
+//!
+//! Not here: packets, connections and what is installed; a flow is judged as if it were new.
+//! Tested against [`crate::oracle`].
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use flowgate_abi::policy::{Decision, PortTable};
+use ipnet::IpNet;
+
+use crate::{
+    outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
+    plan::{Plan, PlannedEndpoint},
+};
+
+impl Plan {
+    /// What becomes of a new flow.
+    ///
+    /// Every address of an endpoint counts as the endpoint's, not the first of a family alone. A
+    /// flow of a workload to itself is judged like any other, although it never leaves the workload.
+    pub fn decide(&self, flow: &Flow) -> Outcome {
+        let source = self.endpoint(flow.source);
+        let destination = self.endpoint(flow.destination);
+        Outcome {
+            egress: self.side(source.map(|e| e.egress), flow.destination, flow.protocol),
+            ingress: self.side(destination.map(|e| e.ingress), flow.source, flow.protocol),
+        }
+    }
+
+    /// The peer behind an address: an index into [`Plan::peers`].
+    #[must_use]
+    pub fn peer_of(&self, address: IpAddr) -> Option<u32> {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        (0..=longest).rev().find_map(|length| {
+            let network = IpNet::new(address, length).ok()?.trunc();
+            let found = self.ipcache.binary_search_by(|(known, _)| known.cmp(&network)).ok()?;
+            Some(self.ipcache[found].1)
+        })
+    }
+
+    /// The endpoint that has an address.
+    #[must_use]
+    pub fn endpoint(&self, address: IpAddr) -> Option<&PlannedEndpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.addresses.contains(&address))
+    }
+
+    /// The decision that a new flow of `protocol` between an end with `endpoint_policy` and `peer`
+    /// meets. What is out of the tables is unreachable, and so denied.
+    #[must_use]
+    pub fn decision(&self, endpoint_policy: u32, peer: u32, protocol: FlowProtocol) -> Decision {
+        self.look_up(endpoint_policy, peer, protocol).unwrap_or(Decision::UNREACHABLE)
+    }
+
+    fn look_up(&self, group: u32, peer: u32, protocol: FlowProtocol) -> Option<Decision> {
+        let (table, port) = port_index(protocol);
+        let peer_class = self.peers.get(peer as usize)?.class;
+        let port_class = *self.port_class[table as usize].get(usize::from(port))?;
+        let row = cell(&self.row, group, self.peer_classes, peer_class)?;
+        let decision = cell(&self.decision, u32::from(row), self.port_classes, port_class)?;
+        self.decisions.get(usize::from(decision)).copied()
+    }
+
+    fn side(&self, group: Option<u32>, other: IpAddr, protocol: FlowProtocol) -> Side {
+        let Some(group) = group else { return Side::NotAnEndpoint };
+        let peer = self.peer_of(other).unwrap_or(u32::MAX);
+        let decision = self.decision(group, peer, protocol);
+        let verdict = match (decision.allows(), decision.is_default()) {
+            (true, false) => SideVerdict::Allow,
+            (true, true) => SideVerdict::DefaultAllow,
+            (false, false) => SideVerdict::Deny,
+            (false, true) => SideVerdict::DefaultDeny,
+        };
+        let policies = self.cookies.get(decision.cookie as usize);
+        Side::Verdict { verdict, policies: policies.map_or_else(BTreeSet::new, |p| (**p).clone()) }
+    }
+}
+
+fn cell(cells: &[u16], line: u32, width: u32, column: u16) -> Option<u16> {
+    cells.get(line as usize * width as usize + usize::from(column)).copied()
+}
+
+/// The port table of a protocol, and the index into it.
+#[must_use]
+pub fn port_index(protocol: FlowProtocol) -> (PortTable, u16) {
+    match protocol {
+        FlowProtocol::Tcp(port) => (PortTable::Tcp, port),
+        FlowProtocol::Udp(port) => (PortTable::Udp, port),
+        FlowProtocol::Sctp(port) => (PortTable::Sctp, port),
+        FlowProtocol::Icmp { icmp_type } => (PortTable::Other, PortTable::icmp4(icmp_type)),
+        FlowProtocol::Icmp6 { icmp_type } => (PortTable::Other, PortTable::icmp6(icmp_type)),
+        FlowProtocol::Other(number) => (PortTable::Other, u16::from(number)),
+    }
+}

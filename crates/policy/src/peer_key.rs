@@ -1,0 +1,117 @@
+//! What makes a peer one and the same from plan to plan.
+//!
+//! The networks that contain an address are nested, so the longest of them names them all: one
+//! network stands for a whole set of memberships.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use flowgate_identity::{IdentityLabels, Labels, NumericIdentity};
+use ipnet::IpNet;
+
+use crate::{inventory::Workload, model::Protocol};
+
+/// What makes a peer one and the same from plan to plan; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerKey {
+    /// Workloads that no policy can tell apart.
+    Workload {
+        /// Their namespace.
+        namespace: Arc<str>,
+        /// Its labels.
+        namespace_labels: Labels,
+        /// Their own labels.
+        labels: Labels,
+        /// The named ports that they declare.
+        ports: NamedPorts,
+        /// The longest network named by a policy, or else the default route, that contains them.
+        network: IpNet,
+    },
+    /// Addresses of a node.
+    Node {
+        /// The node.
+        name: Arc<str>,
+        /// The longest network named by a policy, or else the default route, that contains them.
+        network: IpNet,
+    },
+    /// What is inside this network, and inside no longer one that has an entry of its own.
+    Network(IpNet),
+}
+
+impl PeerKey {
+    /// The longest network named by a policy, or else the default route, that contains the peer.
+    #[must_use]
+    pub const fn network(&self) -> IpNet {
+        match self {
+            Self::Workload { network, .. }
+            | Self::Node { network, .. }
+            | Self::Network(network) => *network,
+        }
+    }
+
+    /// The ports that the peer declares under `name` for `protocol`, ascending.
+    #[must_use]
+    pub fn resolve(&self, name: &str, protocol: Protocol) -> Vec<u16> {
+        match self {
+            Self::Workload { ports, .. } => ports.resolve(name, protocol),
+            Self::Node { .. } | Self::Network(_) => Vec::new(),
+        }
+    }
+
+    /// What its numeric identity stands for.
+    pub(crate) fn identity(&self, local_node: Option<&Arc<str>>) -> IdentityLabels {
+        match self {
+            Self::Workload { namespace, namespace_labels, labels, .. } => IdentityLabels::workload(
+                namespace.clone(),
+                namespace_labels.clone(),
+                labels.clone(),
+            ),
+            Self::Node { name, .. } if Some(name) == local_node => {
+                IdentityLabels::Reserved(NumericIdentity::HOST)
+            }
+            Self::Node { .. } => IdentityLabels::Reserved(NumericIdentity::REMOTE_NODE),
+            Self::Network(network) => network_identity(*network),
+        }
+    }
+}
+
+fn network_identity(network: IpNet) -> IdentityLabels {
+    match (network.prefix_len(), network) {
+        (0, IpNet::V4(_)) => IdentityLabels::Reserved(NumericIdentity::WORLD_IPV4),
+        (0, IpNet::V6(_)) => IdentityLabels::Reserved(NumericIdentity::WORLD_IPV6),
+        _ => IdentityLabels::cidrs([network]),
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload { namespace, labels, network, .. } => {
+                write!(f, "{namespace}/{{{labels}}} in {network}")
+            }
+            Self::Node { name, network } => write!(f, "node {name} in {network}"),
+            Self::Network(network) => network.fmt(f),
+        }
+    }
+}
+
+/// The named ports that a workload declares, free of order and repetition; cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPorts(Arc<BTreeSet<(Arc<str>, Protocol, u16)>>);
+
+impl NamedPorts {
+    /// Those of `workload`.
+    #[must_use]
+    pub fn of(workload: &Workload) -> Self {
+        let named = workload.ports.iter().filter_map(|declared| {
+            Some((declared.name.clone()?, declared.protocol, declared.port))
+        });
+        Self(Arc::new(named.collect()))
+    }
+
+    /// The ports under `name` for `protocol`, ascending.
+    #[must_use]
+    pub fn resolve(&self, name: &str, protocol: Protocol) -> Vec<u16> {
+        let declared = self.0.iter().filter(|(n, p, _)| &**n == name && *p == protocol);
+        declared.map(|&(_, _, port)| port).collect()
+    }
+}
