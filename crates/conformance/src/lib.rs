@@ -1,0 +1,19 @@
+//! What flowgate's evaluators are compared on: generated inventories, policies and flows, aimed at
+//! the boundaries of rules.
+//!
+//! Not here: the comparison itself; it is in the tests of whoever evaluates. Not published.
+//! Invariant: a seed always gives the same cases; there is no clock and no other source of chance.
+//! Addresses are from 198.18.0.0/15, 198.51.100.0/24, 203.0.113.0/24 and `2001:db8::/32` alone.
+//!
+//! ```
+//! use flowgate_conformance::generate::Generator;
+//!
+//! let mut generator = Generator::new(7);
+//! let case = generator.case();
+//! let flow = generator.flow(&case);
+//! assert_eq!(flow.source.is_ipv4(), flow.destination.is_ipv4());
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod generate;
+pub mod strategy;
