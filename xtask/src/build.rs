@@ -16,6 +16,7 @@ use crate::manifest::{self, Manifest};
 use crate::object_file::{self, Contents};
 use crate::process;
 use crate::rustc_wrapper;
+use crate::strip;
 use crate::toolchain::{self, Kind, Toolchain};
 use crate::tree;
 
@@ -57,7 +58,7 @@ pub(crate) struct Places {
 pub(crate) fn build(places: &Places, toolchain: &Toolchain) -> Result<Manifest, Error> {
     process::run(&mut cargo_build(places, toolchain)?)?;
     let release = places.target.join(toolchain::TARGET).join("release");
-    let bytes = tree::read(&release.join(BINARY))?;
+    let bytes = strip::without_dwarf(&tree::read(&release.join(BINARY))?)?;
     let contents = object_file::parse(&bytes)?;
     check_subprograms(&places.root, &contents)?;
     let manifest = describe(&places.root, toolchain, &bytes, contents)?;

@@ -19,6 +19,7 @@ mod privileges;
 mod process;
 mod rustc_wrapper;
 mod setup;
+mod strip;
 mod test_binary;
 mod toolchain;
 mod tree;

@@ -116,13 +116,17 @@ fn write_workspace(mut manifest: Table, directory: &Path) -> Result<(), Error> {
     tree::write(&directory.join("Cargo.toml"), manifest.to_string().as_bytes())
 }
 
+/// What has a path alone isn't published: no user can name it.
 fn forget_paths(workspace: &mut Table) {
     let dependencies = workspace.get_mut("dependencies").and_then(Value::as_table_mut);
-    for (_, dependency) in dependencies.into_iter().flatten() {
-        if let Some(dependency) = dependency.as_table_mut() {
+    let Some(dependencies) = dependencies else { return };
+    dependencies.retain(|_, dependency| match dependency.as_table_mut() {
+        Some(dependency) => {
             dependency.remove("path");
+            dependency.contains_key("version")
         }
-    }
+        None => true,
+    });
 }
 
 fn check_tree(directory: &Path) -> Result<(), Error> {

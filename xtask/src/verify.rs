@@ -97,10 +97,23 @@ fn run_corpus(object: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::object_file;
+
     #[test]
     fn the_shipped_object_belongs_to_the_sources() {
-        if let Err(error) = super::hashes() {
+        if let Err(error) = hashes() {
             panic!("{}", crate::error::chain(&error));
         }
+    }
+
+    #[test]
+    fn the_manifest_names_what_is_in_the_object() {
+        let objects = tree::root().join(tree::OBJECTS);
+        let manifest = Manifest::read(&objects).unwrap();
+        let contents =
+            object_file::parse(&tree::read(&objects.join(tree::OBJECT)).unwrap()).unwrap();
+        assert_eq!(contents.programs, manifest.programs);
+        assert_eq!(contents.maps, manifest.maps);
     }
 }
