@@ -4,7 +4,10 @@
 //! splits the classes that it cuts through. Class 0 is what no set holds: ICMP and every other
 //! protocol without ports among it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use flowgate_abi::policy::PortTable;
 
@@ -68,6 +71,9 @@ pub(super) struct PortClasses {
     pub(super) tables: [Box<[u16]>; PortTable::COUNT],
     /// How many there are, class 0 included.
     pub(super) count: u32,
+    segments: Vec<Span>,
+    /// By segment.
+    class: Vec<u16>,
 }
 
 impl PortClasses {
@@ -82,13 +88,17 @@ impl PortClasses {
 
     /// The classes of the ports in `set`, ascending.
     pub(super) fn of(&self, set: &PortSet) -> Vec<u16> {
-        let mut classes = BTreeSet::new();
-        for &(protocol, first, last) in &set.0 {
-            let table = &self.tables[table(protocol) as usize];
-            classes.extend(&table[usize::from(first)..=usize::from(last)]);
-        }
+        let spans = set.0.iter().flat_map(|span| &self.class[within(&self.segments, *span)]);
+        let classes: BTreeSet<u16> = spans.copied().collect();
         classes.into_iter().collect()
     }
+}
+
+/// Which segments lie in `span`; it cuts none of them.
+fn within(segments: &[Span], (protocol, first, last): Span) -> Range<usize> {
+    let from = segments.partition_point(|&(p, start, _)| (p, start) < (protocol, first));
+    let to = segments.partition_point(|&(p, start, _)| (p, start) <= (protocol, last));
+    from..to
 }
 
 const fn table(protocol: Protocol) -> PortTable {
@@ -131,14 +141,10 @@ impl Partition {
     /// What is in `set` leaves the class in which it was.
     fn split(&mut self, set: &PortSet) {
         let mut moved: HashMap<usize, usize> = HashMap::new();
-        for &(protocol, first, last) in &set.0 {
-            let from = self.segments.partition_point(|segment| *segment < (protocol, first, 0));
-            for at in from..self.segments.len() {
-                if self.segments[at].0 != protocol || self.segments[at].1 > last {
-                    break;
-                }
+        for &span in &set.0 {
+            for class in &mut self.class[within(&self.segments, span)] {
                 let classes = &mut self.classes;
-                self.class[at] = *moved.entry(self.class[at]).or_insert_with(|| {
+                *class = *moved.entry(*class).or_insert_with(|| {
                     *classes += 1;
                     *classes - 1
                 });
@@ -150,15 +156,18 @@ impl Partition {
     fn publish(self) -> Result<PortClasses, CompileError> {
         let mut tables = [(); PortTable::COUNT].map(|()| vec![0u16; PortTable::PORTS]);
         let mut numbers: HashMap<usize, u16> = HashMap::from([(0, 0)]);
+        let mut numbered = Vec::with_capacity(self.segments.len());
         for (&(protocol, first, last), class) in self.segments.iter().zip(&self.class) {
             let known = numbers.get(class).copied();
             let next = || u16::try_from(numbers.len()).map_err(|_| too_many());
             let number = known.map_or_else(next, Ok)?;
             numbers.insert(*class, number);
+            numbered.push(number);
             tables[table(protocol) as usize][usize::from(first)..=usize::from(last)].fill(number);
         }
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-        Ok(PortClasses { tables: tables.map(Vec::into_boxed_slice), count })
+        let tables = tables.map(Vec::into_boxed_slice);
+        Ok(PortClasses { tables, count, segments: self.segments, class: numbered })
     }
 }
 
