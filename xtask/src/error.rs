@@ -35,6 +35,8 @@ pub(crate) enum Error {
              run `cargo xtask build-ebpf` and commit what it writes"
     )]
     Stale { what: &'static str, recorded: String, now: String },
+    #[error("{reason}")]
+    Privileges { reason: String },
     #[error("no test executable came out of `cargo test -p {package} --test {test}`")]
     NoTestBinary { package: String, test: String },
     #[error("no package linux-image-{version}*-cloud-amd64 is known to apt, and none is cached")]
@@ -48,6 +50,16 @@ pub(crate) enum Error {
     CompilerInTree { package: String, found: String },
     #[error("{count} of {total} {what} failed")]
     Some { count: usize, total: usize, what: &'static str },
+}
+
+impl Error {
+    /// Whether something is absent from this machine, rather than wrong in this tree.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Privileges { .. } | Self::NoToolchain { .. } | Self::MissingProgram { .. }
+        )
+    }
 }
 
 /// The error and its causes, one to a line.

@@ -3,15 +3,17 @@
 //! A lane that can't run here says why in one line and counts as skipped: it never passes silently. The
 //! last line of the output counts lanes and is there for machines to read.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::error::{self, Error};
+use crate::fuzz;
 use crate::kernels;
+use crate::namespaces;
 use crate::packaged;
+use crate::privileges;
 use crate::process;
-use crate::test_binary::{self, TestBinary, TestTarget, TestTargets};
-use crate::toolchain::Toolchain;
+use crate::test_binary::{self, TestTarget, TestTargets};
 use crate::tree;
 use crate::verify;
 
@@ -51,24 +53,26 @@ impl Lane {
     fn run(self) -> Result<Outcome, Error> {
         match self {
             Self::Fmt => fmt(),
-            Self::Manifest => verify::hashes().map(|()| Outcome::Passed),
+            Self::Manifest => verify::hashes(),
             Self::Clippy => clippy(),
             Self::Test => test(),
             Self::Doc => doc(),
-            Self::Kernel => kernel(),
+            Self::Kernel => return kernel(),
             Self::E2e => e2e(),
-            Self::Prebuilt => prebuilt(),
-            Self::Packaged => packaged::run().map(|()| Outcome::Passed),
-            Self::Kernels => matrix(),
-            Self::Fuzz => crate::fuzz::replay(),
+            Self::Prebuilt => verify::run(),
+            Self::Packaged => packaged::run(),
+            Self::Kernels => kernels::run_promised(),
+            Self::Fuzz => return fuzz::replay(),
         }
+        .map(|()| Outcome::Passed(String::new()))
     }
 }
 
 /// How a lane ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Passed,
+    /// With a note for the summary, or none.
+    Passed(String),
     Failed(Error),
     /// It can't run here, for this reason.
     Skipped(String),
@@ -79,7 +83,7 @@ pub(crate) enum Outcome {
 impl Outcome {
     fn word(&self) -> &'static str {
         match self {
-            Self::Passed => "passed",
+            Self::Passed(_) => "passed",
             Self::Failed(_) => "FAILED",
             Self::Skipped(_) => "skipped",
             Self::Empty(_) => "empty",
@@ -88,9 +92,8 @@ impl Outcome {
 
     fn note(&self) -> String {
         match self {
-            Self::Passed => String::new(),
             Self::Failed(error) => error.to_string().lines().next().unwrap_or_default().to_owned(),
-            Self::Skipped(reason) | Self::Empty(reason) => reason.clone(),
+            Self::Passed(note) | Self::Skipped(note) | Self::Empty(note) => note.clone(),
         }
     }
 }
@@ -112,9 +115,12 @@ pub(crate) fn run(lanes: &[Lane]) -> ExitCode {
 fn run_one(lane: Lane) -> Row {
     eprintln!("\n=== {} ===", lane.name());
     let begun = Instant::now();
-    let outcome = lane.run().unwrap_or_else(Outcome::Failed);
+    let outcome = lane.run().unwrap_or_else(|error| match error.is_absence() {
+        true => Outcome::Skipped(error.to_string()),
+        false => Outcome::Failed(error),
+    });
     match &outcome {
-        Outcome::Passed => {}
+        Outcome::Passed(_) => {}
         Outcome::Failed(error) => eprintln!("{}", error::chain(error)),
         Outcome::Skipped(reason) => println!("SKIPPED {}: {reason}", lane.name()),
         Outcome::Empty(reason) => println!("EMPTY {}: {reason}", lane.name()),
@@ -141,13 +147,13 @@ fn summary(rows: &[Row]) -> ExitCode {
     let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
     println!(
         "{} passed, {failed} failed, {} skipped",
-        count(|outcome| matches!(outcome, Outcome::Passed)),
+        count(|outcome| matches!(outcome, Outcome::Passed(_))),
         count(|outcome| matches!(outcome, Outcome::Skipped(_)))
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn fmt() -> Result<Outcome, Error> {
+fn fmt() -> Result<(), Error> {
     process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
     for package in [tree::PROGRAMS, "fuzz"] {
         let manifest = tree::root().join(package).join("Cargo.toml");
@@ -157,20 +163,20 @@ fn fmt() -> Result<Outcome, Error> {
             )?;
         }
     }
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
-fn clippy() -> Result<Outcome, Error> {
+fn clippy() -> Result<(), Error> {
     process::run(
         process::cargo()
             .args(["clippy", "--locked", "--workspace", "--all-targets"])
             .args(["--", "-D", "warnings"]),
     )?;
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 /// Everything but doctests (lane doc) and privileged tests (lane kernel).
-fn test() -> Result<Outcome, Error> {
+fn test() -> Result<(), Error> {
     let TestTargets { privileged, beside } = test_binary::targets()?;
     let mut packages: Vec<&str> = privileged.iter().map(|t| t.package.as_str()).collect();
     packages.dedup();
@@ -181,7 +187,7 @@ fn test() -> Result<Outcome, Error> {
     });
     process::run(&mut rest)?;
     packages.into_iter().try_for_each(|package| test_beside(package, &beside))?;
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 /// The tests of a package that also has privileged ones.
@@ -194,67 +200,40 @@ fn test_beside(package: &str, beside: &[TestTarget]) -> Result<(), Error> {
     process::run(&mut command)
 }
 
-fn doc() -> Result<Outcome, Error> {
+fn doc() -> Result<(), Error> {
     process::run(process::cargo().args(["test", "--locked", "--workspace", "--doc"]))?;
     process::run(
         process::cargo()
             .args(["doc", "--locked", "--workspace", "--no-deps", "--lib"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 fn kernel() -> Result<Outcome, Error> {
-    if let Some(reason) = crate::privileges::missing() {
-        return Ok(Outcome::Skipped(reason));
-    }
+    privileges::require()?;
     let targets = test_binary::targets()?.privileged;
     if targets.is_empty() {
         return Ok(Outcome::Empty("no test target is called kernel* or netns*".to_owned()));
     }
+    let mut skipped = 0;
     for target in targets {
-        process::run(&mut in_namespaces(&target.build()?))?;
+        println!("{} --test {}", target.package, target.test);
+        skipped += namespaces::run(&target.build()?, None)?;
     }
-    Ok(Outcome::Passed)
+    Ok(Outcome::Passed(match skipped {
+        0 => String::new(),
+        count => format!("{count} tests said SKIPPED"),
+    }))
 }
 
-/// The test in network and mount namespaces of its own, with a bpffs of its own.
-fn in_namespaces(test: &TestBinary) -> Command {
-    const INIT: &str = "mount -t bpf bpf /sys/fs/bpf && ip link set lo up && exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command
-        .args(["--net", "--mount", "--", "sh", "-c", INIT, "sh"])
-        .arg(&test.executable)
-        .arg("--nocapture")
-        .current_dir(&test.directory)
-        .env("CARGO_MANIFEST_DIR", &test.directory);
-    command
-}
-
-fn e2e() -> Result<Outcome, Error> {
-    if let Some(reason) = crate::privileges::missing() {
-        return Ok(Outcome::Skipped(reason));
-    }
+fn e2e() -> Result<(), Error> {
+    privileges::require()?;
     process::run(process::cargo().args([
         "run",
         "--locked",
         "--release",
         "-p",
         "flowgate-example-quickstart",
-    ]))?;
-    Ok(Outcome::Passed)
-}
-
-fn prebuilt() -> Result<Outcome, Error> {
-    match Toolchain::find(None) {
-        Ok(_) => verify::run().map(|()| Outcome::Passed),
-        Err(missing) => Ok(Outcome::Skipped(missing.to_string())),
-    }
-}
-
-fn matrix() -> Result<Outcome, Error> {
-    match kernels::missing_program() {
-        Some(error) => Ok(Outcome::Skipped(error.to_string())),
-        None => kernels::run_matrix(&[]).map(|()| Outcome::Passed),
-    }
+    ]))
 }

@@ -13,6 +13,7 @@ mod kernels;
 mod lanes;
 mod machine;
 mod manifest;
+mod namespaces;
 mod object_file;
 mod packaged;
 mod privileges;

@@ -2,14 +2,19 @@
 
 use std::process::Command;
 
+use crate::error::Error;
 use crate::process;
 
 /// Bits of the capability sets, from linux/capability.h.
 const NET_ADMIN: u32 = 12;
 const SYS_ADMIN: u32 = 21;
 
-/// What is missing for the privileged tests, if anything.
-pub(crate) fn missing() -> Option<String> {
+/// Fails with what is missing for the privileged tests, if anything.
+pub(crate) fn require() -> Result<(), Error> {
+    missing().map_or(Ok(()), |reason| Err(Error::Privileges { reason }))
+}
+
+fn missing() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = effective_capabilities(&status);
     // Namespaces and mounts need CAP_SYS_ADMIN in any case, and it includes CAP_BPF.

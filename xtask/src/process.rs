@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use crate::error::Error;
 
@@ -10,6 +10,11 @@ use crate::error::Error;
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     eprintln!("+ {}", shown(command));
     let status = command.status().map_err(|source| start_error(command, source))?;
+    succeeded(command, status)
+}
+
+/// The error that a status means, if it means one.
+pub(crate) fn succeeded(command: &Command, status: ExitStatus) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
@@ -19,11 +24,11 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
 /// Runs a command quietly and returns what it wrote to its standard output.
 pub(crate) fn capture(command: &mut Command) -> Result<String, Error> {
     let output = command.output().map_err(|source| start_error(command, source))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
     }
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    Err(Error::Failed { command: shown(command), status: output.status })
+    succeeded(command, output.status)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// As [`capture`], for questions to which failing is an answer too.
@@ -65,12 +70,15 @@ pub(crate) fn cargo_home() -> Option<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
 }
 
-fn start_error(command: &Command, source: std::io::Error) -> Error {
+/// A command could not be started or waited for.
+pub(crate) fn start_error(command: &Command, source: std::io::Error) -> Error {
     Error::Start { command: shown(command), source }
 }
 
+/// The program without its directory, which says nothing about what went wrong.
 fn shown(command: &Command) -> String {
-    std::iter::once(command.get_program())
+    let program = Path::new(command.get_program());
+    std::iter::once(program.file_name().unwrap_or(program.as_os_str()))
         .chain(command.get_args())
         .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()

@@ -22,6 +22,11 @@ pub(crate) struct TestBinary {
 }
 
 impl TestTarget {
+    /// The datapath's tests of the eBPF programs: what runs on other kernels and other objects.
+    pub(crate) fn kernel() -> Self {
+        Self { package: "flowgate-datapath".to_owned(), test: "kernel".to_owned() }
+    }
+
     /// Builds the executable.
     pub(crate) fn build(&self) -> Result<TestBinary, Error> {
         let messages = process::capture(

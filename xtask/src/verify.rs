@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::build::{self, Places};
 use crate::error::Error;
 use crate::manifest::{self, Manifest};
-use crate::process;
+use crate::namespaces;
+use crate::test_binary::TestTarget;
 use crate::toolchain::Toolchain;
 use crate::tree;
 
@@ -87,12 +88,7 @@ fn same(what: &'static str, recorded: &str, now: &str) -> Result<(), Error> {
 
 fn run_corpus(object: &Path) -> Result<(), Error> {
     println!("the kernel tests on {}", object.display());
-    process::run(
-        process::cargo()
-            .args(["test", "--locked", "-p", "flowgate-datapath", "--test", "kernel"])
-            .args(["--", "--nocapture"])
-            .env("FLOWGATE_OBJECT", object),
-    )
+    namespaces::run(&TestTarget::kernel().build()?, Some(object)).map(drop)
 }
 
 #[cfg(test)]
