@@ -171,8 +171,7 @@ fn clippy() -> Result<(), Error> {
         process::cargo()
             .args(["clippy", "--locked", "--workspace", "--all-targets"])
             .args(["--", "-D", "warnings"]),
-    )?;
-    Ok(())
+    )
 }
 
 /// Everything but doctests (lane doc) and privileged tests (lane kernel).
@@ -186,8 +185,7 @@ fn test() -> Result<(), Error> {
         rest.args(["--exclude", package]);
     });
     process::run(&mut rest)?;
-    packages.into_iter().try_for_each(|package| test_beside(package, &beside))?;
-    Ok(())
+    packages.into_iter().try_for_each(|package| test_beside(package, &beside))
 }
 
 /// The tests of a package that also has privileged ones.
@@ -206,8 +204,7 @@ fn doc() -> Result<(), Error> {
         process::cargo()
             .args(["doc", "--locked", "--workspace", "--no-deps", "--lib"])
             .env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
-    Ok(())
+    )
 }
 
 fn kernel() -> Result<Outcome, Error> {

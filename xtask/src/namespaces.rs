@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::error::Error;
 use crate::privileges;
@@ -25,7 +25,11 @@ pub(crate) fn run(test: &TestBinary, object: Option<&Path>) -> Result<usize, Err
     if let Some(object) = object {
         command.env("FLOWGATE_OBJECT", object);
     }
-    stream(&mut command)
+    let (status, skipped) = stream(&mut command)?;
+    if status.success() {
+        return Ok(skipped);
+    }
+    Err(Error::Failed { command: test.executable.display().to_string(), status })
 }
 
 /// Whether a test's line says that it can't run.
@@ -45,14 +49,16 @@ fn isolated(test: &TestBinary) -> Command {
     command
 }
 
-fn stream(command: &mut Command) -> Result<usize, Error> {
+/// Passes the output on and counts the tests that skipped themselves.
+fn stream(command: &mut Command) -> Result<(ExitStatus, usize), Error> {
     let mut child = command.spawn().map_err(|source| process::start_error(command, source))?;
     let mut skipped = 0;
-    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()) {
-        let Ok(line) = line else { continue };
+    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).split(b'\n')) {
+        let line = line.map_err(|source| process::start_error(command, source))?;
+        let line = String::from_utf8_lossy(&line);
         println!("{line}");
         skipped += usize::from(says_skipped(&line));
     }
     let status = child.wait().map_err(|source| process::start_error(command, source))?;
-    process::succeeded(command, status).map(|()| skipped)
+    Ok((status, skipped))
 }

@@ -14,7 +14,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
 }
 
 /// The error that a status means, if it means one.
-pub(crate) fn succeeded(command: &Command, status: ExitStatus) -> Result<(), Error> {
+fn succeeded(command: &Command, status: ExitStatus) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
