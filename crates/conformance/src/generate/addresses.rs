@@ -38,9 +38,11 @@ pub(super) fn of_workloads(inventory: &Inventory) -> Vec<IpAddr> {
     workloads.flat_map(|workload| workload.addresses.iter().copied()).collect()
 }
 
-/// The addresses of the nodes.
+/// The addresses of the nodes, and of the workloads on their networks.
 pub(super) fn of_nodes(inventory: &Inventory) -> Vec<IpAddr> {
-    inventory.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect()
+    let hosts = inventory.workloads.iter().filter(|workload| workload.host_network);
+    let nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+    nodes.chain(hosts.flat_map(|host| &host.addresses)).copied().collect()
 }
 
 /// The addresses just inside and just outside the networks that policies name.

@@ -79,7 +79,7 @@ fn workload(choices: &mut Choices, names: &[&str], nodes: &[Node], number: usize
         },
         labels: labels(choices),
         addresses: match &host {
-            Some(node) => node.addresses.clone(),
+            Some(node) => host_addresses(choices, node, number),
             None => addresses(choices, number),
         },
         ports: ports(choices),
@@ -110,6 +110,15 @@ fn addresses(choices: &mut Choices, number: usize) -> Vec<IpAddr> {
         1 => vec![v4],
         2 => vec![v6],
         _ => vec![v4, IpAddr::from(Ipv4Addr::new(198, 19, third, host)), v6],
+    }
+}
+
+/// The node's addresses, or one that the node itself doesn't name.
+fn host_addresses(choices: &mut Choices, node: &Node, number: usize) -> Vec<IpAddr> {
+    let unnamed = 64 + u8::try_from(number).unwrap_or_default();
+    match choices.percent(30) {
+        true => vec![IpAddr::from(Ipv4Addr::new(198, 51, 100, unnamed))],
+        false => node.addresses.clone(),
     }
 }
 

@@ -40,7 +40,10 @@ impl Author<'_> {
             namespace: namespace.clone(),
             name: format!("policy-{number}").into(),
         };
-        let labels = self.selector(&KEYS[..2]);
+        let labels = match self.choices.percent(60) {
+            true => Selector::everything(),
+            false => self.selector(&KEYS[..2]),
+        };
         let namespaces = NamespaceSelector::Named(namespace.clone());
         let (ingress, egress) = match self.choices.weighted(&[4, 3, 3]) {
             0 => (Some(self.rules(&namespace)), None),
