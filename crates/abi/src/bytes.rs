@@ -81,29 +81,39 @@ pub type Addr4 = Be32;
 
 /// An IPv6 address: sixteen bytes in network order, seen as two words as they lie in memory.
 ///
-/// ABI: words rather than bytes, since LLVM's BPF back end turns `[u8; 16]` into byte loads.
+/// ABI: words rather than bytes, since LLVM's BPF back end turns `[u8; 16]` into byte loads; two
+/// fields rather than an array, since rustc then passes them in registers, and no copy of the
+/// address ever lies on the stack.
 #[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-pub struct Addr6(pub [u64; 2]);
+#[allow(clippy::derived_hash_with_manual_eq, reason = "the same equality, written by word")]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Addr6 {
+    /// The first eight bytes.
+    pub first: u64,
+    /// The last eight bytes.
+    pub last: u64,
+}
+
+/// By word: the derived comparison becomes one of 128 bits, for which LLVM aligns copies on the
+/// stack to 16 bytes, and its BPF back end can't copy those (crash in LLVM 22's `expandMEMCPY`).
+impl PartialEq for Addr6 {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        (self.first ^ other.first) | (self.last ^ other.last) == 0
+    }
+}
 
 impl Addr6 {
     /// From the sixteen bytes of the address, first byte first.
     #[must_use]
-    pub const fn from_octets(octets: [u8; 16]) -> Self {
-        let value = u128::from_ne_bytes(octets);
-        if cfg!(target_endian = "little") {
-            Self([value as u64, (value >> 64) as u64])
-        } else {
-            Self([(value >> 64) as u64, value as u64])
-        }
+    pub fn from_octets(octets: [u8; 16]) -> Self {
+        zerocopy::transmute!(octets)
     }
 
     /// The sixteen bytes of the address, first byte first.
     #[must_use]
     pub fn octets(self) -> [u8; 16] {
-        zerocopy::transmute!(self.0)
+        zerocopy::transmute!(self)
     }
 }
 

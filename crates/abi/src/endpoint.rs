@@ -7,8 +7,10 @@ use crate::{Addr4, Addr6, Mac, Shared32};
 /// All but the peers is written while `ifindex` is 0 and no packet can reach it, and doesn't change
 /// while it is not.
 #[repr(C)]
-#[derive(Debug, Default)]
-#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout)
+)]
 pub struct Endpoint {
     /// The host side's interface index; 0: the slot is free.
     pub ifindex: Shared32,
@@ -43,8 +45,10 @@ impl Endpoint {
 
 /// A peer: one distinct combination of labels, named ports and CIDR memberships.
 #[repr(C)]
-#[derive(Debug, Default)]
-#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout)
+)]
 pub struct Peer {
     /// Its numeric identity, for events.
     pub identity: Shared32,

@@ -174,13 +174,13 @@ pub type Traffic = [Tally; 2];
 /// Drops are counted at `hook * DROP_REASONS + reason`.
 pub const DROP_REASONS: u32 = 256;
 
-/// Tokens of one CPU's event budget, and the second (in units of 256 jiffies) of their refill.
+/// One CPU's event budget.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct EventBudget {
-    /// When tokens were last added, in jiffies.
+    /// When it was last refilled, in jiffies; 0: never.
     pub refilled: u64,
     /// Events that may be emitted now.
     pub tokens: u64,

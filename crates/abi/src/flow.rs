@@ -1,22 +1,23 @@
 //! The flow table: set-associative, in one array per family, ours because the kernel's LRU costs
 //! 40 of 60 ns on a hit and 570 of 700 on an insert.
 //!
-//! A bucket has eight cells: the head and seven ways. The head holds what a look-up and an eviction
-//! need, so that they touch one line of it and one line of the way that they mean.
+//! A bucket is a head and seven ways. The head holds what a look-up and an eviction need, so that they
+//! touch one line of it and one line of the way that they mean.
 
 use crate::{Shared32, Shared64, endpoint};
 
-/// Ways of a bucket. They are numbered from 1: cell 0 is the head, so that any number below eight
-/// lies inside of the bucket.
+/// Ways of a bucket. They are numbered from 1, so that 0 is none.
 pub const WAYS: u32 = 7;
 
 /// The kernel's lock of a map value; user space sees zero.
 ///
 /// ABI: the kernel finds it by this name in the BTF of the value's type (`bpf_spin_lock`, 5.1).
 #[repr(C)]
-#[derive(Debug, Default)]
 #[allow(non_camel_case_types)]
-#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout)
+)]
 pub struct bpf_spin_lock {
     val: Shared32,
 }
@@ -25,8 +26,7 @@ macro_rules! bucket {
     ($(#[$doc:meta])* $bucket:ident, $way:ident, key $key:literal, size $size:literal $(, padding $padding:literal)?) => {
         $(#[$doc])*
         #[repr(C)]
-        #[derive(Debug, Default)]
-        #[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+        #[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout))]
         pub struct $bucket {
             /// Held while a way changes its owner.
             pub lock: bpf_spin_lock,
@@ -43,8 +43,7 @@ macro_rules! bucket {
 
         /// An entry: the connection's key and what is known of it.
         #[repr(C)]
-        #[derive(Debug, Default)]
-        #[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+        #[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout))]
         pub struct $way {
             /// The canonical tuple.
             pub key: [Shared64; $key],
@@ -53,8 +52,6 @@ macro_rules! bucket {
         }
 
         const _: () = assert!(size_of::<$bucket>() == $size);
-        // The head is as large as a way, so cell `n` lies at `n` times the size of a way.
-        const _: () = assert!(core::mem::offset_of!($bucket, ways) == size_of::<$way>());
     };
 }
 
@@ -72,8 +69,10 @@ bucket! {
 /// `verdict` and `ends` are read by every packet and written seldom; `seen` and `bytes` are written
 /// by every packet, each by its own direction. Direction 0 is the initiator's.
 #[repr(C)]
-#[derive(Debug, Default)]
-#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout)
+)]
 pub struct Flow {
     /// [`Verdict`]: the generation that allowed it, and its state.
     pub verdict: Shared64,
@@ -129,6 +128,8 @@ pub mod state {
     pub const RESET: u32 = 32;
     /// Both FINs, or a RST: the entry lives on for stragglers alone.
     pub const CLOSING: u32 = 64;
+    /// The sweep has told of its end.
+    pub const TOLD: u32 = 128;
 }
 
 /// For each end its peer and that peer's epoch: the initiator in the low half.

@@ -42,8 +42,7 @@ impl PortTable {
 
 /// The head of a generation: its number, and how far its rows lie apart.
 #[repr(C)]
-#[derive(Debug, Default)]
-#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, KnownLayout))]
+#[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, FromBytes, KnownLayout))]
 pub struct Generation {
     /// Its number, not 0. Another number in the slot means that it isn't there.
     pub number: Shared32,
@@ -57,8 +56,7 @@ pub struct Generation {
 
 /// The two policies of an endpoint in a generation; 0: not ready, everything is denied.
 #[repr(C)]
-#[derive(Debug, Default)]
-#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, KnownLayout))]
+#[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, FromBytes, KnownLayout))]
 pub struct EndpointPolicy {
     /// The row group for what it opens.
     pub egress: Shared32,

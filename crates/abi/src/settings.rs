@@ -31,8 +31,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Events that each CPU may emit per second; 0: none.
     pub events_per_second: u32,
-    /// Events that each CPU may emit at once.
-    pub event_burst: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The socket buffer mark by which `tc_to_endpoint` knows what `tc_from_endpoint` has judged.
     pub mark: u32,
     /// [`Settings::THROUGH_STACK`] and its like.
@@ -44,18 +44,9 @@ impl Settings {
     pub const THROUGH_STACK: u32 = 1;
 }
 
-/// After how long of silence a flow is gone, by its state, in units of 256 jiffies.
+/// After how long of silence a flow is gone, by [`crate::flow::Class`], in units of 256 jiffies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Timeouts {
-    /// Nobody has answered yet, or the TCP handshake isn't complete.
-    pub opening: u32,
-    /// TCP, established.
-    pub established: u32,
-    /// TCP, reset or closed by both ends.
-    pub closing: u32,
-    /// Any other protocol, answered.
-    pub answered: u32,
-}
+pub struct Timeouts(pub [u32; 4]);
 
 const _: () = assert!(size_of::<Settings>() == 72);

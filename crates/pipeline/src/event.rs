@@ -1,15 +1,15 @@
 //! Tells user space about a flow.
 
 use flowgate_abi::{
-    DropReason,
-    event::{Counter, Event, Hook, Kind},
+    DropReason, Settings,
+    event::{Counter, Event, EventBudget, Hook, Kind},
     flow::{Ends, Flow, Seen, Volume},
 };
 
 use crate::{Family, Tables, family::Tuple, policy::Judgement};
 
 /// What an event is about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Story<'f, F: Family> {
     /// What happened; `None`: nothing worth an event.
     pub kind: Option<Kind>,
@@ -51,6 +51,21 @@ pub fn emit<F: Family, T: Tables>(tables: &T, story: &Story<'_, F>) {
     };
     *event = build(tables, kind, story);
     tables.submit_event(event);
+}
+
+/// Takes one token of an event budget, refilled once a second.
+#[inline(always)]
+pub fn take_token(budget: &mut EventBudget, settings: &Settings, jiffies: u64) -> bool {
+    let second = u64::from(settings.hz);
+    if jiffies.wrapping_sub(budget.refilled) >= second || budget.refilled == 0 {
+        budget.refilled = jiffies;
+        budget.tokens = u64::from(settings.events_per_second);
+    }
+    if budget.tokens == 0 {
+        return false;
+    }
+    budget.tokens -= 1;
+    true
 }
 
 #[inline(always)]

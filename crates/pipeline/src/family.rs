@@ -267,27 +267,25 @@ impl Family for V6 {
 
     #[inline(always)]
     fn key(tuple: &Tuple<Addr6>) -> ([u64; 5], bool) {
-        let (s, d) = (tuple.source.0, tuple.destination.0);
-        let (sp, dp) = (tuple.source_port, tuple.destination_port);
-        let reverse = if s[0] != d[0] {
-            s[0] > d[0]
-        } else if s[1] != d[1] {
-            s[1] > d[1]
+        let (source, destination) = (tuple.source, tuple.destination);
+        let reverse = if source.first != destination.first {
+            source.first > destination.first
+        } else if source.last != destination.last {
+            source.last > destination.last
         } else {
-            sp.raw() > dp.raw()
+            tuple.source_port.raw() > tuple.destination_port.raw()
         };
-        if reverse {
-            ([d[0], d[1], s[0], s[1], port_word(dp, sp, tuple.kind())], true)
-        } else {
-            ([s[0], s[1], d[0], d[1], port_word(sp, dp, tuple.kind())], false)
-        }
+        let (a, b) = if reverse { (destination, source) } else { (source, destination) };
+        let (source, destination) = (tuple.source_port, tuple.destination_port);
+        let (ap, bp) = if reverse { (destination, source) } else { (source, destination) };
+        ([a.first, a.last, b.first, b.last, port_word(ap, bp, tuple.kind())], reverse)
     }
 
     #[inline(always)]
     fn tuple(key: &[u64; 5]) -> Tuple<Addr6> {
         Tuple {
-            source: Addr6([key[0], key[1]]),
-            destination: Addr6([key[2], key[3]]),
+            source: Addr6 { first: key[0], last: key[1] },
+            destination: Addr6 { first: key[2], last: key[3] },
             source_port: Be16::from_raw((key[4] >> 48) as u16),
             destination_port: Be16::from_raw((key[4] >> 32) as u16),
             protocol: (key[4] >> 24) as u8,
@@ -302,7 +300,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn wide(addr: Addr6) -> [u64; 2] {
-        addr.0
+        [addr.first, addr.last]
     }
 
     #[inline(always)]
@@ -334,8 +332,8 @@ mod tests {
         assert_eq!(forward, backward);
         assert_ne!(a, b);
         let t6 = Tuple {
-            source: Addr6([1, 9]),
-            destination: Addr6([1, 3]),
+            source: Addr6 { first: 1, last: 9 },
+            destination: Addr6 { first: 1, last: 3 },
             source_port: t.source_port,
             destination_port: t.destination_port,
             protocol: 17,

@@ -1,7 +1,8 @@
-//! The sweep: frees the entries of a bucket that have been silent for too long.
+//! The sweep: tells of flows that have ended, and frees the entries that have been silent for too
+//! long.
 //!
 //! A look-up already takes an expired entry for none, so the sweep frees nothing that a packet
-//! could still use; it tells of the flow's end and keeps the table's fill honest.
+//! could still use; it keeps the table's fill honest.
 
 use flowgate_abi::{
     event::{Counter, Hook, Kind},
@@ -16,57 +17,52 @@ use crate::{
     policy::Judgement,
 };
 
-/// Sweeps one bucket; returns how many entries it freed.
+/// Sweeps one bucket: tells of one flow that has ended, and frees its way once it is silent for
+/// longer than stragglers may take. Returns 1 if there was one; the next run takes the next.
 #[inline(always)]
 pub fn bucket<F: Family, T: FlowTable<F>>(tables: &T, index: u32) -> u32 {
     let Some(bucket) = tables.bucket(index) else { return 0 };
     let jiffies = tables.jiffies();
-    // The oldest expired way alone: one lock, one event, and the next run takes the next.
     let mut number = 0;
     for_each_way!(candidate => {
         let index = candidate as usize - 1;
         let age = Age(bucket.ages()[index].load());
-        if bucket.tags()[index].load() != 0
-            && conntrack::expired(age, tables.settings(), jiffies)
-        {
+        let state = Verdict(bucket.ways()[index].flow().verdict.load()).state();
+        let ended = conntrack::expired(tables, age, jiffies)
+            || state & (state::CLOSING | state::TOLD) == state::CLOSING;
+        if ended && bucket.tags()[index].load() != 0 {
             number = candidate;
         }
     });
     if number == 0 {
         return 0;
     }
-    free::<F, T>(tables, bucket, number, jiffies)
+    end::<F, T>(tables, bucket, tables.forget(number, jiffies), jiffies);
+    1
 }
 
 #[inline(always)]
-fn free<F: Family, T: FlowTable<F>>(
-    tables: &T,
-    bucket: &F::Bucket,
-    number: u32,
-    jiffies: u64,
-) -> u32 {
+fn end<F: Family, T: FlowTable<F>>(tables: &T, bucket: &F::Bucket, number: u32, jiffies: u64) {
     let way = tables.way(bucket, number);
     let key = way.key();
     let flow = way.flow();
-    let known = Verdict(flow.verdict.load());
     tables.lock(bucket);
     // A packet may have come, or another flow, since the look.
+    let known = Verdict(flow.verdict.load());
     let age = Age(tables.age(bucket, number).load());
-    let gone = way.holds(&key) && conntrack::expired(age, tables.settings(), jiffies);
-    if gone {
+    let silent = age.idle(jiffies) > tables.timeout(age.class());
+    let mine = way.holds(&key) && (silent || known.state() & state::CLOSING != 0);
+    if mine && silent {
         flow.verdict.store(0);
         tables.tag(bucket, number).store(0);
+    } else if mine {
+        flow.verdict.store(Verdict::new(known.generation(), known.state() | state::TOLD).0);
     }
     tables.unlock(bucket);
-    if !gone {
-        return 0;
-    }
-    // A flow that was closed by its ends has been told of already.
-    if known.state() & state::CLOSING == 0 {
+    if mine && known.state() & state::TOLD == 0 {
         tables.count(Counter::FlowsClosed);
         tell::<F, T>(tables, &key, known, flow);
     }
-    1
 }
 
 #[inline(always)]

@@ -21,6 +21,18 @@ pub trait Tables {
 
     /// The settings.
     fn settings(&self) -> &Settings;
+    /// After how long of silence a flow is gone, by the number of its class (0 to 3), in units of
+    /// 256 jiffies.
+    fn timeout(&self, class: u32) -> u32;
+    /// The same number. On BPF, one of which the verifier doesn't know any more where it came from;
+    /// `unknown` is a number that it knows nothing of.
+    ///
+    /// VERIFIER: where seven branches each bring a constant of their own, everything behind them is
+    /// verified seven times.
+    fn forget(&self, number: u32, unknown: u64) -> u32 {
+        let _ = unknown;
+        number
+    }
     /// Ticks of `settings().hz` per second.
     fn jiffies(&self) -> u64;
     /// Nanoseconds since boot; dear, so only for events that are really emitted.

@@ -49,14 +49,14 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
                 return Ok(related(tables, way.flow(), reply));
             }
             let destination = touch(way.flow(), reply, jiffies, frame.length);
-            settle(tables, frame, packet, found, number, known, reply, jiffies);
+            settle(tables, packet, found, number, known, reply, jiffies);
             return Ok(destination);
         }
     }
     if bucket.is_none() && packet.role != Role::Any {
         return Err(orphan(packet.role));
     }
-    let case = Case { frame, packet, reply, key, place, jiffies, from_second };
+    let case = Case { frame, packet, reply, key: &key, place, jiffies, from_second };
     judge(tables, endpoint, &case, bucket, number)
 }
 
@@ -104,7 +104,6 @@ fn touch(flow: &Flow, reply: bool, jiffies: u64, length: u32) -> u32 {
 #[allow(clippy::too_many_arguments, reason = "inlined; a struct would live on the BPF stack")]
 fn settle<F: Family, T: FlowTable<F>>(
     tables: &T,
-    frame: Frame,
     packet: &Packet<F>,
     bucket: &F::Bucket,
     number: u32,
@@ -119,40 +118,9 @@ fn settle<F: Family, T: FlowTable<F>>(
     if tables.age(bucket, number).load() != age.0 {
         tables.age(bucket, number).store(age.0);
     }
-    if next == known.state() {
-        return;
+    if next != known.state() {
+        flow.verdict.store(Verdict::new(known.generation(), next).0);
     }
-    flow.verdict.store(Verdict::new(known.generation(), next).0);
-    if next & !known.state() & state::CLOSING != 0 {
-        tables.count(Counter::FlowsClosed);
-        closed(tables, frame, packet, flow, known.generation(), reply);
-    }
-}
-
-#[inline(always)]
-fn closed<F: Family, T: FlowTable<F>>(
-    tables: &T,
-    frame: Frame,
-    packet: &Packet<F>,
-    flow: &Flow,
-    generation: u32,
-    reply: bool,
-) {
-    let story = Story::<F> {
-        kind: Some(Kind::Closed),
-        reason: None,
-        tuple: opening(packet, reply),
-        judgement: Judgement::NONE,
-        generation,
-        ends: Ends(flow.ends.load()),
-        slots: [Volume(flow.bytes[0].load()).slot(), Volume(flow.bytes[1].load()).slot()],
-        hook: frame.hook,
-        ifindex: frame.ifindex,
-        tcp_flags: packet.tcp_flags,
-        reply,
-        flow: Some(flow),
-    };
-    event::emit(tables, &story);
 }
 
 /// The tuple from the initiator to the responder.
@@ -166,7 +134,7 @@ struct Case<'p, F: Family> {
     frame: Frame,
     packet: &'p Packet<F>,
     reply: bool,
-    key: F::Key,
+    key: &'p F::Key,
     place: Place,
     jiffies: u64,
     from_second: bool,
@@ -222,8 +190,8 @@ fn sides<F: Family, T: FlowTable<F>>(
     let from = case.frame.hook == Hook::FromEndpoint;
     let tuple = &case.packet.tuple;
     let own = policy::local::<F, T>(tables, endpoint)?;
-    let other =
-        policy::identify::<F, T>(tables, if from { &tuple.destination } else { &tuple.source })?;
+    let address = if from { tuple.destination } else { tuple.source };
+    let other = policy::identify::<F, T>(tables, &address)?;
     Ok(if from == case.reply { (other, own) } else { (own, other) })
 }
 
@@ -264,7 +232,7 @@ fn revoke<'f, F: Family, T: FlowTable<F>>(
     reason: DropReason,
     story: &mut Story<'f, F>,
 ) -> Result<(), DropReason> {
-    conntrack::remove::<F, T>(tables, bucket, number, &case.key);
+    conntrack::remove::<F, T>(tables, bucket, number, case.key);
     tables.count(Counter::FlowsRevoked);
     story.kind = Some(Kind::Revoked);
     story.reason = Some(reason);
@@ -299,7 +267,7 @@ fn open<F: Family, T: FlowTable<F>>(
         sent: Volume::new(story.slots[0], case.frame.length),
         answered: Volume::new(story.slots[1], 0),
     };
-    match conntrack::insert::<F, T>(tables, case.place, &case.key, &fresh, case.jiffies) {
+    match conntrack::insert::<F, T>(tables, case.place, case.key, &fresh, case.jiffies) {
         Inserted::Full => {
             story.kind = None;
             return Err(DropReason::FlowTableFull);

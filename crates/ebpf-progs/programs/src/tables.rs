@@ -1,0 +1,356 @@
+//! The maps as the pipeline's tables.
+
+use core::{
+    arch::asm,
+    ops::{Deref, DerefMut},
+    ptr,
+};
+
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, bpf_spin_lock},
+    btf_maps::lpm_trie::Key,
+    helpers,
+};
+use flowgate_abi::{
+    Addr4, Addr6, DropReason, Settings, Shared32,
+    endpoint::{Endpoint, Leaf, Peer},
+    event::{Counter, DROP_REASONS, Event, EventBudget, Hook, Tally},
+    flow::{Bucket4, Bucket6, Way4, Way6},
+    maps::{CELLS, Cells},
+    policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
+};
+use flowgate_pipeline::{FlowTable, Tables, V4, V6, event};
+
+use crate::maps;
+
+/// All maps.
+pub struct Maps;
+
+/// Wakes the reader of events when this much lies unread; it looks by itself now and then.
+const WAKE_AT: u64 = 64 * 1024;
+
+/// A number of which the bits outside of a mask are cleared.
+///
+/// VERIFIER: where LLVM knows that a mask changes nothing, it drops the mask, or it masks one copy and
+/// uses another; the verifier knows neither and refuses the access. LLVM leaves assembly alone.
+#[inline(always)]
+fn bounded<const MASK: u32>(value: u32) -> usize {
+    let mut bounded = u64::from(value);
+    // SAFETY: an AND with a constant.
+    unsafe { asm!("{0} &= {1}", inout(reg) bounded, const MASK) };
+    bounded as usize
+}
+
+/// The index of a way, by its number.
+///
+/// VERIFIER: seven isn't a power of two, so the second bound is as needed as the first.
+#[inline(always)]
+fn way_index(number: u32) -> usize {
+    let mut index = u64::from(number.wrapping_sub(1));
+    // SAFETY: min(index & 7, 6).
+    unsafe { asm!("{0} &= 7", "if {0} < 7 goto +1", "{0} = 6", inout(reg) index) };
+    index as usize
+}
+
+/// A cell of a table of which each slot has `cells`.
+#[inline(always)]
+fn cell(element: Option<*const Cells>, index: u32) -> Option<u32> {
+    let cells = element?.cast::<u16>();
+    // SAFETY: the element has CELLS cells.
+    Some(u32::from(unsafe { *cells.add(bounded::<{ CELLS as u32 - 1 }>(index)) }))
+}
+
+/// The element that a slot's cell lies in.
+#[inline(always)]
+fn element(slot: u32, cells: u32, index: u32) -> u32 {
+    (slot * cells + index) / CELLS as u32
+}
+
+impl Tables for Maps {
+    type Event = Reserved;
+
+    #[inline(always)]
+    fn settings(&self) -> &Settings {
+        maps::settings()
+    }
+
+    #[inline(always)]
+    fn timeout(&self, class: u32) -> u32 {
+        let first = self.settings().timeouts.0.as_ptr();
+        // SAFETY: there are four.
+        unsafe { *first.add(bounded::<3>(class)) }
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32, unknown: u64) -> u32 {
+        let mut hidden = u64::from(number);
+        // SAFETY: does nothing, twice.
+        unsafe { asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) hidden, in(reg) unknown) };
+        hidden as u32
+    }
+
+    #[inline(always)]
+    fn jiffies(&self) -> u64 {
+        // SAFETY: a plain helper call, inlined by the verifier.
+        unsafe { helpers::bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: a plain helper call.
+        unsafe { helpers::bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        let endpoint = self.slot(ifindex & self.settings().endpoint_mask)?;
+        if endpoint.ifindex.load() == ifindex {
+            return Some(endpoint);
+        }
+        // SAFETY: entries of LINKS are only ever replaced as a whole.
+        let slot = unsafe { maps::LINKS.get(&ifindex) }?;
+        self.slot(*slot)
+    }
+
+    #[inline(always)]
+    fn slot(&self, slot: u32) -> Option<&Endpoint> {
+        maps::ENDPOINTS.get(slot)
+    }
+
+    #[inline(always)]
+    fn peer(&self, index: u32) -> Option<&Peer> {
+        maps::PEERS.get(index)
+    }
+
+    #[inline(always)]
+    fn generation(&self) -> u32 {
+        // SAFETY: the element is mapped by user space too, so it is read volatile.
+        maps::ACTIVE.get_ptr(0).map_or(0, |word| unsafe { ptr::read_volatile(word) } as u32)
+    }
+
+    #[inline(always)]
+    fn generation_head(&self, slot: u32) -> Option<&Generation> {
+        maps::GENERATIONS.get(slot)
+    }
+
+    #[inline(always)]
+    fn endpoint_policy(&self, slot: u32, endpoint: u32) -> Option<&EndpointPolicy> {
+        maps::ENDPOINT_POLICY.get(slot * (self.settings().endpoint_mask + 1) + endpoint)
+    }
+
+    #[inline(always)]
+    fn peer_class(&self, slot: u32, peer: u32) -> Option<u32> {
+        let peers = self.settings().peers;
+        if peer >= peers {
+            return None;
+        }
+        cell(maps::PEER_CLASS.get_ptr(element(slot, peers, peer)).map(|p| p as _), peer)
+    }
+
+    #[inline(always)]
+    fn port_class(&self, slot: u32, table: u32, port: u16) -> Option<u32> {
+        let ports = maps::PORT_CLASS.get_ptr(slot * PortTable::COUNT as u32 + table)?.cast::<u16>();
+        // SAFETY: the element has 65536 cells.
+        Some(u32::from(unsafe { *ports.add(bounded::<0xffff>(u32::from(port))) }))
+    }
+
+    #[inline(always)]
+    fn row(&self, slot: u32, index: u32) -> Option<u32> {
+        let cells = self.settings().row_cells;
+        if index >= cells {
+            return None;
+        }
+        cell(maps::ROW.get_ptr(element(slot, cells, index)).map(|p| p as _), index)
+    }
+
+    #[inline(always)]
+    fn decision_number(&self, slot: u32, index: u32) -> Option<u32> {
+        let cells = self.settings().decision_cells;
+        if index >= cells {
+            return None;
+        }
+        cell(maps::DECISION.get_ptr(element(slot, cells, index)).map(|p| p as _), index)
+    }
+
+    #[inline(always)]
+    fn decision(&self, slot: u32, number: u32) -> Option<Decision> {
+        let decisions = self.settings().decisions;
+        if number >= decisions {
+            return None;
+        }
+        maps::DECISIONS.get(slot * decisions + number).copied()
+    }
+
+    #[inline(always)]
+    fn count_traffic(&self, slot: u32, direction: Direction, bytes: u32) {
+        if let Some(traffic) = maps::TRAFFIC.get_ptr_mut(slot) {
+            // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+            let traffic = unsafe { &mut *traffic };
+            match direction {
+                Direction::Egress => add(&mut traffic[0], bytes),
+                Direction::Ingress => add(&mut traffic[1], bytes),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, hook: Hook, reason: DropReason, bytes: u32) {
+        let index = hook as u32 * DROP_REASONS + reason as u32;
+        if let Some(tally) = maps::DROPS.get_ptr_mut(index) {
+            // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+            add(unsafe { &mut *tally }, bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        if let Some(count) = maps::COUNTERS.get_ptr_mut(counter as u32) {
+            // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+            unsafe { *count += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn may_emit(&self) -> bool {
+        let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return false };
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+        let budget: &mut EventBudget = unsafe { &mut *budget };
+        event::take_token(budget, self.settings(), self.jiffies())
+    }
+
+    #[inline(always)]
+    fn reserve_event(&self) -> Option<Reserved> {
+        let ring = (&raw const maps::EVENTS).cast_mut().cast();
+        // SAFETY: EVENTS is a ring buffer; a null pointer is checked for.
+        let event = unsafe { helpers::bpf_ringbuf_reserve(ring, size_of::<Event>() as u64, 0) };
+        if event.is_null() { None } else { Some(Reserved(event.cast())) }
+    }
+
+    #[inline(always)]
+    fn submit_event(&self, event: Reserved) {
+        let ring = (&raw const maps::EVENTS).cast_mut().cast();
+        // SAFETY: EVENTS is a ring buffer, `event` came from it and is given away here.
+        unsafe {
+            let unread = helpers::bpf_ringbuf_query(ring, 0);
+            let wake = if unread >= WAKE_AT { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+            helpers::bpf_ringbuf_submit(event.0.cast(), u64::from(wake));
+        }
+    }
+}
+
+#[inline(always)]
+fn add(tally: &mut Tally, bytes: u32) {
+    tally.packets += 1;
+    tally.bytes += u64::from(bytes);
+}
+
+/// Room in the ring buffer.
+pub struct Reserved(*mut Event);
+
+impl Deref for Reserved {
+    type Target = Event;
+    #[inline(always)]
+    fn deref(&self) -> &Event {
+        // SAFETY: reserved for an Event and not yet submitted.
+        unsafe { &*self.0 }
+    }
+}
+
+impl DerefMut for Reserved {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Event {
+        // SAFETY: reserved for an Event and not yet submitted.
+        unsafe { &mut *self.0 }
+    }
+}
+
+macro_rules! flow_table {
+    ($family:ty, $map:ident, $mask:ident, $bucket:ty, $way:ty, $address:ty, $ipcache:expr) => {
+        impl FlowTable<$family> for Maps {
+            #[inline(always)]
+            fn bucket_mask(&self) -> u32 {
+                self.settings().$mask
+            }
+
+            #[inline(always)]
+            fn bucket(&self, index: u32) -> Option<&$bucket> {
+                maps::$map.get(index)
+            }
+
+            #[inline(always)]
+            fn way<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b $way {
+                // SAFETY: a bucket has seven ways.
+                unsafe { &*bucket.ways.as_ptr().add(way_index(number)) }
+            }
+
+            #[inline(always)]
+            fn age<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b Shared32 {
+                let first = ptr::from_ref(&bucket.ages).cast::<Shared32>();
+                // SAFETY: number 0, which no way has, reads the last tag; 7 is the last age.
+                unsafe { &*first.sub(1).add(bounded::<7>(number)) }
+            }
+
+            #[inline(always)]
+            fn tag<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b Shared32 {
+                let first = ptr::from_ref(&bucket.tags).cast::<Shared32>();
+                // SAFETY: number 0, which no way has, reads `spilled`; 7 is the last tag.
+                unsafe { &*first.sub(1).add(bounded::<7>(number)) }
+            }
+
+            #[inline(always)]
+            fn lock(&self, bucket: &$bucket) {
+                let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+                // SAFETY: the lock of a map's value.
+                unsafe { helpers::bpf_spin_lock(lock) };
+            }
+
+            #[inline(always)]
+            fn unlock(&self, bucket: &$bucket) {
+                let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+                // SAFETY: the lock of a map's value, taken before.
+                unsafe { helpers::bpf_spin_unlock(lock) };
+            }
+
+            #[inline(always)]
+            fn ipcache(&self, address: &$address) -> Leaf {
+                $ipcache(address)
+            }
+        }
+    };
+}
+
+flow_table!(V4, FLOWS4, flow4_mask, Bucket4, Way4, Addr4, ipcache4);
+flow_table!(V6, FLOWS6, flow6_mask, Bucket6, Way6, Addr6, ipcache6);
+
+/// At most three loads: 16 bits, 8 bits, 8 bits.
+#[inline(always)]
+fn ipcache4(address: &Addr4) -> Leaf {
+    let address = address.get();
+    let Some(root) = maps::IPCACHE4_ROOT.get_ptr(0) else { return Leaf::NONE };
+    let leaf = trie_cell::<0xffff>(root.cast(), address >> 16);
+    let Some(node) = leaf.as_node() else { return leaf };
+    let Some(node) = maps::IPCACHE4_NODES.get_ptr(node) else { return Leaf::NONE };
+    let leaf = trie_cell::<0xff>(node.cast(), address >> 8);
+    let Some(node) = leaf.as_node() else { return leaf };
+    let Some(node) = maps::IPCACHE4_NODES.get_ptr(node) else { return Leaf::NONE };
+    trie_cell::<0xff>(node.cast(), address)
+}
+
+#[inline(always)]
+fn trie_cell<const MASK: u32>(cells: *const u32, index: u32) -> Leaf {
+    // SAFETY: the node has `MASK + 1` cells; user space writes them, so they are read volatile.
+    Leaf(unsafe { ptr::read_volatile(cells.add(bounded::<MASK>(index))) })
+}
+
+/// Whole addresses first, then the longest prefix.
+#[inline(always)]
+fn ipcache6(address: &Addr6) -> Leaf {
+    // SAFETY: entries are only ever replaced as a whole.
+    if let Some(leaf) = unsafe { maps::IPCACHE6_HOSTS.get(address) } {
+        return Leaf(*leaf);
+    }
+    match maps::IPCACHE6_NETWORKS.get(&Key::new(128, *address)) {
+        Some(leaf) => Leaf(*leaf),
+        None => Leaf::NONE,
+    }
+}
