@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::Be16;
+use crate::{Be16, policy::Judgement};
 
 /// One event about one flow. Written once, by value, into the ring buffer.
 ///
@@ -30,10 +30,8 @@ pub struct Event {
     pub reply: u8,
     /// The generation that decided.
     pub generation: u32,
-    /// Index of the egress decision in its generation; [`crate::policy::NOT_JUDGED`]: none.
-    pub egress: u32,
-    /// Index of the ingress decision in its generation; [`crate::policy::NOT_JUDGED`]: none.
-    pub ingress: u32,
+    /// What was decided.
+    pub judgement: Judgement,
     /// Slot of the source; [`crate::flow::NO_SLOT`]: it isn't local.
     pub source_slot: u16,
     /// Slot of the destination; [`crate::flow::NO_SLOT`]: it isn't local.

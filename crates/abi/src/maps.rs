@@ -5,7 +5,7 @@
 
 use crate::{
     endpoint::{Endpoint, Peer},
-    event::{EventBudget, Tally, Traffic},
+    event::{Event, EventBudget, Tally, Traffic},
     flow::{Bucket4, Bucket6},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
@@ -107,6 +107,8 @@ maps! {
     TRAFFIC: PerCpuArray[u32 => Traffic];
     /// Everything else that is counted.
     COUNTERS: PerCpuArray[u32 => u64];
+    /// Element 0: the event of the packet that each CPU has at hand.
+    EVENT: PerCpuArray[u32 => Event];
     /// Element 0: the event budget of each CPU.
     EVENT_BUDGET: PerCpuArray[u32 => EventBudget];
     /// Events for user space.

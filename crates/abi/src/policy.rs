@@ -126,8 +126,23 @@ pub enum Action {
     Allow = 1,
 }
 
-/// A decision cell that stands for "this end isn't local, nobody judged here".
+/// The number of a decision that stands for "this end isn't local, nobody judged here".
 pub const NOT_JUDGED: u32 = u32::MAX;
+
+/// What was decided about a flow: the numbers of the decisions in their generation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Judgement {
+    /// By the initiator's egress policy; [`NOT_JUDGED`] if it isn't local.
+    pub egress: u32,
+    /// By the responder's ingress policy; [`NOT_JUDGED`] if it isn't local.
+    pub ingress: u32,
+}
+
+impl Judgement {
+    /// Nothing was decided.
+    pub const NONE: Self = Self { egress: NOT_JUDGED, ingress: NOT_JUDGED };
+}
 
 const _: () = assert!(size_of::<Generation>() == 16 && size_of::<EndpointPolicy>() == 8);
 const _: () = assert!(size_of::<Decision>() == 8);

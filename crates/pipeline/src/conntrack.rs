@@ -97,7 +97,7 @@ pub fn expired<T: Tables>(tables: &T, age: Age, jiffies: u64) -> bool {
 
 /// The words of a new entry.
 #[derive(Clone, Copy, Debug)]
-pub struct Fresh {
+pub struct Entry {
     /// The generation that allowed it, and its state.
     pub verdict: Verdict,
     /// Its ends.
@@ -127,7 +127,7 @@ pub fn insert<F: Family, T: FlowTable<F>>(
     tables: &T,
     place: Place,
     key: &F::Key,
-    fresh: &Fresh,
+    entry: &Entry,
     jiffies: u64,
 ) -> Inserted {
     let Some(bucket) = choose::<F, T>(tables, place, jiffies) else { return Inserted::Full };
@@ -137,7 +137,7 @@ pub fn insert<F: Family, T: FlowTable<F>>(
     let rank = if own != 0 { Vacancy::VACANT } else { best.rank() };
     if rank != Vacancy::NONE {
         let number = tables.forget(if own != 0 { own } else { best.number() }, jiffies);
-        write::<F, T>(tables, bucket, number, place.tag, key, fresh, jiffies);
+        write::<F, T>(tables, bucket, number, place.tag, key, entry, jiffies);
     }
     tables.unlock(bucket);
     match rank {
@@ -225,7 +225,7 @@ fn write<F: Family, T: FlowTable<F>>(
     number: u32,
     tag: u32,
     key: &F::Key,
-    fresh: &Fresh,
+    entry: &Entry,
     jiffies: u64,
 ) {
     let way = tables.way(bucket, number);
@@ -233,13 +233,13 @@ fn write<F: Family, T: FlowTable<F>>(
     tables.tag(bucket, number).store(0);
     flow.verdict.store(0);
     way.set_key(key);
-    flow.ends.store(fresh.ends.0);
-    flow.seen[0].store(fresh.seen.0);
+    flow.ends.store(entry.ends.0);
+    flow.seen[0].store(entry.seen.0);
     flow.seen[1].store(0);
-    flow.bytes[0].store(fresh.sent.0);
-    flow.bytes[1].store(fresh.answered.0);
+    flow.bytes[0].store(entry.sent.0);
+    flow.bytes[1].store(entry.answered.0);
     tables.age(bucket, number).store(Age::new(Class::Opening, jiffies).0);
-    flow.verdict.store(fresh.verdict.0);
+    flow.verdict.store(entry.verdict.0);
     tables.tag(bucket, number).store(tag);
 }
 

@@ -7,7 +7,7 @@ use flowgate_abi::{
     DropReason,
     endpoint::Endpoint,
     flow::{End, NO_SLOT},
-    policy::{Direction, NOT_JUDGED, PortTable},
+    policy::{Direction, Judgement, PortTable},
 };
 
 use crate::{Family, FlowTable, Tables, family::Tuple, wire::protocol};
@@ -19,20 +19,6 @@ pub struct Side {
     pub end: End,
     /// Its slot if it is local, else [`NO_SLOT`].
     pub slot: u32,
-}
-
-/// What was decided about a flow: the numbers of the decisions in their generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judgement {
-    /// By the initiator's egress policy; [`NOT_JUDGED`] if it isn't local.
-    pub egress: u32,
-    /// By the responder's ingress policy; [`NOT_JUDGED`] if it isn't local.
-    pub ingress: u32,
-}
-
-impl Judgement {
-    /// Nothing was decided yet.
-    pub const NONE: Self = Self { egress: NOT_JUDGED, ingress: NOT_JUDGED };
 }
 
 /// What policy calls the port of a flow: one of four tables, and the index into it.

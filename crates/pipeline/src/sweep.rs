@@ -6,15 +6,14 @@
 
 use flowgate_abi::{
     event::{Counter, Hook, Kind},
-    flow::{Age, Ends, Verdict, Volume, state},
+    flow::{Age, Ends, Flow, Verdict, Volume, state},
 };
 
 use crate::{
     Family, FlowTable,
     conntrack::{self, for_each_way},
-    event::{self, Story},
+    event,
     family::{Bucket, Way},
-    policy::Judgement,
 };
 
 /// Sweeps one bucket: tells of one flow that has ended, and frees its way once it is silent for
@@ -66,27 +65,20 @@ fn end<F: Family, T: FlowTable<F>>(tables: &T, bucket: &F::Bucket, number: u32, 
 }
 
 #[inline(always)]
-fn tell<F: Family, T: FlowTable<F>>(
-    tables: &T,
-    key: &F::Key,
-    known: Verdict,
-    flow: &flowgate_abi::flow::Flow,
-) {
+fn tell<F: Family, T: FlowTable<F>>(tables: &T, key: &F::Key, known: Verdict, flow: &Flow) {
+    let Some(mut event) = tables.blank_event() else { return };
     let tuple = F::tuple(key);
     let from_second = known.state() & state::FROM_SECOND != 0;
-    let story = Story::<F> {
-        kind: Some(Kind::Closed),
-        reason: None,
-        tuple: if from_second { tuple.reversed() } else { tuple },
-        judgement: Judgement::NONE,
-        generation: known.generation(),
-        ends: Ends(flow.ends.load()),
-        slots: [Volume(flow.bytes[0].load()).slot(), Volume(flow.bytes[1].load()).slot()],
-        hook: Hook::Sweep,
-        ifindex: 0,
-        tcp_flags: 0,
-        reply: false,
-        flow: Some(flow),
-    };
-    event::emit(tables, &story);
+    let tuple = if from_second { tuple.reversed() } else { tuple };
+    let slots = [Volume(flow.bytes[0].load()).slot(), Volume(flow.bytes[1].load()).slot()];
+    event::about::<F, T>(tables, &mut event, &tuple, Ends(flow.ends.load()), slots);
+    event::volume(&mut event, flow);
+    event.kind = Kind::Closed as u8;
+    event.reason = 0;
+    event.hook = Hook::Sweep as u8;
+    event.ifindex = 0;
+    event.tcp_flags = 0;
+    event.reply = 0;
+    event.generation = known.generation();
+    tables.submit_event(event);
 }

@@ -35,9 +35,6 @@ pub trait Tables {
     }
     /// Ticks of `settings().hz` per second.
     fn jiffies(&self) -> u64;
-    /// Nanoseconds since boot; dear, so only for events that are really emitted.
-    fn nanoseconds(&self) -> u64;
-
     /// The endpoint of an interface index.
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// The endpoint in a slot, free or not.
@@ -68,11 +65,10 @@ pub trait Tables {
     fn count_drop(&self, hook: Hook, reason: DropReason, bytes: u32);
     /// Counts something else.
     fn count(&self, counter: Counter);
-    /// Takes one token of this CPU's event budget.
-    fn may_emit(&self) -> bool;
-    /// Room for an event; `None`: the ring buffer is full.
-    fn reserve_event(&self) -> Option<Self::Event>;
-    /// Hands an event over to user space.
+    /// Where the one event that a packet may cause is written.
+    fn blank_event(&self) -> Option<Self::Event>;
+    /// Hands the event over to user space once the packet is done, if [`crate::event::admit`]
+    /// allows, with the time; counts it as lost if the ring buffer is full.
     fn submit_event(&self, event: Self::Event);
 }
 

@@ -21,7 +21,7 @@ const DROP: i32 = 2;
 
 /// Does what the verdict says.
 #[inline(always)]
-pub fn act<F: Route>(skb: *mut __sk_buff, verdict: Verdict) -> i32 {
+pub fn act<F: Route>(skb: *mut __sk_buff, maps: &Maps, verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass => PASS,
         Verdict::Drop(_) => DROP,
@@ -30,14 +30,14 @@ pub fn act<F: Route>(skb: *mut __sk_buff, verdict: Verdict) -> i32 {
             PASS
         }
         Verdict::Redirect(slot) | Verdict::RedirectPeer(slot) => {
-            redirect::<F>(skb, slot, matches!(verdict, Verdict::RedirectPeer(_)))
+            redirect::<F>(skb, maps, slot, matches!(verdict, Verdict::RedirectPeer(_)))
         }
     }
 }
 
 #[inline(always)]
-fn redirect<F: Route>(skb: *mut __sk_buff, slot: u32, into_peer: bool) -> i32 {
-    let Some(endpoint) = Maps.slot(slot) else { return DROP };
+fn redirect<F: Route>(skb: *mut __sk_buff, maps: &Maps, slot: u32, into_peer: bool) -> i32 {
+    let Some(endpoint) = maps.slot(slot) else { return DROP };
     if route::<F, _>(&mut SocketBuffer(skb), endpoint).is_none() {
         return DROP;
     }

@@ -25,11 +25,11 @@ use crate::{act::act, tables::Maps};
 #[classifier]
 pub fn tc_from_endpoint(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    match Layer3::of(packet::ethertype(skb)) {
+    finish(match Layer3::of(packet::ethertype(skb)) {
         Layer3::Ipv4 => from_endpoint_v4(skb),
         Layer3::Ipv6 => from_endpoint_v6(skb),
         other => not_ip(skb, other, Hook::FromEndpoint),
-    }
+    })
 }
 
 /// A packet goes to an endpoint; at TC egress of the endpoint's host side.
@@ -39,19 +39,19 @@ pub fn tc_to_endpoint(ctx: TcContext) -> i32 {
     if packet::take_mark(skb) {
         return act::PASS;
     }
-    match Layer3::of(packet::ethertype(skb)) {
+    finish(match Layer3::of(packet::ethertype(skb)) {
         Layer3::Ipv4 => to_endpoint_v4(skb),
         Layer3::Ipv6 => to_endpoint_v6(skb),
         other => not_ip(skb, other, Hook::ToEndpoint),
-    }
+    })
 }
 
 /// Sweeps the next bucket of the flow tables; run by user space (`BPF_PROG_TEST_RUN`), never
-/// attached.
+/// attached. Returns 1 if there may be more to do in that bucket.
 #[classifier]
 pub fn tc_sweep(_ctx: TcContext) -> i32 {
     let (v4, index) = maps::next_bucket();
-    (if v4 { sweep_v4(index) } else { sweep_v6(index) }) as i32
+    finish(if v4 { sweep_v4(index) } else { sweep_v6(index) })
 }
 
 /// Does nothing: what every program costs that is run by `BPF_PROG_TEST_RUN`.
@@ -66,45 +66,67 @@ pub fn tc_empty(_ctx: TcContext) -> i32 {
 
 #[inline(never)]
 fn from_endpoint_v4(skb: *mut __sk_buff) -> i32 {
-    let frame = packet::frame(skb, Hook::FromEndpoint);
-    let verdict = hook::from_endpoint::<V4, _, _>(packet::cursor4(skb, frame), frame, &Maps);
-    act::<V4>(skb, verdict)
+    let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::FromEndpoint));
+    let verdict = hook::from_endpoint::<V4, _, _>(packet::cursor4(skb, frame), frame, &maps);
+    outcome(act::<V4>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
 fn from_endpoint_v6(skb: *mut __sk_buff) -> i32 {
-    let frame = packet::frame(skb, Hook::FromEndpoint);
-    let verdict = hook::from_endpoint::<V6, _, _>(packet::cursor6(skb, frame), frame, &Maps);
-    act::<V6>(skb, verdict)
+    let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::FromEndpoint));
+    let verdict = hook::from_endpoint::<V6, _, _>(packet::cursor6(skb, frame), frame, &maps);
+    outcome(act::<V6>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
 fn to_endpoint_v4(skb: *mut __sk_buff) -> i32 {
-    let frame = packet::frame(skb, Hook::ToEndpoint);
-    let verdict = hook::to_endpoint::<V4, _, _>(packet::cursor4(skb, frame), frame, &Maps);
-    act::<V4>(skb, verdict)
+    let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::ToEndpoint));
+    let verdict = hook::to_endpoint::<V4, _, _>(packet::cursor4(skb, frame), frame, &maps);
+    outcome(act::<V4>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
 fn to_endpoint_v6(skb: *mut __sk_buff) -> i32 {
-    let frame = packet::frame(skb, Hook::ToEndpoint);
-    let verdict = hook::to_endpoint::<V6, _, _>(packet::cursor6(skb, frame), frame, &Maps);
-    act::<V6>(skb, verdict)
+    let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::ToEndpoint));
+    let verdict = hook::to_endpoint::<V6, _, _>(packet::cursor6(skb, frame), frame, &maps);
+    outcome(act::<V6>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
-fn sweep_v4(index: u32) -> u32 {
-    flowgate_pipeline::sweep::bucket::<V4, _>(&Maps, index)
+fn sweep_v4(index: u32) -> i32 {
+    let maps = Maps::new();
+    outcome(flowgate_pipeline::sweep::bucket::<V4, _>(&maps, index) as i32, &maps)
 }
 
 #[inline(never)]
-fn sweep_v6(index: u32) -> u32 {
-    flowgate_pipeline::sweep::bucket::<V6, _>(&Maps, index)
+fn sweep_v6(index: u32) -> i32 {
+    let maps = Maps::new();
+    outcome(flowgate_pipeline::sweep::bucket::<V6, _>(&maps, index) as i32, &maps)
 }
 
 #[inline(always)]
 fn not_ip(skb: *mut __sk_buff, layer3: Layer3, hook: Hook) -> i32 {
-    act::<V4>(skb, hook::other(layer3, packet::frame(skb, hook), &Maps))
+    let maps = Maps::new();
+    act::<V4>(skb, &maps, hook::other(layer3, packet::frame(skb, hook), &maps))
+}
+
+/// Set in a subprogram's result if there is an event to hand over. It lies outside of the actions,
+/// which are small or -1.
+const EVENT: i32 = 1 << 16;
+
+#[inline(always)]
+fn outcome(action: i32, maps: &Maps) -> i32 {
+    if maps.has_event() { action ^ EVENT } else { action }
+}
+
+#[inline(always)]
+fn finish(outcome: i32) -> i32 {
+    let told = (outcome & EVENT != 0) != (outcome < 0);
+    if !told {
+        return outcome;
+    }
+    Maps::new().hand_over_event();
+    outcome ^ EVENT
 }
 
 /// An EtherType as it lies in a socket buffer.

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use flowgate_abi::{
     Addr6, Settings, Timeouts,
     endpoint::{Endpoint, Peer},
-    event::{EventBudget, Tally, Traffic},
+    event::{Event, EventBudget, Tally, Traffic},
     flow::{Bucket4, Bucket6},
     maps::{Cells, Trie4Node, Trie4Root},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
@@ -59,6 +59,8 @@ pub static DROPS: PerCpuArray<Tally, 512> = PerCpuArray::new();
 pub static TRAFFIC: PerCpuArray<Traffic, 2> = PerCpuArray::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, 32> = PerCpuArray::new();
+#[btf_map]
+pub static EVENT: PerCpuArray<Event, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 #[btf_map]

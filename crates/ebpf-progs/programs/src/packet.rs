@@ -8,13 +8,13 @@ use aya_ebpf::{
 };
 use flowgate_abi::event::Hook;
 use flowgate_pipeline::{
-    Cursor, Tables,
+    Cursor,
     hook::{Frame, FrameBytes},
     wire::protocol,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{EtherType, tables::Maps};
+use crate::{EtherType, maps};
 
 /// Reads one field of the context.
 ///
@@ -42,7 +42,7 @@ pub fn frame(skb: *mut __sk_buff, hook: Hook) -> Frame {
 /// The packet was judged by `tc_from_endpoint`: takes the mark off.
 #[inline(always)]
 pub fn take_mark(skb: *mut __sk_buff) -> bool {
-    if field!(skb, mark) != Maps.settings().mark {
+    if field!(skb, mark) != maps::settings().mark {
         return false;
     }
     // SAFETY: the mark may be written in TC programs.
@@ -55,7 +55,7 @@ pub fn take_mark(skb: *mut __sk_buff) -> bool {
 #[inline(always)]
 pub fn set_mark(skb: *mut __sk_buff) {
     // SAFETY: the mark may be written in TC programs.
-    unsafe { ptr::write_volatile(&raw mut (*skb).mark, Maps.settings().mark) };
+    unsafe { ptr::write_volatile(&raw mut (*skb).mark, maps::settings().mark) };
 }
 
 const ETHERNET: usize = 14;

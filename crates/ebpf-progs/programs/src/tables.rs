@@ -2,6 +2,7 @@
 
 use core::{
     arch::asm,
+    cell::Cell,
     ops::{Deref, DerefMut},
     ptr,
 };
@@ -14,7 +15,7 @@ use aya_ebpf::{
 use flowgate_abi::{
     Addr4, Addr6, DropReason, Settings, Shared32,
     endpoint::{Endpoint, Leaf, Peer},
-    event::{Counter, DROP_REASONS, Event, EventBudget, Hook, Tally},
+    event::{Counter, DROP_REASONS, Event, Hook, Tally},
     flow::{Bucket4, Bucket6, Way4, Way6},
     maps::{CELLS, Cells},
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
@@ -23,8 +24,10 @@ use flowgate_pipeline::{FlowTable, Tables, V4, V6, event};
 
 use crate::maps;
 
-/// All maps.
-pub struct Maps;
+/// All maps, and whether the packet at hand has caused an event.
+pub struct Maps {
+    pending: Cell<bool>,
+}
 
 /// Wakes the reader of events when this much lies unread; it looks by itself now and then.
 const WAKE_AT: u64 = 64 * 1024;
@@ -67,7 +70,7 @@ fn element(slot: u32, cells: u32, index: u32) -> u32 {
 }
 
 impl Tables for Maps {
-    type Event = Reserved;
+    type Event = Blank;
 
     #[inline(always)]
     fn settings(&self) -> &Settings {
@@ -93,12 +96,6 @@ impl Tables for Maps {
     fn jiffies(&self) -> u64 {
         // SAFETY: a plain helper call, inlined by the verifier.
         unsafe { helpers::bpf_jiffies64() }
-    }
-
-    #[inline(always)]
-    fn nanoseconds(&self) -> u64 {
-        // SAFETY: a plain helper call.
-        unsafe { helpers::bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -211,29 +208,53 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn may_emit(&self) -> bool {
-        let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return false };
+    fn blank_event(&self) -> Option<Blank> {
+        maps::EVENT.get_ptr_mut(0).map(Blank)
+    }
+
+    #[inline(always)]
+    fn submit_event(&self, _event: Blank) {
+        self.pending.set(true);
+    }
+}
+
+impl Maps {
+    /// Nothing told yet.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self { pending: Cell::new(false) }
+    }
+
+    /// There is an event to hand over.
+    #[inline(always)]
+    pub fn has_event(&self) -> bool {
+        self.pending.get()
+    }
+
+    /// Hands the event over, from the entry point: behind the family's subprogram, where nothing is
+    /// left of its branches.
+    ///
+    /// VERIFIER: where the events were written inside of the branches, 6.1 verified 870,000
+    /// instructions instead of 140,000.
+    #[inline(always)]
+    pub fn hand_over_event(&self) {
+        let Some(event) = maps::EVENT.get_ptr_mut(0) else { return };
+        let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return };
         // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
-        let budget: &mut EventBudget = unsafe { &mut *budget };
-        event::take_token(budget, self.settings(), self.jiffies())
-    }
-
-    #[inline(always)]
-    fn reserve_event(&self) -> Option<Reserved> {
+        if !event::admit(self, unsafe { &mut *budget }) {
+            return;
+        }
         let ring = (&raw const maps::EVENTS).cast_mut().cast();
-        // SAFETY: EVENTS is a ring buffer; a null pointer is checked for.
-        let event = unsafe { helpers::bpf_ringbuf_reserve(ring, size_of::<Event>() as u64, 0) };
-        if event.is_null() { None } else { Some(Reserved(event.cast())) }
-    }
-
-    #[inline(always)]
-    fn submit_event(&self, event: Reserved) {
-        let ring = (&raw const maps::EVENTS).cast_mut().cast();
-        // SAFETY: EVENTS is a ring buffer, `event` came from it and is given away here.
-        unsafe {
+        // SAFETY: EVENTS is a ring buffer; `event` is this CPU's own element, of an Event's size.
+        let lost = unsafe {
+            (*event).timestamp = helpers::bpf_ktime_get_ns();
             let unread = helpers::bpf_ringbuf_query(ring, 0);
             let wake = if unread >= WAKE_AT { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-            helpers::bpf_ringbuf_submit(event.0.cast(), u64::from(wake));
+            let size = size_of::<Event>() as u64;
+            helpers::bpf_ringbuf_output(ring, event.cast(), size, u64::from(wake)) != 0
+        };
+        if lost {
+            self.count(Counter::EventsLost);
         }
     }
 }
@@ -244,22 +265,22 @@ fn add(tally: &mut Tally, bytes: u32) {
     tally.bytes += u64::from(bytes);
 }
 
-/// Room in the ring buffer.
-pub struct Reserved(*mut Event);
+/// This CPU's place for the event of the packet at hand.
+pub struct Blank(*mut Event);
 
-impl Deref for Reserved {
+impl Deref for Blank {
     type Target = Event;
     #[inline(always)]
     fn deref(&self) -> &Event {
-        // SAFETY: reserved for an Event and not yet submitted.
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
         unsafe { &*self.0 }
     }
 }
 
-impl DerefMut for Reserved {
+impl DerefMut for Blank {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Event {
-        // SAFETY: reserved for an Event and not yet submitted.
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
         unsafe { &mut *self.0 }
     }
 }

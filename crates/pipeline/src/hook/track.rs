@@ -3,19 +3,19 @@
 use flowgate_abi::{
     DropReason,
     endpoint::Endpoint,
-    event::{Counter, Hook, Kind},
+    event::{Counter, Event, Hook, Kind},
     flow::{Age, Ends, Flow, Seen, Verdict, Volume, state},
 };
 
 use super::Frame;
 use crate::{
     Family, FlowTable, Packet,
-    conntrack::{self, Fresh, Inserted, Place},
-    event::{self, Story},
+    conntrack::{self, Entry, Inserted, Place},
+    event,
     family::{Tuple, Way},
     parse::Role,
-    policy::{self, Judgement, Service, Side},
-    wire::{protocol, tcp},
+    policy::{self, Service, Side},
+    wire::tcp,
 };
 
 /// Passes a packet as part of a flow, and returns the slot of its destination.
@@ -129,6 +129,13 @@ fn opening<F: Family>(packet: &Packet<F>, reply: bool) -> Tuple<F::Addr> {
     if reply { packet.tuple.reversed() } else { packet.tuple }
 }
 
+/// Under what a flow is allowed.
+struct Fresh {
+    generation: u32,
+    ends: Ends,
+    slots: [u32; 2],
+}
+
 /// A packet that has to be judged.
 struct Case<'p, F: Family> {
     frame: Frame,
@@ -152,32 +159,50 @@ fn judge<F: Family, T: FlowTable<F>>(
     let tuple = opening(case.packet, case.reply);
     let generation = tables.generation();
     let ends = sides(tables, endpoint, case)?;
-    let mut judgement = Judgement::NONE;
-    let result = policy::judge(tables, generation, ends, Service::of::<F>(&tuple), &mut judgement);
     let (initiator, responder) = ends;
-    let mut story = Story::<F> {
-        kind: Some(Kind::New),
-        reason: None,
-        tuple,
-        judgement,
+    let mut event = tables.blank_event().ok_or(DropReason::IncompleteGeneration)?;
+    describe(tables, &mut event, case, &tuple, ends);
+    event.generation = generation;
+    let service = Service::of::<F>(&tuple);
+    let result = policy::judge(tables, generation, ends, service, &mut event.judgement);
+    let fresh = Fresh {
         generation,
         ends: Ends::new(initiator.end, responder.end),
         slots: [initiator.slot, responder.slot],
-        hook: case.frame.hook,
-        ifindex: case.frame.ifindex,
-        tcp_flags: case.packet.tcp_flags,
-        reply: case.reply,
-        flow: None,
     };
     let outcome = match (result, bucket) {
-        (Ok(()), Some(bucket)) => renew(tables, case, bucket, number, &mut story),
-        (Ok(()), None) => open(tables, case, &mut story),
-        (Err(reason), Some(bucket)) => revoke(tables, case, bucket, number, reason, &mut story),
-        (Err(reason), None) => deny(reason, &mut story),
+        (Ok(()), Some(bucket)) => renew(tables, case, bucket, number, &fresh, &mut event),
+        (Ok(()), None) => open(tables, case, &fresh, &mut event),
+        (Err(reason), Some(bucket)) => revoke(tables, case, bucket, number, reason, &mut event),
+        (Err(reason), None) => deny(reason, &mut event),
     };
-    event::emit(tables, &story);
+    if event.kind != UNTOLD {
+        tables.submit_event(event);
+    }
     outcome?;
     Ok(if case.reply { initiator.slot } else { responder.slot })
+}
+
+/// The kind of an event that isn't worth telling.
+const UNTOLD: u8 = 0;
+
+#[inline(always)]
+fn describe<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    event: &mut Event,
+    case: &Case<'_, F>,
+    tuple: &Tuple<F::Addr>,
+    ends: (Side, Side),
+) {
+    let (initiator, responder) = ends;
+    let both = Ends::new(initiator.end, responder.end);
+    event::about::<F, T>(tables, event, tuple, both, [initiator.slot, responder.slot]);
+    event.kind = UNTOLD;
+    event.reason = 0;
+    event.hook = case.frame.hook as u8;
+    event.ifindex = case.frame.ifindex;
+    event.tcp_flags = case.packet.tcp_flags;
+    event.reply = u8::from(case.reply);
 }
 
 /// Who initiator and responder are. The hook's own endpoint needs no look-up.
@@ -197,54 +222,54 @@ fn sides<F: Family, T: FlowTable<F>>(
 
 /// A known flow is still allowed: it carries on under what it was judged by now.
 #[inline(always)]
-fn renew<'f, F: Family, T: FlowTable<F>>(
-    tables: &'f T,
+fn renew<F: Family, T: FlowTable<F>>(
+    tables: &T,
     case: &Case<'_, F>,
-    bucket: &'f F::Bucket,
+    bucket: &F::Bucket,
     number: u32,
-    story: &mut Story<'f, F>,
+    fresh: &Fresh,
+    event: &mut Event,
 ) -> Result<(), DropReason> {
     let flow = tables.way(bucket, number).flow();
     let known = Verdict(flow.verdict.load());
-    flow.ends.store(story.ends.0);
-    flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(story.slots[0]).0);
-    flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(story.slots[1]).0);
-    let next = Verdict::new(story.generation, known.state());
-    flow.verdict.store(next.0);
+    flow.ends.store(fresh.ends.0);
+    flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(fresh.slots[0]).0);
+    flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(fresh.slots[1]).0);
+    flow.verdict.store(Verdict::new(fresh.generation, known.state()).0);
     tables.count(Counter::FlowsRejudged);
-    story.kind = Some(Kind::Rejudged);
-    story.flow = Some(flow);
+    event.kind = Kind::Rejudged as u8;
+    event::volume(event, flow);
     if case.packet.role == Role::Error {
         tables.count(Counter::Related);
-        return Ok(());
+    } else {
+        touch(flow, case.reply, case.jiffies, case.frame.length);
     }
-    touch(flow, case.reply, case.jiffies, case.frame.length);
     Ok(())
 }
 
 /// A known flow isn't allowed any more: it ends here.
 #[inline(always)]
-fn revoke<'f, F: Family, T: FlowTable<F>>(
-    tables: &'f T,
+fn revoke<F: Family, T: FlowTable<F>>(
+    tables: &T,
     case: &Case<'_, F>,
-    bucket: &'f F::Bucket,
+    bucket: &F::Bucket,
     number: u32,
     reason: DropReason,
-    story: &mut Story<'f, F>,
+    event: &mut Event,
 ) -> Result<(), DropReason> {
+    event::volume(event, tables.way(bucket, number).flow());
     conntrack::remove::<F, T>(tables, bucket, number, case.key);
     tables.count(Counter::FlowsRevoked);
-    story.kind = Some(Kind::Revoked);
-    story.reason = Some(reason);
-    story.flow = Some(tables.way(bucket, number).flow());
+    event.kind = Kind::Revoked as u8;
+    event.reason = reason as u8;
     Err(reason)
 }
 
 /// A new flow isn't allowed.
 #[inline(always)]
-fn deny<F: Family>(reason: DropReason, story: &mut Story<'_, F>) -> Result<(), DropReason> {
-    story.kind = reason.is_policy().then_some(Kind::Denied);
-    story.reason = Some(reason);
+fn deny(reason: DropReason, event: &mut Event) -> Result<(), DropReason> {
+    event.kind = if reason.is_policy() { Kind::Denied as u8 } else { UNTOLD };
+    event.reason = reason as u8;
     Err(reason)
 }
 
@@ -253,28 +278,26 @@ fn deny<F: Family>(reason: DropReason, story: &mut Story<'_, F>) -> Result<(), D
 fn open<F: Family, T: FlowTable<F>>(
     tables: &T,
     case: &Case<'_, F>,
-    story: &mut Story<'_, F>,
+    fresh: &Fresh,
+    event: &mut Event,
 ) -> Result<(), DropReason> {
-    if case.packet.tcp_flags & tcp::RST != 0 && case.packet.tuple.protocol == protocol::TCP {
-        story.kind = None;
+    if case.packet.tcp_flags & tcp::RST != 0 {
         return Ok(());
     }
     let first = if case.from_second { state::FROM_SECOND } else { 0 };
-    let fresh = Fresh {
-        verdict: Verdict::new(story.generation, first),
-        ends: story.ends,
+    let entry = Entry {
+        verdict: Verdict::new(fresh.generation, first),
+        ends: fresh.ends,
         seen: Seen(0).one_more(case.jiffies as u32),
-        sent: Volume::new(story.slots[0], case.frame.length),
-        answered: Volume::new(story.slots[1], 0),
+        sent: Volume::new(fresh.slots[0], case.frame.length),
+        answered: Volume::new(fresh.slots[1], 0),
     };
-    match conntrack::insert::<F, T>(tables, case.place, case.key, &fresh, case.jiffies) {
-        Inserted::Full => {
-            story.kind = None;
-            return Err(DropReason::FlowTableFull);
-        }
+    match conntrack::insert::<F, T>(tables, case.place, case.key, &entry, case.jiffies) {
+        Inserted::Full => return Err(DropReason::FlowTableFull),
         Inserted::Evicted => tables.count(Counter::FlowsEvicted),
         Inserted::Stored => {}
     }
+    event.kind = Kind::New as u8;
     tables.count(Counter::FlowsNew);
     Ok(())
 }
