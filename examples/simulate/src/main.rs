@@ -1,2 +1,141 @@
-//! In the making.
-fn main() {}
+//! `flowgate-simulate`: what do these manifests allow?
+//!
+//! Reads Kubernetes manifests and probes, asks flowgate what becomes of each, and prints one line per
+//! probe. Nothing is attached to anything, and no cluster is asked.
+//!
+//! ```text
+//! flowgate-simulate --manifests shop/ --probes probes.jsonl -o json
+//! ```
+//!
+//! Invariant: answers alone go to stdout, and after bad input nothing does.
+//! Exit status: 0 done, 1 the backends disagree, 2 bad input or a backend that can't be used.
+//! Tested by running the binary (`tests/`).
+#![forbid(unsafe_code)]
+
+mod answer;
+mod cli;
+mod end;
+mod evaluate;
+mod print;
+mod probe;
+mod question;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use flowgate_identity::LocalAllocator;
+use flowgate_kubernetes::{AddressRanges, AssignError, ManifestError, Manifests};
+use flowgate_policy::{
+    compile::{CompileError, Compiler},
+    options::Options,
+    plan::Plan,
+};
+use thiserror::Error;
+
+use crate::{
+    answer::Answer,
+    cli::Arguments,
+    end::Ends,
+    evaluate::{Disagreement, Evaluator},
+    question::Question,
+};
+
+const DISAGREEMENT: u8 = 1;
+const BAD_INPUT: u8 = 2;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Probe(#[from] question::ProbeError),
+    #[error(transparent)]
+    Evaluate(#[from] evaluate::EvaluateError),
+}
+
+/// What goes to stdout, and what the backends didn't agree on.
+struct Report {
+    text: String,
+    disagreements: Vec<Disagreement>,
+}
+
+fn main() -> ExitCode {
+    let report = match run(&Arguments::parse()) {
+        Ok(report) => report,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    for disagreement in &report.disagreements {
+        eprintln!("error: {disagreement}");
+    }
+    let status = u8::from(!report.disagreements.is_empty()) * DISAGREEMENT;
+    match write(&report.text) {
+        Ok(()) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error: can't write the answers: {error}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+/// A reader that has read enough, such as `head`, is no failure.
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Answers everything before anything is printed.
+fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    let mut manifests = Manifests::from_paths(&arguments.manifests)?;
+    manifests.assign_addresses(&AddressRanges::default())?;
+    for warning in &manifests.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let ends = Ends::new(&manifests.inventory);
+    let questions = match &arguments.probes {
+        Some(path) => question::read(path, &ends)?,
+        None => every_pair(&manifests, &ends),
+    };
+    let plan = compile(&manifests)?;
+    let mut evaluator = evaluate::evaluator(arguments.backend, &plan)?;
+    let answers = answer(&questions, evaluator.as_mut())?;
+    let text = print::print(arguments.output, &answers);
+    Ok(Report { text, disagreements: evaluator.disagreements() })
+}
+
+fn every_pair(manifests: &Manifests, ends: &Ends<'_>) -> Vec<Question> {
+    let (questions, apart) = question::every_pair(&manifests.inventory, ends);
+    for (from, to) in apart {
+        eprintln!("warning: {from} to {to} is left out: they have no address family in common");
+    }
+    if questions.is_empty() {
+        eprintln!("warning: there is nothing to ask: no two pods, or no container declares a port");
+    }
+    questions
+}
+
+fn compile(manifests: &Manifests) -> Result<Plan, CompileError> {
+    let mut compiler = Compiler::new(LocalAllocator::new());
+    compiler.compile(&manifests.inventory, &manifests.policies, &Options::default())
+}
+
+fn answer<'q>(
+    questions: &'q [Question],
+    evaluator: &mut dyn Evaluator,
+) -> Result<Vec<Answer<'q>>, Failure> {
+    let answers = questions.iter().map(|question| Answer::new(question, evaluator));
+    Ok(answers.collect::<Result<_, _>>()?)
+}

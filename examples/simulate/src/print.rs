@@ -1,0 +1,93 @@
+//! The answers as text.
+
+use std::fmt::{self, Write};
+
+use crate::{
+    answer::{Answer, Half, Judgement},
+    cli::Format,
+    probe::Family,
+};
+
+const HEADER: [&str; 7] = ["FROM", "TO", "PORT", "PROTO", "ALLOWED", "EGRESS", "INGRESS"];
+
+/// One line for each answer; in a table, one more for each family where they differ.
+pub(crate) fn print(format: Format, answers: &[Answer<'_>]) -> String {
+    match format {
+        Format::Json => json(answers),
+        Format::Table => table(answers),
+    }
+}
+
+fn json(answers: &[Answer<'_>]) -> String {
+    let mut text = Vec::with_capacity(answers.len() * 256);
+    for answer in answers {
+        serde_json::to_writer(&mut text, answer).expect("strings and numbers are JSON");
+        text.push(b'\n');
+    }
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+fn table(answers: &[Answer<'_>]) -> String {
+    let mut rows = vec![HEADER.map(str::to_owned)];
+    for answer in answers {
+        rows.push(row(answer));
+        rows.extend(answer.families.iter().flatten().map(|(family, j)| row_of_family(*family, j)));
+    }
+    let mut text = String::new();
+    let widths = widths(&rows);
+    for row in &rows {
+        write_row(&mut text, row, widths).expect("a string takes all text");
+    }
+    text
+}
+
+fn row(answer: &Answer<'_>) -> [String; 7] {
+    let port = match (answer.port, answer.icmp_type, answer.code) {
+        (Some(port), _, _) => port.to_string(),
+        (None, Some(icmp_type), Some(code)) => format!("type {icmp_type} code {code}"),
+        (None, Some(icmp_type), None) => format!("type {icmp_type}"),
+        (None, None, Some(code)) => format!("code {code}"),
+        (None, None, None) => "-".to_owned(),
+    };
+    let [allowed, egress, ingress] = cells(&answer.judgement);
+    let (from, to) = (answer.from.to_owned(), answer.to.to_owned());
+    [from, to, port, answer.proto.to_string(), allowed, egress, ingress]
+}
+
+fn row_of_family(family: Family, judgement: &Judgement) -> [String; 7] {
+    let [allowed, egress, ingress] = cells(judgement);
+    let empty = String::new;
+    [format!("  over {family}"), empty(), empty(), empty(), allowed, egress, ingress]
+}
+
+fn cells(judgement: &Judgement) -> [String; 3] {
+    let allowed = if judgement.allowed { "yes" } else { "no" };
+    [allowed.to_owned(), cell(&judgement.egress), cell(&judgement.ingress)]
+}
+
+fn cell(half: &Half) -> String {
+    if half.policies.is_empty() {
+        return half.verdict.clone();
+    }
+    format!("{} ({})", half.verdict, half.policies.join(", "))
+}
+
+fn widths(rows: &[[String; 7]]) -> [usize; 7] {
+    let mut widths = [0; 7];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    widths
+}
+
+fn write_row(text: &mut String, row: &[String; 7], widths: [usize; 7]) -> fmt::Result {
+    let start = text.len();
+    for (cell, width) in row.iter().zip(widths) {
+        write!(text, "{cell:width$}  ")?;
+    }
+    text.truncate(start + text[start..].trim_end().len());
+    text.push('\n');
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The binary, run as a user runs it: answers, formats, mistakes, exit status.
+//!
+//! Not here: whether the verdicts are right; plan and oracle agree in `flowgate-policy`.
+
+mod ends;
+mod errors;
+mod families;
+mod formats;
+mod run;
+mod scale;
+mod without_probes;
