@@ -1,0 +1,121 @@
+//! The node: a router without a link to the outside.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+
+use crate::{LabError, Namespace, Pod, netlink::Netlink, pod, sysctl};
+
+/// Where kernels and tools expect the BPF file system.
+const BPFFS: &str = "/sys/fs/bpf";
+/// The kernel gives the loopback interface of every network namespace this index.
+const LOOPBACK: u32 = 1;
+
+/// A node in network and mount namespaces of its own.
+///
+/// It forwards IPv4 and IPv6 between its pods, and has a BPF file system that nobody else sees.
+#[derive(Debug)]
+pub struct Node {
+    namespace: Namespace,
+    netlink: Netlink,
+    pods_made: u32,
+}
+
+impl Node {
+    /// Moves the calling thread into new network and mount namespaces, for good, and makes a node
+    /// of them. Threads that it starts afterwards are on the node too; other threads are where they
+    /// were, so an example calls this first. In a test it concerns the test's own thread alone.
+    ///
+    /// The limit of open files is raised as far as it may be, since every pod holds some.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError`] if a namespace, a mount or a setting is refused; [`crate::available`] tells
+    /// beforehand.
+    pub fn enter() -> Result<Self, LabError> {
+        let namespace = Namespace::enter_new()?;
+        unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(|error| LabError::Unshare { kind: "mount", source: error.into() })?;
+        mount_bpffs()?;
+        raise_file_limit();
+        sysctl::set_everywhere()?;
+        sysctl::set_on_a_node()?;
+        let mut netlink = Netlink::open()?;
+        netlink.set_up(LOOPBACK)?;
+        Ok(Self { namespace, netlink, pods_made: 0 })
+    }
+
+    /// Gives the node an address of its own, on its loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Address`] if it can't be one, [`LabError::Netlink`] if the kernel refuses it.
+    pub fn add_address(&mut self, address: IpAddr) -> Result<(), LabError> {
+        pod::check_address(address, "the node")?;
+        self.netlink.add_address(LOOPBACK, address)
+    }
+
+    /// Adds a pod with these addresses: a network namespace behind a veth pair, whose end on the node
+    /// is called `fg-<number>`.
+    ///
+    /// Next hops are known on both sides (permanent neighbours), so that no packet waits for another.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Address`] for an address that no pod can have, otherwise what the kernel refuses.
+    pub fn add_pod(&mut self, name: &str, addresses: &[IpAddr]) -> Result<Pod, LabError> {
+        self.pods_made += 1;
+        let number = self.pods_made;
+        Pod::make(&mut self.netlink, number, name, addresses)
+    }
+
+    /// Takes a pod away, together with its link and its routes. Dropping a [`Pod`] does it too, but
+    /// later: as soon as the kernel comes to it.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Netlink`] if the link is gone already.
+    pub fn remove_pod(&mut self, pod: Pod) -> Result<(), LabError> {
+        self.netlink.remove_link(pod.host_interface_index())
+    }
+
+    /// The node's network namespace: for threads that were started before [`Node::enter`].
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The private BPF file system.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        Path::new(BPFFS)
+    }
+}
+
+/// Mounts a BPF file system that this mount namespace alone sees.
+fn mount_bpffs() -> Result<(), LabError> {
+    let none: Option<&str> = None;
+    // Otherwise the mount would spread to the machine's namespace.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(refused("a private root", "/"))?;
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none).map_err(refused("bpffs", BPFFS))
+}
+
+fn refused(what: &'static str, target: &str) -> impl FnOnce(nix::Error) -> LabError {
+    let target = PathBuf::from(target);
+    move |error| LabError::Mount { what, target, source: error.into() }
+}
+
+/// If it isn't allowed, a lab of ordinary size still fits.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,147 @@
+//! Pods reach each other through the node's own stack, by every protocol and family that examples
+//! and tests use.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use flowgate_lab::{Answer, Namespace, Node, Pod, available};
+
+const SOON: Duration = Duration::from_secs(3);
+const BRIEFLY: Duration = Duration::from_millis(200);
+
+/// Says why, if the test can't run here.
+fn skipped(test: &str) -> bool {
+    match available() {
+        Ok(()) => false,
+        Err(missing) => {
+            println!("SKIPPED {test}: {missing}");
+            true
+        }
+    }
+}
+
+fn addresses(number: u16) -> [IpAddr; 2] {
+    [format!("198.18.0.{number}").parse().unwrap(), format!("2001:db8::{number}").parse().unwrap()]
+}
+
+fn two_pods() -> (Node, Pod, Pod) {
+    let mut node = Node::enter().unwrap();
+    let client = node.add_pod("client", &addresses(1)).unwrap();
+    let server = node.add_pod("server", &addresses(2)).unwrap();
+    (node, client, server)
+}
+
+#[test]
+fn pods_reach_each_other_by_tcp_udp_and_icmp() {
+    if skipped("pods_reach_each_other_by_tcp_udp_and_icmp") {
+        return;
+    }
+    let (_node, client, server) = two_pods();
+    let _servers = server.serve(&[80, 8080], &[53]).unwrap();
+    for &address in server.addresses() {
+        for port in [80, 8080] {
+            let web = SocketAddr::new(address, port);
+            assert_eq!(client.tcp(web, SOON).unwrap(), Answer::Echoed, "{web}");
+        }
+        let dns = SocketAddr::new(address, 53);
+        assert_eq!(client.udp(dns, SOON).unwrap(), Answer::Echoed, "{dns}");
+        assert_eq!(client.ping(address, SOON).unwrap(), Answer::Echoed, "{address}");
+    }
+}
+
+#[test]
+fn the_node_reaches_its_pods() {
+    if skipped("the_node_reaches_its_pods") {
+        return;
+    }
+    let (mut node, client, server) = two_pods();
+    let _servers = server.serve(&[80], &[]).unwrap();
+    for address in addresses(254) {
+        node.add_address(address).unwrap();
+        assert_eq!(client.ping(address, SOON).unwrap(), Answer::Echoed, "{address}");
+    }
+    for &address in server.addresses() {
+        let web = SocketAddr::new(address, 80);
+        assert_eq!(flowgate_lab::probe::tcp(web, SOON).unwrap(), Answer::Echoed, "{web}");
+    }
+}
+
+#[test]
+fn a_closed_port_refuses_and_a_missing_pod_is_silent_or_unreachable() {
+    if skipped("a_closed_port_refuses_and_a_missing_pod_is_silent_or_unreachable") {
+        return;
+    }
+    let (node, client, server) = two_pods();
+    let gone = server.addresses().to_vec();
+    for &address in &gone {
+        let closed = SocketAddr::new(address, 81);
+        assert_eq!(client.tcp(closed, SOON).unwrap(), Answer::Refused, "{closed}");
+        assert_eq!(client.udp(closed, SOON).unwrap(), Answer::Refused, "{closed}");
+    }
+    let mut node = node;
+    node.remove_pod(server).unwrap();
+    for address in gone {
+        assert!(!client.ping(address, BRIEFLY).unwrap().reached(), "{address}");
+    }
+}
+
+#[test]
+fn a_talk_lasts_as_long_as_the_other_end() {
+    if skipped("a_talk_lasts_as_long_as_the_other_end") {
+        return;
+    }
+    let (_node, client, server) = two_pods();
+    let servers = server.serve(&[80], &[]).unwrap();
+    let mut talk = client.talk(SocketAddr::new(server.addresses()[1], 80), SOON).unwrap();
+    assert_eq!(talk.line("first", SOON).unwrap(), Answer::Echoed);
+    assert_eq!(talk.line("second", SOON).unwrap(), Answer::Echoed);
+    drop(servers);
+    assert_eq!(talk.line("third", SOON).unwrap(), Answer::Refused);
+}
+
+#[test]
+fn every_pod_has_a_namespace_of_its_own_and_none_is_the_machines() {
+    if skipped("every_pod_has_a_namespace_of_its_own_and_none_is_the_machines") {
+        return;
+    }
+    let before = Namespace::current().unwrap();
+    let (node, client, server) = two_pods();
+    let all = [&before, node.namespace(), client.namespace(), server.namespace()];
+    let mut inodes = all.map(|namespace| namespace.inode().unwrap());
+    inodes.sort_unstable();
+    assert!(inodes.windows(2).all(|pair| pair[0] != pair[1]), "{inodes:?}");
+    let inside = client.run(|| Namespace::current().unwrap().inode().unwrap()).unwrap();
+    assert_eq!(inside, client.namespace().inode().unwrap());
+}
+
+#[test]
+fn the_bpf_file_system_is_private() {
+    if skipped("the_bpf_file_system_is_private") {
+        return;
+    }
+    let node = Node::enter().unwrap();
+    let mounts = std::fs::read_to_string("/proc/thread-self/mounts").unwrap();
+    let last = mounts.lines().rfind(|line| line.contains(node.bpffs().to_str().unwrap())).unwrap();
+    assert!(last.starts_with("bpf "), "{last}");
+    let entries = std::fs::read_dir(node.bpffs()).unwrap().map(|entry| entry.unwrap().file_name());
+    // The kernel puts its two listings into every one.
+    let pinned: Vec<_> =
+        entries.filter(|name| !name.to_string_lossy().ends_with(".debug")).collect();
+    assert!(pinned.is_empty(), "{pinned:?}");
+}
+
+#[test]
+fn a_pod_takes_a_few_milliseconds() {
+    if skipped("a_pod_takes_a_few_milliseconds") {
+        return;
+    }
+    let mut node = Node::enter().unwrap();
+    let start = Instant::now();
+    let pods: Vec<Pod> =
+        (1..=20).map(|number| node.add_pod("pod", &addresses(number)).unwrap()).collect();
+    let each = start.elapsed() / 20;
+    println!("{each:?} for each of {} pods", pods.len());
+    assert!(each < Duration::from_millis(200), "{each:?}");
+}
