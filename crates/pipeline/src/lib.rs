@@ -21,7 +21,7 @@ extern crate std;
 pub mod conntrack;
 mod cursor;
 pub mod event;
-mod family;
+pub mod family;
 pub mod hook;
 pub mod parse;
 pub mod policy;

@@ -63,7 +63,18 @@ impl Plan {
     fn side(&self, group: Option<u32>, other: IpAddr, protocol: FlowProtocol) -> Side {
         let Some(group) = group else { return Side::NotAnEndpoint };
         let peer = self.peer_of(other).unwrap_or(u32::MAX);
-        let decision = self.decision(group, peer, protocol);
+        self.named(self.decision(group, peer, protocol))
+    }
+
+    /// What a decision means, by its number: the one that an event carries, if the event is of this
+    /// plan's generation. A number that the plan doesn't have is a denial that nobody made.
+    #[must_use]
+    pub fn decided(&self, number: u32) -> Side {
+        let decision = self.decisions.get(number as usize).copied();
+        self.named(decision.unwrap_or(Decision::UNREACHABLE))
+    }
+
+    fn named(&self, decision: Decision) -> Side {
         let verdict = match (decision.allows(), decision.is_default()) {
             (true, false) => SideVerdict::Allow,
             (true, true) => SideVerdict::DefaultAllow,

@@ -61,6 +61,8 @@
 pub mod compile;
 pub mod cost;
 pub mod explain;
+pub mod host;
+pub mod install;
 pub mod inventory;
 pub mod model;
 pub mod options;
@@ -68,3 +70,4 @@ pub mod oracle;
 pub mod outcome;
 pub mod peer_key;
 pub mod plan;
+pub mod simulate;

@@ -1,0 +1,249 @@
+//! The tables of the boundary over vectors: the host's side of `flowgate-pipeline`'s seam.
+//!
+//! The same layouts as in the kernel, written by the same installer ([`crate::install`]), read by
+//! the same pipeline; what differs is where the memory lies. Time stands still until
+//! [`HostTables::advance`] moves it, so that nothing here depends on a clock.
+
+mod store;
+mod tables;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, VecDeque},
+    convert::Infallible,
+};
+
+use flowgate_abi::{
+    Addr6, Settings, Shared32, Timeouts,
+    endpoint::{Endpoint, Leaf, Peer},
+    event::{Event, EventBudget, Hook, Tally},
+    flow::{Bucket4, Bucket6},
+    policy::{Decision, EndpointPolicy, Generation, PortTable},
+};
+use flowgate_pipeline::{
+    SliceCursor, V4, V6, Verdict,
+    hook::{self, Frame, route},
+    parse::Layer3,
+    sweep,
+};
+use ipnet::Ipv6Net;
+
+/// How much room host tables have beyond what [`Settings`] say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRoom {
+    /// Inner nodes of the IPv4 trie.
+    pub trie4_nodes: u32,
+    /// IPv6 host addresses.
+    pub hosts6: usize,
+    /// IPv6 networks.
+    pub networks6: usize,
+    /// Events that may wait to be read.
+    pub events: usize,
+}
+
+/// The tables, over vectors.
+#[derive(Debug)]
+pub struct HostTables {
+    settings: Settings,
+    room: HostRoom,
+    jiffies: Cell<u64>,
+    flows4: Vec<Bucket4>,
+    flows6: Vec<Bucket6>,
+    endpoints: Vec<Endpoint>,
+    links: HashMap<u32, u32>,
+    trie4_root: Vec<Shared32>,
+    trie4_nodes: Vec<Shared32>,
+    hosts6: HashMap<Addr6, Leaf>,
+    networks6: BTreeMap<Ipv6Net, Leaf>,
+    peers: Vec<Peer>,
+    active: Cell<u32>,
+    generations: [Generation; 2],
+    endpoint_policy: Vec<EndpointPolicy>,
+    peer_class: Vec<u16>,
+    port_class: Vec<u16>,
+    rows: Vec<u16>,
+    decision_cells: Vec<u16>,
+    decisions: Vec<Decision>,
+    drops: RefCell<Vec<Tally>>,
+    traffic: RefCell<Vec<[Tally; 2]>>,
+    counters: RefCell<Vec<u64>>,
+    budget: RefCell<EventBudget>,
+    events: RefCell<VecDeque<Event>>,
+}
+
+/// What became of a frame on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// What the pipeline said.
+    pub verdict: Verdict,
+    /// The frame as it goes on.
+    pub frame: Vec<u8>,
+}
+
+fn zeroed<T: Default>(count: usize) -> Vec<T> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}
+
+impl HostTables {
+    /// Empty tables.
+    #[must_use]
+    pub fn new(settings: Settings, room: HostRoom) -> Self {
+        let endpoints = settings.endpoint_mask as usize + 1;
+        let peers = settings.peers as usize;
+        Self {
+            settings,
+            room,
+            // Not 0: the kernel's counter never is either, and a budget's 0 means "never filled".
+            jiffies: Cell::new(1 << 20),
+            flows4: zeroed(settings.flow4_mask as usize + 1),
+            flows6: zeroed(settings.flow6_mask as usize + 1),
+            endpoints: zeroed(endpoints),
+            links: HashMap::new(),
+            trie4_root: zeroed(1 << 16),
+            trie4_nodes: zeroed(room.trie4_nodes as usize * 256),
+            hosts6: HashMap::new(),
+            networks6: BTreeMap::new(),
+            peers: zeroed(peers),
+            active: Cell::new(0),
+            generations: Default::default(),
+            endpoint_policy: zeroed(2 * endpoints),
+            peer_class: vec![0; 2 * peers],
+            port_class: vec![0; 2 * PortTable::COUNT * PortTable::PORTS],
+            rows: vec![0; 2 * settings.row_cells as usize],
+            decision_cells: vec![0; 2 * settings.decision_cells as usize],
+            decisions: vec![Decision::UNREACHABLE; 2 * settings.decisions as usize],
+            drops: RefCell::new(vec![Tally::default(); 512]),
+            traffic: RefCell::new(vec![[Tally::default(); 2]; endpoints]),
+            counters: RefCell::new(vec![0; 32]),
+            budget: RefCell::new(EventBudget::default()),
+            events: RefCell::new(VecDeque::new()),
+        }
+    }
+
+    /// Tables with room for a plan, and a few flows.
+    #[must_use]
+    pub fn for_plan(plan: &crate::plan::Plan) -> Self {
+        let cost = plan.cost();
+        let addresses: usize = plan.endpoints.iter().map(|endpoint| endpoint.addresses.len()).sum();
+        let endpoints = (addresses + 1).next_power_of_two();
+        let settings = Settings {
+            hash_seed: 0x5eed,
+            flow4_mask: 63,
+            flow6_mask: 63,
+            endpoint_mask: endpoints as u32 - 1,
+            peers: cost.peers as u32 + 1,
+            row_cells: cost.row_cells as u32,
+            decision_cells: cost.decision_cells as u32,
+            decisions: cost.decisions as u32,
+            hz: 250,
+            timeouts: Timeouts([60, 8000, 10, 60]),
+            events_per_second: u32::MAX,
+            reserved: 0,
+            mark: 1,
+            flags: 0,
+        };
+        let room = HostRoom {
+            trie4_nodes: cost.trie4_nodes as u32,
+            hosts6: cost.prefixes6,
+            networks6: cost.prefixes6,
+            events: 1 << 12,
+        };
+        Self::new(settings, room)
+    }
+
+    /// Runs a frame through a hook, with everything that this changes.
+    ///
+    /// # Panics
+    /// If the frame is shorter than an Ethernet header.
+    pub fn run(&self, frame: &[u8], ifindex: u32, hook: Hook) -> Passed {
+        let layer3 =
+            Layer3::of(flowgate_abi::Be16::new(u16::from_be_bytes([frame[12], frame[13]])));
+        let seen = Frame { length: frame.len() as u32, ifindex, hook };
+        let verdict = hook::run(SliceCursor::new(frame), layer3, seen, self);
+        let mut frame = frame.to_vec();
+        if let Verdict::Redirect(slot) | Verdict::RedirectPeer(slot) = verdict {
+            let endpoint = &self.endpoints[slot as usize];
+            let bytes = &mut frame.as_mut_slice();
+            let routed = match layer3 {
+                Layer3::Ipv6 => route::<V6, _>(bytes, endpoint),
+                _ => route::<V4, _>(bytes, endpoint),
+            };
+            debug_assert!(routed.is_some(), "a parsed frame has room for its addresses");
+        }
+        Passed { verdict, frame }
+    }
+
+    /// Sweeps both flow tables once; returns how many entries had something to tell.
+    pub fn sweep(&self) -> u32 {
+        let first: u32 =
+            (0..self.flows4.len() as u32).map(|index| sweep::bucket::<V4, _>(self, index)).sum();
+        let second: u32 =
+            (0..self.flows6.len() as u32).map(|index| sweep::bucket::<V6, _>(self, index)).sum();
+        first + second
+    }
+
+    /// Lets time pass, in jiffies.
+    pub fn advance(&self, jiffies: u64) {
+        self.jiffies.set(self.jiffies.get().wrapping_add(jiffies));
+    }
+
+    /// Takes the events that wait, oldest first.
+    pub fn take_events(&self) -> Vec<Event> {
+        self.events.borrow_mut().drain(..).collect()
+    }
+
+    /// Drops by `hook * 256 + reason`.
+    #[must_use]
+    pub fn drops(&self) -> Vec<Tally> {
+        self.drops.borrow().clone()
+    }
+
+    /// Traffic by slot.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<[Tally; 2]> {
+        self.traffic.borrow().clone()
+    }
+
+    /// Counters by [`flowgate_abi::event::Counter`].
+    #[must_use]
+    pub fn counters(&self) -> Vec<u64> {
+        self.counters.borrow().clone()
+    }
+
+    /// The IPv4 flow table, for comparing.
+    #[must_use]
+    pub fn flows4(&self) -> &[Bucket4] {
+        &self.flows4
+    }
+
+    /// The IPv6 flow table, for comparing.
+    #[must_use]
+    pub fn flows6(&self) -> &[Bucket6] {
+        &self.flows6
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tiny() -> Self {
+        let settings = Settings {
+            hash_seed: 1,
+            flow4_mask: 1,
+            flow6_mask: 1,
+            endpoint_mask: 7,
+            peers: 64,
+            row_cells: 256,
+            decision_cells: 256,
+            decisions: 64,
+            hz: 250,
+            timeouts: Timeouts([60, 8000, 10, 60]),
+            events_per_second: u32::MAX,
+            reserved: 0,
+            mark: 1,
+            flags: 0,
+        };
+        let room = HostRoom { trie4_nodes: 256, hosts6: 64, networks6: 64, events: 16 };
+        Self::new(settings, room)
+    }
+}
+
+/// Host tables never fail.
+pub type HostError = Infallible;

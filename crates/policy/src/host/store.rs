@@ -1,0 +1,190 @@
+//! The installer's writes.
+
+use std::convert::Infallible;
+
+use flowgate_abi::{
+    Addr6, Settings, Shared32,
+    endpoint::{Endpoint, Leaf},
+    policy::{Decision, PortTable},
+};
+use ipnet::Ipv6Net;
+
+use super::HostTables;
+use crate::install::{EndpointRow, Store, Trie4Cell};
+
+impl HostTables {
+    fn trie4_word(&self, cell: Trie4Cell) -> &Shared32 {
+        match cell {
+            Trie4Cell::Root(index) => &self.trie4_root[usize::from(index)],
+            Trie4Cell::Node(node, index) => {
+                &self.trie4_nodes[node as usize * 256 + usize::from(index)]
+            }
+        }
+    }
+}
+
+impl Store for HostTables {
+    type Error = Infallible;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn trie4_nodes(&self) -> u32 {
+        self.room.trie4_nodes
+    }
+
+    fn capacity6(&self) -> (usize, usize) {
+        (self.room.hosts6, self.room.networks6)
+    }
+
+    fn active(&self) -> u32 {
+        self.active.get()
+    }
+
+    fn peer_class(&self, slot: u32, peer: u32) -> u16 {
+        self.peer_class[(slot * self.settings.peers + peer) as usize]
+    }
+
+    fn endpoint(&self, slot: u32) -> EndpointRow {
+        let endpoint = &self.endpoints[slot as usize];
+        EndpointRow {
+            ifindex: endpoint.ifindex.load(),
+            flags: endpoint.flags,
+            addr4: endpoint.addr4,
+            addr6: endpoint.addr6,
+            peer4: endpoint.peer4.load(),
+            peer6: endpoint.peer6.load(),
+            mac: endpoint.mac,
+            router_mac: endpoint.router_mac,
+        }
+    }
+
+    fn trie4_cell(&self, cell: Trie4Cell) -> Leaf {
+        Leaf(self.trie4_word(cell).load())
+    }
+
+    fn prefixes6(&self) -> Result<Vec<(Ipv6Net, Leaf)>, Infallible> {
+        let hosts = self.hosts6.iter().map(|(address, leaf)| {
+            (Ipv6Net::from(std::net::Ipv6Addr::from(address.octets())), *leaf)
+        });
+        Ok(hosts.chain(self.networks6.iter().map(|(net, leaf)| (*net, *leaf))).collect())
+    }
+
+    fn links(&self) -> Result<Vec<(u32, u32)>, Infallible> {
+        Ok(self.links.iter().map(|(ifindex, slot)| (*ifindex, *slot)).collect())
+    }
+
+    fn set_active(&mut self, generation: u32) {
+        self.active.set(generation);
+    }
+
+    fn set_generation(&mut self, slot: u32, number: u32, peer_classes: u32, port_classes: u32) {
+        let head = &self.generations[slot as usize];
+        head.peer_classes.store(peer_classes);
+        head.port_classes.store(port_classes);
+        head.number.store(number);
+    }
+
+    fn renumber(&mut self, slot: u32, number: u32) {
+        self.generations[slot as usize].number.store(number);
+    }
+
+    fn set_identity(&mut self, peer: u32, identity: u32) {
+        self.peers[peer as usize].identity.store(identity);
+    }
+
+    fn bump_epoch(&mut self, peer: u32) -> u32 {
+        let epoch = &self.peers[peer as usize].epoch;
+        epoch.store(epoch.load().wrapping_add(1));
+        epoch.load()
+    }
+
+    fn set_peer_class(&mut self, slot: u32, peer: u32, class: u16) {
+        self.peer_class[(slot * self.settings.peers + peer) as usize] = class;
+    }
+
+    fn set_port_class(&mut self, slot: u32, table: u32, classes: &[u16]) {
+        let first = (slot as usize * PortTable::COUNT + table as usize) * PortTable::PORTS;
+        self.port_class[first..first + classes.len()].copy_from_slice(classes);
+    }
+
+    fn set_rows(&mut self, slot: u32, cells: &[u16]) {
+        let first = (slot * self.settings.row_cells) as usize;
+        self.rows[first..first + cells.len()].copy_from_slice(cells);
+    }
+
+    fn set_decision_cells(&mut self, slot: u32, cells: &[u16]) {
+        let first = (slot * self.settings.decision_cells) as usize;
+        self.decision_cells[first..first + cells.len()].copy_from_slice(cells);
+    }
+
+    fn set_decisions(&mut self, slot: u32, decisions: &[Decision]) {
+        let first = (slot * self.settings.decisions) as usize;
+        self.decisions[first..first + decisions.len()].copy_from_slice(decisions);
+    }
+
+    fn set_endpoint_policy(&mut self, slot: u32, endpoint: u32, egress: u32, ingress: u32) {
+        let index = slot as usize * self.endpoints.len() + endpoint as usize;
+        self.endpoint_policy[index].egress.store(egress);
+        self.endpoint_policy[index].ingress.store(ingress);
+    }
+
+    fn set_endpoint(&mut self, slot: u32, row: &EndpointRow) {
+        let incarnation = self.endpoints[slot as usize].incarnation.wrapping_add(1);
+        self.endpoints[slot as usize] = Endpoint {
+            ifindex: Shared32::new(row.ifindex),
+            flags: row.flags,
+            addr4: row.addr4,
+            peer4: Shared32::new(row.peer4),
+            addr6: row.addr6,
+            mac: row.mac,
+            router_mac: row.router_mac,
+            slot,
+            incarnation,
+            peer6: Shared32::new(row.peer6),
+            reserved: [0; 2],
+        };
+    }
+
+    fn set_endpoint_peers(&mut self, slot: u32, peer4: u32, peer6: u32) {
+        self.endpoints[slot as usize].peer4.store(peer4);
+        self.endpoints[slot as usize].peer6.store(peer6);
+    }
+
+    fn clear_endpoint(&mut self, slot: u32) {
+        self.endpoints[slot as usize].ifindex.store(0);
+    }
+
+    fn set_link(&mut self, ifindex: u32, slot: Option<u32>) -> Result<(), Infallible> {
+        match slot {
+            Some(slot) => self.links.insert(ifindex, slot),
+            None => self.links.remove(&ifindex),
+        };
+        Ok(())
+    }
+
+    fn set_trie4_cell(&mut self, cell: Trie4Cell, leaf: Leaf) {
+        self.trie4_word(cell).store(leaf.0);
+    }
+
+    fn set_prefix6(&mut self, net: Ipv6Net, leaf: Option<Leaf>) -> Result<(), Infallible> {
+        if net.prefix_len() == 128 {
+            let address = Addr6::from_octets(net.addr().octets());
+            match leaf {
+                Some(leaf) => self.hosts6.insert(address, leaf),
+                None => self.hosts6.remove(&address),
+            };
+        } else {
+            match leaf {
+                Some(leaf) => self.networks6.insert(net, leaf),
+                None => self.networks6.remove(&net),
+            };
+        }
+        Ok(())
+    }
+
+    fn grace_period(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}

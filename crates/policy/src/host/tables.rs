@@ -1,0 +1,207 @@
+//! The pipeline's look-ups.
+
+use std::ops::{Deref, DerefMut};
+
+use flowgate_abi::{
+    Addr4, Addr6, DropReason, Settings, Shared32,
+    endpoint::{Endpoint, Leaf, Peer},
+    event::{Counter, DROP_REASONS, Event, Hook, Tally},
+    flow::{Bucket4, Bucket6, Way4, Way6},
+    policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
+};
+use flowgate_pipeline::{FlowTable, Tables, V4, V6, event};
+use ipnet::Ipv6Net;
+
+use super::HostTables;
+
+/// An event in the making.
+#[derive(Debug)]
+pub struct Blank(Event);
+
+impl Deref for Blank {
+    type Target = Event;
+    fn deref(&self) -> &Event {
+        &self.0
+    }
+}
+
+impl DerefMut for Blank {
+    fn deref_mut(&mut self) -> &mut Event {
+        &mut self.0
+    }
+}
+
+fn cell(cells: &[u16], slot: u32, room: u32, index: u32) -> Option<u32> {
+    if index >= room {
+        return None;
+    }
+    Some(u32::from(cells[slot as usize * room as usize + index as usize]))
+}
+
+fn add(tally: &mut Tally, bytes: u32) {
+    tally.packets += 1;
+    tally.bytes += u64::from(bytes);
+}
+
+impl Tables for HostTables {
+    type Event = Blank;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn timeout(&self, class: u32) -> u32 {
+        self.settings.timeouts.0[class as usize]
+    }
+
+    fn jiffies(&self) -> u64 {
+        self.jiffies.get()
+    }
+
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        let endpoint = self.slot(ifindex & self.settings.endpoint_mask)?;
+        if endpoint.ifindex.load() == ifindex {
+            return Some(endpoint);
+        }
+        self.slot(*self.links.get(&ifindex)?)
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Endpoint> {
+        self.endpoints.get(slot as usize)
+    }
+
+    fn peer(&self, index: u32) -> Option<&Peer> {
+        self.peers.get(index as usize)
+    }
+
+    fn generation(&self) -> u32 {
+        self.active.get()
+    }
+
+    fn generation_head(&self, slot: u32) -> Option<&Generation> {
+        self.generations.get(slot as usize)
+    }
+
+    fn endpoint_policy(&self, slot: u32, endpoint: u32) -> Option<&EndpointPolicy> {
+        self.endpoint_policy.get(slot as usize * self.endpoints.len() + endpoint as usize)
+    }
+
+    fn peer_class(&self, slot: u32, peer: u32) -> Option<u32> {
+        cell(&self.peer_class, slot, self.settings.peers, peer)
+    }
+
+    fn port_class(&self, slot: u32, table: u32, port: u16) -> Option<u32> {
+        let table = slot as usize * PortTable::COUNT + table as usize;
+        Some(u32::from(self.port_class[table * PortTable::PORTS + usize::from(port)]))
+    }
+
+    fn row(&self, slot: u32, index: u32) -> Option<u32> {
+        cell(&self.rows, slot, self.settings.row_cells, index)
+    }
+
+    fn decision_number(&self, slot: u32, index: u32) -> Option<u32> {
+        cell(&self.decision_cells, slot, self.settings.decision_cells, index)
+    }
+
+    fn decision(&self, slot: u32, number: u32) -> Option<Decision> {
+        let decisions = self.settings.decisions;
+        if number >= decisions {
+            return None;
+        }
+        self.decisions.get((slot * decisions + number) as usize).copied()
+    }
+
+    fn count_traffic(&self, slot: u32, direction: Direction, bytes: u32) {
+        add(&mut self.traffic.borrow_mut()[slot as usize][direction as usize], bytes);
+    }
+
+    fn count_drop(&self, hook: Hook, reason: DropReason, bytes: u32) {
+        let index = hook as u32 * DROP_REASONS + reason as u32;
+        add(&mut self.drops.borrow_mut()[index as usize], bytes);
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counters.borrow_mut()[counter as usize] += 1;
+    }
+
+    fn blank_event(&self) -> Option<Blank> {
+        Some(Blank(zerocopy::FromZeros::new_zeroed()))
+    }
+
+    fn submit_event(&self, event: Blank) {
+        let admitted = event::admit(self, &mut self.budget.borrow_mut());
+        if !admitted {
+            return;
+        }
+        let mut events = self.events.borrow_mut();
+        if events.len() >= self.room.events {
+            self.count(Counter::EventsLost);
+        } else {
+            let nanoseconds = self.jiffies.get() * 1_000_000_000 / u64::from(self.settings.hz);
+            events.push_back(Event { timestamp: nanoseconds, ..event.0 });
+        }
+    }
+}
+
+macro_rules! flow_table {
+    ($family:ty, $flows:ident, $bucket:ty, $way:ty, $address:ty, $ipcache:ident) => {
+        impl FlowTable<$family> for HostTables {
+            fn bucket_mask(&self) -> u32 {
+                self.$flows.len() as u32 - 1
+            }
+
+            fn bucket(&self, index: u32) -> Option<&$bucket> {
+                self.$flows.get(index as usize)
+            }
+
+            fn way<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b $way {
+                &bucket.ways[number as usize - 1]
+            }
+
+            fn age<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b Shared32 {
+                &bucket.ages[number as usize - 1]
+            }
+
+            fn tag<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b Shared32 {
+                &bucket.tags[number as usize - 1]
+            }
+
+            // The tables aren't Sync: nobody else is here.
+            fn lock(&self, _bucket: &$bucket) {}
+
+            fn unlock(&self, _bucket: &$bucket) {}
+
+            fn ipcache(&self, address: &$address) -> Leaf {
+                self.$ipcache(*address)
+            }
+        }
+    };
+}
+
+flow_table!(V4, flows4, Bucket4, Way4, Addr4, ipcache4);
+flow_table!(V6, flows6, Bucket6, Way6, Addr6, ipcache6);
+
+impl HostTables {
+    fn ipcache4(&self, address: Addr4) -> Leaf {
+        let address = address.get();
+        let mut leaf = Leaf(self.trie4_root[(address >> 16) as usize].load());
+        for shift in [8, 0] {
+            let Some(node) = leaf.as_node() else { return leaf };
+            let cell = node as usize * 256 + (address >> shift & 0xff) as usize;
+            leaf = Leaf(self.trie4_nodes[cell].load());
+        }
+        leaf
+    }
+
+    fn ipcache6(&self, address: Addr6) -> Leaf {
+        if let Some(leaf) = self.hosts6.get(&address) {
+            return *leaf;
+        }
+        let address = std::net::Ipv6Addr::from(address.octets());
+        (0..=128u8)
+            .rev()
+            .filter_map(|length| Ipv6Net::new(address, length).ok())
+            .find_map(|net| self.networks6.get(&net.trunc()))
+            .map_or(Leaf::NONE, |leaf| *leaf)
+    }
+}

@@ -1,0 +1,62 @@
+//! Taking over what a store already holds: empty tables, or those of an earlier process.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use flowgate_identity::Ipcache;
+use ipnet::IpNet;
+
+use super::{
+    Binding, EndpointAddress, Installer, Store, capacity_of, numbers::Numbers, trie4::Trie4,
+};
+
+impl<S: Store> Installer<S> {
+    /// Takes over a store. What runs in it goes on as it is: the first plan that is applied replaces
+    /// it in the usual steps, and endpoints that are there may be claimed by
+    /// [`Installer::attach`].
+    ///
+    /// # Errors
+    /// The tables couldn't be read.
+    pub fn adopt(store: S) -> Result<Self, S::Error> {
+        let trie4 = Trie4::adopt(&store);
+        let mut ipcache = Ipcache::new();
+        for (net, leaf) in trie4.prefixes() {
+            ipcache.insert(IpNet::V4(net), leaf);
+        }
+        for (net, leaf) in store.prefixes6()? {
+            ipcache.insert(IpNet::V6(net), leaf);
+        }
+        let bindings = bindings(&store)?;
+        let mut numbers = Numbers::new(store.settings().peers);
+        for (_, leaf) in ipcache.iter() {
+            if let Some(peer) = leaf.as_peer() {
+                numbers.occupy(peer);
+            }
+        }
+        for slot in bindings.keys() {
+            let row = store.endpoint(*slot);
+            numbers.occupy(row.peer4);
+            numbers.occupy(row.peer6);
+        }
+        let capacity = capacity_of(&store);
+        Ok(Self { store, capacity, ipcache, trie4, numbers, bindings, plan: None })
+    }
+}
+
+fn bindings<S: Store>(store: &S) -> Result<BTreeMap<u32, Binding>, S::Error> {
+    let linked: Vec<u32> = store.links()?.into_iter().map(|(_, slot)| slot).collect();
+    let slots = 0..=store.settings().endpoint_mask;
+    let taken = slots.filter_map(|slot| {
+        let row = store.endpoint(slot);
+        let address = EndpointAddress {
+            ifindex: row.ifindex,
+            v4: (row.addr4.raw() != 0).then(|| Ipv4Addr::from(row.addr4.get())),
+            v6: (row.addr6.octets() != [0; 16]).then(|| row.addr6.octets().into()),
+            mac: row.mac,
+            router_mac: row.router_mac,
+            flags: row.flags,
+        };
+        let binding = Binding { workload: None, address, linked: linked.contains(&slot) };
+        (row.ifindex != 0).then_some((slot, binding))
+    });
+    Ok(taken.collect())
+}

@@ -1,0 +1,335 @@
+//! Applying a plan: the steps of the module's header, in their order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use flowgate_abi::endpoint::Leaf;
+use flowgate_identity::Ipcache;
+use ipnet::IpNet;
+
+use super::{InstallError, Installer, Store};
+use crate::{inventory::WorkloadRef, plan::Plan};
+
+/// What became visible.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The generation's number.
+    pub generation: u32,
+    /// Endpoints that have a policy now.
+    pub ready: Vec<WorkloadRef>,
+    /// Endpoints that the plan doesn't contain, or not with their addresses: nothing passes them.
+    pub closed: Vec<WorkloadRef>,
+    /// Prefixes of the ipcache that were written.
+    pub moved: usize,
+}
+
+/// How the addresses of one prefix change their peer.
+struct Move {
+    /// The peer number during the transition: in the running generation it has the class that the
+    /// addresses have had so far.
+    via: u32,
+    /// The peer number afterwards; `None`: the prefix goes.
+    last: Option<u32>,
+}
+
+/// The transition from the running tables to a plan, worked out before anything is written.
+struct Transition {
+    /// Number of each peer of the plan.
+    numbers: Vec<u32>,
+    /// Numbers that exist only during the transition, with the plan's peer that each stands for.
+    passing: Vec<(u32, u32)>,
+    /// Classes that new numbers get in the running generation.
+    expand: BTreeMap<u32, u16>,
+    /// Every prefix of the running ipcache and of the plan's.
+    moves: BTreeMap<IpNet, Move>,
+}
+
+impl<S: Store> Installer<S> {
+    /// Publishes a plan as one generation. Packets see the old one or the new one, never a mixture.
+    ///
+    /// # Errors
+    /// The plan doesn't fit, and nothing was written; or a table couldn't be written, and the old
+    /// generation runs on.
+    pub fn apply(&mut self, plan: &Arc<Plan>) -> Result<Applied, InstallError<S::Error>> {
+        plan.fits(&self.capacity)?;
+        let transition = self.transition(plan)?;
+        let generation = next(self.store.active());
+        let (ready, closed) = self.write_generation(plan, generation, &transition);
+        let moved = self.expand(plan, &transition).map_err(InstallError::Store)?;
+        self.settle_grace()?;
+        self.store.set_active(generation);
+        self.settle_grace()?;
+        self.contract(plan, &transition).map_err(InstallError::Store)?;
+        self.plan = Some(Arc::clone(plan));
+        Ok(Applied { generation, ready, closed, moved })
+    }
+
+    fn transition(&self, plan: &Plan) -> Result<Transition, InstallError<S::Error>> {
+        let numbers = self.number_peers(plan)?;
+        let known: BTreeSet<u32> =
+            plan.peers.iter().filter_map(|peer| self.numbers.of(&peer.key)).collect();
+        let wanted: Ipcache<u32> = plan.ipcache.iter().map(|(net, peer)| (*net, *peer)).collect();
+        let prefixes: BTreeSet<IpNet> = self
+            .ipcache
+            .iter()
+            .map(|(net, _)| net)
+            .chain(plan.ipcache.iter().map(|p| p.0))
+            .collect();
+        self.check_trie(&prefixes)?;
+        let mut vacant = {
+            let taken: BTreeSet<u32> = numbers.iter().copied().collect();
+            let vacant: Vec<u32> = self.numbers.vacant().filter(|n| !taken.contains(n)).collect();
+            vacant.into_iter()
+        };
+        let mut transition = Transition {
+            numbers,
+            passing: Vec::new(),
+            expand: BTreeMap::new(),
+            moves: BTreeMap::new(),
+        };
+        let mut passing: HashMap<(u32, u16), u32> = HashMap::new();
+        let mut missing = 0;
+        for net in prefixes {
+            let Some(peer) = longest(&wanted, &net) else { continue };
+            let last = transition.numbers[peer as usize];
+            let via = match self.class_so_far(&net, last) {
+                None => last,
+                Some(class) => {
+                    let so_far = if known.contains(&last) {
+                        Some(self.store.peer_class(self.store.active() & 1, last))
+                    } else {
+                        transition.expand.get(&last).copied()
+                    };
+                    match so_far {
+                        Some(known) if known == class => last,
+                        None => {
+                            transition.expand.insert(last, class);
+                            last
+                        }
+                        Some(_) => *passing.entry((peer, class)).or_insert_with(|| {
+                            let Some(number) = vacant.next() else {
+                                missing += 1;
+                                return 0;
+                            };
+                            transition.passing.push((number, peer));
+                            transition.expand.insert(number, class);
+                            number
+                        }),
+                    }
+                }
+            };
+            let last = wanted.get(net).is_some().then_some(last);
+            transition.moves.insert(net, Move { via, last });
+        }
+        if missing > 0 {
+            let needed = transition.passing.len() + missing;
+            return Err(InstallError::PeersInTransition { needed, have: transition.passing.len() });
+        }
+        Ok(transition)
+    }
+
+    /// The class that a prefix's addresses have in the running generation, if they move at all.
+    fn class_so_far(&self, net: &IpNet, last: u32) -> Option<u16> {
+        let active = self.store.active();
+        let peer = self.peer_at(net)?;
+        if active == 0 || peer == last {
+            return None;
+        }
+        Some(self.store.peer_class(active & 1, peer))
+    }
+
+    /// The number of each peer of a plan: that of its key, or a free one.
+    fn number_peers(&self, plan: &Plan) -> Result<Vec<u32>, InstallError<S::Error>> {
+        let mut vacant = self.numbers.vacant();
+        let mut numbers = Vec::with_capacity(plan.peers.len());
+        for peer in &plan.peers {
+            let number = self.numbers.of(&peer.key).or_else(|| vacant.next());
+            numbers.push(number.ok_or_else(|| self.no_peers(plan))?);
+        }
+        Ok(numbers)
+    }
+
+    fn no_peers(&self, plan: &Plan) -> InstallError<S::Error> {
+        let known = plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_some()).count();
+        InstallError::PeersInTransition {
+            needed: plan.peers.len() - known,
+            have: self.numbers.free(),
+        }
+    }
+
+    fn check_trie(&self, prefixes: &BTreeSet<IpNet>) -> Result<(), InstallError<S::Error>> {
+        let nets: Vec<_> = prefixes
+            .iter()
+            .filter_map(|net| match net {
+                IpNet::V4(net) => Some(*net),
+                IpNet::V6(_) => None,
+            })
+            .collect();
+        let needed = self.trie4.nodes_needed(&nets);
+        let have = self.trie4.free_nodes();
+        if needed > have {
+            return Err(InstallError::TrieInTransition { needed, have });
+        }
+        Ok(())
+    }
+
+    /// Step 1: the slot that no packet reads.
+    fn write_generation(
+        &mut self,
+        plan: &Plan,
+        generation: u32,
+        transition: &Transition,
+    ) -> (Vec<WorkloadRef>, Vec<WorkloadRef>) {
+        let slot = generation & 1;
+        self.store.set_generation(slot, 0, 0, 0);
+        for peer in 0..self.store.settings().peers {
+            self.store.set_peer_class(slot, peer, 0);
+        }
+        for (peer, number) in plan.peers.iter().zip(&transition.numbers) {
+            self.store.set_peer_class(slot, *number, peer.class);
+        }
+        for (number, peer) in &transition.passing {
+            self.store.set_peer_class(slot, *number, plan.peers[*peer as usize].class);
+        }
+        for (table, classes) in plan.port_class.iter().enumerate() {
+            self.store.set_port_class(slot, table as u32, classes);
+        }
+        self.store.set_rows(slot, &plan.row);
+        self.store.set_decision_cells(slot, &plan.decision);
+        self.store.set_decisions(slot, &plan.decisions);
+        let outcome = self.write_endpoint_policies(plan, slot);
+        self.store.set_generation(slot, generation, plan.peer_classes, plan.port_classes);
+        outcome
+    }
+
+    fn write_endpoint_policies(
+        &mut self,
+        plan: &Plan,
+        slot: u32,
+    ) -> (Vec<WorkloadRef>, Vec<WorkloadRef>) {
+        let planned: HashMap<&WorkloadRef, _> =
+            plan.endpoints.iter().map(|endpoint| (&endpoint.workload, endpoint)).collect();
+        let (mut ready, mut closed) = (Vec::new(), Vec::new());
+        for endpoint in 0..=self.store.settings().endpoint_mask {
+            let Some(binding) = self.bindings.get(&endpoint) else {
+                self.store.set_endpoint_policy(slot, endpoint, 0, 0);
+                continue;
+            };
+            let plan = binding.workload.as_ref().and_then(|workload| planned.get(workload));
+            let plan = plan
+                .filter(|plan| binding.prefixes().all(|net| plan.addresses.contains(&net.addr())));
+            let (egress, ingress) = plan.map_or((0, 0), |plan| (plan.egress, plan.ingress));
+            self.store.set_endpoint_policy(slot, endpoint, egress, ingress);
+            let list = if plan.is_some() { &mut ready } else { &mut closed };
+            list.extend(binding.workload.clone());
+        }
+        (ready, closed)
+    }
+
+    /// Step 2: classes first, then addresses; no verdict of the running generation changes.
+    fn expand(&mut self, plan: &Plan, transition: &Transition) -> Result<usize, S::Error> {
+        let running = self.store.active() & 1;
+        for (peer, number) in plan.peers.iter().zip(&transition.numbers) {
+            self.store.set_identity(*number, peer.identity.0);
+        }
+        for (number, peer) in &transition.passing {
+            self.store.set_identity(*number, plan.peers[*peer as usize].identity.0);
+        }
+        for (number, class) in &transition.expand {
+            self.store.set_peer_class(running, *number, *class);
+        }
+        let keys = plan.peers.iter().map(|peer| peer.key.clone());
+        self.numbers.rename(keys.zip(transition.numbers.iter().copied()).collect());
+        for (number, _) in &transition.passing {
+            self.numbers.occupy(*number);
+        }
+        let owners = self.local_prefixes();
+        let mut moved = 0;
+        for (net, step) in &transition.moves {
+            moved += usize::from(self.place(net, step.via, &owners)?);
+        }
+        Ok(moved)
+    }
+
+    /// Step 4: only the new generation is read now.
+    fn contract(&mut self, plan: &Plan, transition: &Transition) -> Result<(), S::Error> {
+        let owners = self.local_prefixes();
+        for (net, step) in &transition.moves {
+            match step.last {
+                Some(last) => {
+                    self.place(net, last, &owners)?;
+                }
+                None => {
+                    self.remove_prefix(*net)?;
+                    if let Some(slot) = owners.get(net) {
+                        self.set_endpoint_peer(*slot, net, 0);
+                    }
+                }
+            }
+        }
+        let mut keep: BTreeSet<u32> = transition.numbers.iter().copied().collect();
+        debug_assert_eq!(keep.len(), plan.peers.len());
+        keep.remove(&0);
+        for peer in self.numbers.retire(&keep) {
+            self.bump_epoch(peer);
+        }
+        Ok(())
+    }
+
+    /// Which slot owns a whole address.
+    fn local_prefixes(&self) -> HashMap<IpNet, u32> {
+        let slots = self.bindings.iter();
+        slots.flat_map(|(slot, binding)| binding.prefixes().map(|net| (net, *slot))).collect()
+    }
+
+    /// Gives a prefix a peer: through its endpoint if it is a local one's. `false`: it had it.
+    fn place(
+        &mut self,
+        net: &IpNet,
+        peer: u32,
+        owners: &HashMap<IpNet, u32>,
+    ) -> Result<bool, S::Error> {
+        let leaf = match owners.get(net) {
+            Some(slot) => {
+                self.set_endpoint_peer(*slot, net, peer);
+                Leaf::endpoint(*slot)
+            }
+            None => Leaf::peer(peer),
+        };
+        if self.ipcache.get(*net) == Some(&leaf) {
+            return Ok(false);
+        }
+        self.set_prefix(*net, leaf)?;
+        Ok(true)
+    }
+
+    fn set_endpoint_peer(&mut self, slot: u32, net: &IpNet, peer: u32) {
+        let row = self.store.endpoint(slot);
+        match net {
+            IpNet::V4(_) => self.store.set_endpoint_peers(slot, peer, row.peer6),
+            IpNet::V6(_) => self.store.set_endpoint_peers(slot, row.peer4, peer),
+        }
+    }
+}
+
+/// The generation after another; never 0.
+const fn next(generation: u32) -> u32 {
+    match generation.wrapping_add(1) {
+        0 => 2,
+        next => next,
+    }
+}
+
+/// What a network's addresses map to, those in longer prefixes left out.
+fn longest(ipcache: &Ipcache<u32>, net: &IpNet) -> Option<u32> {
+    let mut net = *net;
+    loop {
+        if let Some(peer) = ipcache.get(net) {
+            return Some(*peer);
+        }
+        net = net.supernet()?;
+    }
+}

@@ -1,0 +1,187 @@
+//! Endpoints: which slot, and whose.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use flowgate_abi::{Addr6, Be32, Mac, endpoint::Leaf};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{EndpointRow, InstallError, Installer, Store};
+use crate::inventory::WorkloadRef;
+
+/// Where an endpoint is and how it is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointAddress {
+    /// The host side's interface index, not 0.
+    pub ifindex: u32,
+    /// Its IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// Its own Ethernet address.
+    pub mac: Mac,
+    /// Its router's Ethernet address: that of the host side.
+    pub router_mac: Mac,
+    /// `Endpoint::REDIRECT_PEER` and its like.
+    pub flags: u32,
+}
+
+/// An endpoint in its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Whose it is; `None`: adopted, and nobody has claimed it yet.
+    pub workload: Option<WorkloadRef>,
+    /// Where it is.
+    pub address: EndpointAddress,
+    /// Its interface index is found by the hash, not by its low bits.
+    pub linked: bool,
+}
+
+impl EndpointAddress {
+    /// Addresses in pairs of an IPv4 and an IPv6 one, each pair an endpoint's.
+    pub fn pairs(addresses: &[IpAddr]) -> Vec<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => v4.push(*address),
+                IpAddr::V6(address) => v6.push(*address),
+            }
+        }
+        let count = v4.len().max(v6.len());
+        (0..count).map(|index| (v4.get(index).copied(), v6.get(index).copied())).collect()
+    }
+}
+
+impl Binding {
+    /// Its addresses as prefixes.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + use<> {
+        let v4 = self.address.v4.map(|a| IpNet::V4(Ipv4Net::from(a)));
+        let v6 = self.address.v6.map(|a| IpNet::V6(Ipv6Net::from(a)));
+        v4.into_iter().chain(v6)
+    }
+}
+
+impl<S: Store> Installer<S> {
+    /// Binds a workload to an interface. The endpoint is closed (`EndpointNotReady`) until a plan is
+    /// applied that contains it; flows of its addresses' earlier owners are judged again.
+    ///
+    /// A workload may have several endpoints: one for each interface, each with at most one address of
+    /// either family.
+    ///
+    /// An endpoint that was adopted is claimed if interface and addresses are the same; it stays as
+    /// open as it was.
+    ///
+    /// # Errors
+    /// The interface has an endpoint already, or there is no room.
+    pub fn attach(
+        &mut self,
+        workload: WorkloadRef,
+        address: EndpointAddress,
+    ) -> Result<u32, InstallError<S::Error>> {
+        if let Some(slot) = self.claim(&workload, &address) {
+            return Ok(slot);
+        }
+        self.check_free(&workload, &address)?;
+        let (slot, linked) = self.choose_slot(address.ifindex)?;
+        let binding = Binding { workload: Some(workload), address, linked };
+        for slots in 0..2 {
+            self.store.set_endpoint_policy(slots, slot, 0, 0);
+        }
+        let robbed: Vec<u32> = binding.prefixes().filter_map(|net| self.peer_at(&net)).collect();
+        self.store.set_endpoint(slot, &row(&address));
+        if linked {
+            self.store.set_link(address.ifindex, Some(slot)).map_err(InstallError::Store)?;
+        }
+        self.bindings.insert(slot, binding);
+        for peer in robbed {
+            self.bump_epoch(peer);
+        }
+        Ok(slot)
+    }
+
+    /// Takes an endpoint off: nothing passes it any more, and its addresses belong to whoever has
+    /// the prefix around them. Returns `false` if the slot has none.
+    ///
+    /// # Errors
+    /// The tables couldn't be written.
+    pub fn detach(&mut self, slot: u32) -> Result<bool, InstallError<S::Error>> {
+        let Some(binding) = self.bindings.remove(&slot) else { return Ok(false) };
+        let peers = self.store.endpoint(slot);
+        self.store.clear_endpoint(slot);
+        for slots in 0..2 {
+            self.store.set_endpoint_policy(slots, slot, 0, 0);
+        }
+        if binding.linked {
+            self.store.set_link(binding.address.ifindex, None).map_err(InstallError::Store)?;
+        }
+        for net in binding.prefixes() {
+            if self.ipcache.get(net) == Some(&Leaf::endpoint(slot)) {
+                self.remove_prefix(net).map_err(InstallError::Store)?;
+            }
+        }
+        // Twice: a packet that found the old leaf before it went may store the first epoch.
+        for _ in 0..2 {
+            self.bump_epoch(peers.peer4);
+            self.bump_epoch(peers.peer6);
+            self.settle_grace()?;
+        }
+        Ok(true)
+    }
+
+    /// Waits for a grace period, after which what was given back may be used again.
+    pub(super) fn settle_grace(&mut self) -> Result<(), InstallError<S::Error>> {
+        self.store.grace_period().map_err(InstallError::Store)?;
+        self.numbers.reclaim();
+        self.trie4.reclaim();
+        Ok(())
+    }
+
+    fn claim(&mut self, workload: &WorkloadRef, address: &EndpointAddress) -> Option<u32> {
+        let (slot, binding) = self.bindings.iter_mut().find(|(_, binding)| {
+            let same = (binding.address.ifindex, binding.address.v4, binding.address.v6)
+                == (address.ifindex, address.v4, address.v6);
+            same && binding.workload.as_ref().is_none_or(|owner| owner == workload)
+        })?;
+        binding.workload = Some(workload.clone());
+        Some(*slot)
+    }
+
+    fn check_free(
+        &self,
+        workload: &WorkloadRef,
+        address: &EndpointAddress,
+    ) -> Result<(), InstallError<S::Error>> {
+        for binding in self.bindings.values() {
+            if binding.address.ifindex == address.ifindex {
+                let owner = binding.workload.clone().unwrap_or_else(|| workload.clone());
+                let ifindex = address.ifindex;
+                return Err(InstallError::InterfaceTaken { ifindex, workload: owner });
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot of the index's low bits, else any free one, which the hash then leads to.
+    fn choose_slot(&self, ifindex: u32) -> Result<(u32, bool), InstallError<S::Error>> {
+        let mask = self.store.settings().endpoint_mask;
+        let free = |slot: &u32| !self.bindings.contains_key(slot);
+        let own = ifindex & mask;
+        if free(&own) {
+            return Ok((own, false));
+        }
+        let other = (0..=mask).rev().find(free);
+        other.map(|slot| (slot, true)).ok_or(InstallError::NoSlot { capacity: mask + 1 })
+    }
+}
+
+fn row(address: &EndpointAddress) -> EndpointRow {
+    EndpointRow {
+        ifindex: address.ifindex,
+        flags: address.flags,
+        addr4: address.v4.map_or(Be32::default(), |a| Be32::new(a.into())),
+        addr6: address.v6.map_or(Addr6::default(), |a| Addr6::from_octets(a.octets())),
+        peer4: 0,
+        peer6: 0,
+        mac: address.mac,
+        router_mac: address.router_mac,
+    }
+}

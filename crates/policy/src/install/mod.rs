@@ -1,0 +1,235 @@
+//! Installing a plan: from a plan's numbers to those of the running tables, without a packet ever
+//! seeing half of it.
+//!
+//! Not here: where the tables lie (a [`Store`]: host vectors or kernel maps), and what they mean to
+//! a packet (`flowgate-pipeline`).
+//!
+//! The order of writes is the whole point (expand, flip, contract):
+//! 1. the new generation is written into the slot that no packet reads;
+//! 2. **expand**: peers that the plan splits get, in the running generation, the class of the peer
+//!    that they come from; then addresses move to them, and no verdict changes;
+//! 3. after a grace period **flip**: one store publishes the generation;
+//! 4. after a grace period **contract**: addresses move on to peers that only the new generation
+//!    knows apart, prefixes that nobody needs go, and peers without addresses are given back.
+//!
+//! Invariant: a number (peer, trie node, slot's contents) isn't used again before a grace period
+//! has passed since the last packet that could have read it.
+
+mod adopt;
+mod apply;
+mod endpoints;
+mod numbers;
+mod store;
+mod trie4;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flowgate_abi::{Settings, endpoint::Leaf};
+use flowgate_identity::Ipcache;
+use ipnet::IpNet;
+use thiserror::Error;
+
+pub use apply::Applied;
+pub use endpoints::{Binding, EndpointAddress};
+pub use store::{EndpointRow, Store, Trie4Cell};
+
+use crate::{
+    cost::{Capacity, Overflow},
+    inventory::WorkloadRef,
+    plan::Plan,
+};
+use numbers::Numbers;
+use trie4::Trie4;
+
+/// Why something couldn't be installed. The running tables are as they were before.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum InstallError<E: std::error::Error + 'static> {
+    /// The plan doesn't fit.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+    /// The plan fits by itself, but not beside the running one, which shares the peers until the
+    /// new one is published.
+    #[error("peers: {needed} more are needed beside those in use, {have} are free")]
+    PeersInTransition {
+        /// Peers that the transition needs.
+        needed: usize,
+        /// Peers that are free.
+        have: usize,
+    },
+    /// The plan's prefixes fit by themselves, but not beside the running ones.
+    #[error(
+        "nodes of the IPv4 trie: {needed} more are needed beside those in use, {have} are free"
+    )]
+    TrieInTransition {
+        /// Nodes that the transition needs.
+        needed: usize,
+        /// Nodes that are free.
+        have: usize,
+    },
+    /// No slot is free for another endpoint.
+    #[error("endpoints: all {capacity} slots are taken")]
+    NoSlot {
+        /// How many there are.
+        capacity: u32,
+    },
+    /// An endpoint is bound to that interface already.
+    #[error("interface {ifindex} has an endpoint already: {workload}")]
+    InterfaceTaken {
+        /// The interface index.
+        ifindex: u32,
+        /// Whose it is.
+        workload: WorkloadRef,
+    },
+    /// The tables couldn't be read or written.
+    #[error("the tables couldn't be accessed: {0}")]
+    Store(#[source] E),
+}
+
+/// Installs plans and endpoints into a [`Store`].
+#[derive(Debug)]
+pub struct Installer<S> {
+    store: S,
+    capacity: Capacity,
+    ipcache: Ipcache<Leaf>,
+    trie4: Trie4,
+    numbers: Numbers,
+    bindings: BTreeMap<u32, Binding>,
+    plan: Option<Arc<Plan>>,
+}
+
+impl<S: Store> Installer<S> {
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The store, to read what only a unique reference may read. Writing tables past the installer
+    /// breaks its invariants.
+    pub const fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// The store alone; what it holds runs on.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    /// How much room the tables have.
+    #[must_use]
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// The plan that was applied last by this installer.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
+    }
+
+    /// The number of the running generation; 0: none.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.store.active()
+    }
+
+    /// The endpoints, by slot.
+    pub fn bindings(&self) -> impl Iterator<Item = (u32, &Binding)> {
+        self.bindings.iter().map(|(slot, binding)| (*slot, binding))
+    }
+
+    fn set_prefix(&mut self, net: IpNet, leaf: Leaf) -> Result<(), S::Error> {
+        match net {
+            IpNet::V4(net) => self.trie4.insert(&mut self.store, net, leaf),
+            IpNet::V6(net) => self.store.set_prefix6(net, Some(leaf))?,
+        }
+        self.ipcache.insert(net, leaf);
+        Ok(())
+    }
+
+    fn remove_prefix(&mut self, net: IpNet) -> Result<(), S::Error> {
+        match net {
+            IpNet::V4(net) => self.trie4.remove(&mut self.store, net),
+            IpNet::V6(net) => self.store.set_prefix6(net, None)?,
+        }
+        self.ipcache.remove(net);
+        Ok(())
+    }
+
+    /// The peer that a network's addresses have now, those in longer prefixes left out.
+    fn peer_at(&self, net: &IpNet) -> Option<u32> {
+        let leaf = match self.ipcache.get(*net) {
+            Some(leaf) => *leaf,
+            None => *self.covering(net)?.1,
+        };
+        self.peer_of(leaf, matches!(net, IpNet::V6(_)))
+    }
+
+    fn peer_of(&self, leaf: Leaf, v6: bool) -> Option<u32> {
+        match leaf.as_endpoint() {
+            Some(slot) => {
+                let row = self.store.endpoint(slot);
+                Some(if v6 { row.peer6 } else { row.peer4 })
+            }
+            None => leaf.as_peer(),
+        }
+    }
+
+    /// The longest prefix that contains a network and is shorter.
+    fn covering(&self, net: &IpNet) -> Option<(IpNet, &Leaf)> {
+        let mut net = *net;
+        while let Some(wider) = net.supernet() {
+            if let Some(leaf) = self.ipcache.get(wider) {
+                return Some((wider, leaf));
+            }
+            net = wider;
+        }
+        None
+    }
+
+    /// Takes an address's flows away from a peer. A peer's epoch that would wrap is met by a new
+    /// number for the same generation, so that no flow takes an old epoch for the present one.
+    fn bump_epoch(&mut self, peer: u32) {
+        let epoch = self.store.bump_epoch(peer);
+        if epoch.trailing_zeros() >= flowgate_abi::endpoint::EPOCH_BITS {
+            self.renumber_generation();
+        }
+    }
+
+    /// The same generation under its next number in the same slot. Between the two stores new flows
+    /// are dropped (`IncompleteGeneration`), which is some nanoseconds once in 4096 epochs.
+    fn renumber_generation(&mut self) {
+        let active = self.store.active();
+        if active != 0 {
+            let next = next_in_slot(active);
+            self.store.renumber(active & 1, next);
+            self.store.set_active(next);
+        }
+    }
+}
+
+/// The next number that lies in the same slot; never 0.
+const fn next_in_slot(generation: u32) -> u32 {
+    match generation.wrapping_add(2) {
+        0 => 2,
+        next => next,
+    }
+}
+
+/// How much room a store's tables have.
+fn capacity_of<S: Store>(store: &S) -> Capacity {
+    let Settings { endpoint_mask, peers, row_cells, decision_cells, decisions, .. } =
+        *store.settings();
+    let (hosts6, networks6) = store.capacity6();
+    Capacity {
+        endpoints: endpoint_mask as usize + 1,
+        // Peer 0 is nobody's.
+        peers: peers as usize - 1,
+        row_cells: row_cells as usize,
+        decision_cells: decision_cells as usize,
+        decisions: decisions as usize,
+        trie4_nodes: store.trie4_nodes() as usize,
+        hosts6,
+        networks6,
+    }
+}

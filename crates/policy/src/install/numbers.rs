@@ -1,0 +1,65 @@
+//! The numbers of peers: which are in use, for which key, and which may not be used yet.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::peer_key::PeerKey;
+
+/// Peer numbers. Number 0 is nobody's: an endpoint without a policy has it.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    by_key: HashMap<PeerKey, u32>,
+    used: BTreeSet<u32>,
+    retired: BTreeSet<u32>,
+    limit: u32,
+}
+
+impl Numbers {
+    /// All numbers below `limit` are free.
+    pub(super) fn new(limit: u32) -> Self {
+        Self { by_key: HashMap::new(), used: BTreeSet::new(), retired: BTreeSet::new(), limit }
+    }
+
+    /// A number is in use, for whatever key.
+    pub(super) fn occupy(&mut self, number: u32) {
+        if number != 0 {
+            self.used.insert(number);
+        }
+    }
+
+    /// How many are free.
+    pub(super) fn free(&self) -> usize {
+        self.limit as usize - 1 - self.used.len() - self.retired.len()
+    }
+
+    /// The number of a key, if it has one.
+    pub(super) fn of(&self, key: &PeerKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The lowest `count` free numbers.
+    pub(super) fn vacant(&self) -> impl Iterator<Item = u32> + '_ {
+        (1..self.limit)
+            .filter(|number| !self.used.contains(number) && !self.retired.contains(number))
+    }
+
+    /// Replaces the keys; numbers without one are to be given back by [`Numbers::retire`].
+    pub(super) fn rename(&mut self, by_key: HashMap<PeerKey, u32>) {
+        self.used.extend(by_key.values());
+        self.by_key = by_key;
+    }
+
+    /// Gives back what isn't in `keep`, and returns it; free only after [`Numbers::reclaim`].
+    pub(super) fn retire(&mut self, keep: &BTreeSet<u32>) -> Vec<u32> {
+        let gone: Vec<u32> = self.used.difference(keep).copied().collect();
+        for number in &gone {
+            self.used.remove(number);
+            self.retired.insert(*number);
+        }
+        gone
+    }
+
+    /// Numbers that were given back may be used again: a grace period has passed.
+    pub(super) fn reclaim(&mut self) {
+        self.retired.clear();
+    }
+}

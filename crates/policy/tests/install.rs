@@ -1,0 +1,276 @@
+//! Installing: what a packet sees at every single write, and afterwards.
+//!
+//! The store below looks, after each write that the installer makes, at a set of flows: before the
+//! flip each must be decided as the old generation does, after it as the new one does.
+
+use std::{convert::Infallible, sync::Arc};
+
+use flowgate_abi::{Settings, endpoint::Leaf, policy::Decision};
+use flowgate_conformance::generate::{Case, Generator};
+use flowgate_identity::LocalAllocator;
+use flowgate_policy::{
+    compile::Compiler,
+    host::HostTables,
+    install::{EndpointAddress, EndpointRow, Installer, Store, Trie4Cell},
+    options::Options,
+    oracle,
+    outcome::{Flow, Outcome},
+    plan::Plan,
+    simulate::{Simulator, simulate},
+};
+use ipnet::Ipv6Net;
+
+/// What flows must be decided as, while the installer writes.
+#[derive(Default)]
+struct Watch {
+    old: Option<Arc<Plan>>,
+    new: Option<Arc<Plan>>,
+    generation: u32,
+    flows: Vec<Flow>,
+    writes: usize,
+}
+
+struct Watched {
+    tables: HostTables,
+    watch: Watch,
+}
+
+impl Watched {
+    fn look(&mut self) {
+        self.watch.writes += 1;
+        let (Some(old), Some(new)) = (&self.watch.old, &self.watch.new) else { return };
+        let flipped = self.tables.active() != self.watch.generation;
+        let plan = if flipped { new } else { old };
+        for flow in &self.watch.flows {
+            let seen = simulate(&self.tables, plan, flow).expect("complete tables");
+            let wanted = plan.decide(flow);
+            assert_eq!(seen, wanted, "write {}: {flow}, flipped {flipped}", self.watch.writes);
+        }
+    }
+}
+
+macro_rules! delegate {
+    (read { $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)+ } write { $($wname:ident($($warg:ident: $wty:ty),*) $(-> $wout:ty)?;)+ }) => {
+        impl Store for Watched {
+            type Error = Infallible;
+            fn settings(&self) -> &Settings {
+                self.tables.settings_ref()
+            }
+            $(fn $name(&self, $($arg: $ty),*) -> $out {
+                Store::$name(&self.tables, $($arg),*)
+            })+
+            $(fn $wname(&mut self, $($warg: $wty),*) $(-> $wout)? {
+                let result = Store::$wname(&mut self.tables, $($warg),*);
+                self.look();
+                #[allow(clippy::let_unit_value)]
+                result
+            })+
+        }
+    };
+}
+
+trait SettingsRef {
+    fn settings_ref(&self) -> &Settings;
+}
+
+impl SettingsRef for HostTables {
+    fn settings_ref(&self) -> &Settings {
+        Store::settings(self)
+    }
+}
+
+delegate! {
+    read {
+    trie4_nodes() -> u32;
+    capacity6() -> (usize, usize);
+    active() -> u32;
+    peer_class(slot: u32, peer: u32) -> u16;
+    endpoint(slot: u32) -> EndpointRow;
+    trie4_cell(cell: Trie4Cell) -> Leaf;
+    prefixes6() -> Result<Vec<(Ipv6Net, Leaf)>, Infallible>;
+    links() -> Result<Vec<(u32, u32)>, Infallible>;
+    }
+    write {
+    set_active(generation: u32);
+    set_generation(slot: u32, number: u32, peer_classes: u32, port_classes: u32);
+    renumber(slot: u32, number: u32);
+    set_identity(peer: u32, identity: u32);
+    bump_epoch(peer: u32) -> u32;
+    set_port_class(slot: u32, table: u32, classes: &[u16]);
+    set_rows(slot: u32, cells: &[u16]);
+    set_decision_cells(slot: u32, cells: &[u16]);
+    set_decisions(slot: u32, decisions: &[Decision]);
+    set_peer_class(slot: u32, peer: u32, class: u16);
+    set_endpoint_policy(slot: u32, endpoint: u32, egress: u32, ingress: u32);
+    set_endpoint(slot: u32, row: &EndpointRow);
+    set_endpoint_peers(slot: u32, peer4: u32, peer6: u32);
+    clear_endpoint(slot: u32);
+    set_link(ifindex: u32, slot: Option<u32>) -> Result<(), Infallible>;
+    set_trie4_cell(cell: Trie4Cell, leaf: Leaf);
+    set_prefix6(net: Ipv6Net, leaf: Option<Leaf>) -> Result<(), Infallible>;
+    grace_period() -> Result<(), Infallible>;
+    }
+}
+
+fn roomy() -> HostTables {
+    let settings = Settings {
+        hash_seed: 7,
+        flow4_mask: 1,
+        flow6_mask: 1,
+        endpoint_mask: 31,
+        peers: 256,
+        row_cells: 1 << 14,
+        decision_cells: 1 << 14,
+        decisions: 1 << 10,
+        hz: 250,
+        timeouts: flowgate_abi::Timeouts([60, 8000, 10, 60]),
+        events_per_second: 0,
+        reserved: 0,
+        mark: 1,
+        flags: 0,
+    };
+    let room = flowgate_policy::host::HostRoom {
+        trie4_nodes: 512,
+        hosts6: 512,
+        networks6: 512,
+        events: 1,
+    };
+    HostTables::new(settings, room)
+}
+
+fn attach<S: Store>(installer: &mut Installer<S>, plan: &Plan) {
+    let mut ifindex = 100;
+    for endpoint in &plan.endpoints {
+        for (v4, v6) in EndpointAddress::pairs(&endpoint.addresses) {
+            ifindex += 1;
+            let address = EndpointAddress { ifindex, v4, v6, ..Default::default() };
+            installer.attach(endpoint.workload.clone(), address).expect("room");
+        }
+    }
+}
+
+fn compile(compiler: &mut Compiler<LocalAllocator>, case: &Case) -> Plan {
+    compiler
+        .compile(&case.inventory, &case.policies, &Options::default())
+        .expect("a generated case compiles")
+}
+
+#[test]
+fn the_simulator_agrees_with_the_oracle() {
+    let mut generator = Generator::new(11);
+    let (mut flows, mut allowed) = (0, 0);
+    for _ in 0..200 {
+        let case = generator.case();
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        let plan = compile(&mut compiler, &case);
+        let simulator = Simulator::new(&plan).expect("fits");
+        let options = Options::default();
+        for _ in 0..50 {
+            let flow = generator.flow(&case);
+            let wanted: Outcome =
+                oracle::decide(&case.inventory, &case.policies, &options, &flow);
+            assert_eq!(simulator.simulate(&flow).expect("one family"), wanted, "{flow}");
+            flows += 1;
+            allowed += usize::from(wanted.allowed());
+        }
+    }
+    assert!(allowed * 10 > flows && allowed * 10 < flows * 9, "{allowed} of {flows} allowed");
+}
+
+#[test]
+fn every_write_shows_the_old_or_the_new_generation() {
+    let mut generator = Generator::new(23);
+    let mut writes = 0;
+    for _ in 0..25 {
+        // One inventory, so that endpoints stay; policies and labels change.
+        let case = generator.case();
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        let first = Arc::new(compile(&mut compiler, &case));
+        let tables = Watched { tables: roomy(), watch: Watch::default() };
+        let mut installer = Installer::adopt(tables).expect("empty tables");
+        attach(&mut installer, &first);
+        let _ = installer.apply(&first).expect("fits");
+        let mut running = first;
+        for step in 0..4 {
+            let other = generator.case();
+            let mut next = case.clone();
+            next.policies.clone_from(&other.policies);
+            if step % 2 == 1 {
+                relabel(&mut next);
+            }
+            let plan = Arc::new(compile(&mut compiler, &next));
+            let mut flows: Vec<Flow> = (0..10).map(|_| generator.flow(&case)).collect();
+            flows.extend((0..10).map(|_| generator.flow(&other)));
+            let watch = Watch {
+                old: Some(Arc::clone(&running)),
+                new: Some(Arc::clone(&plan)),
+                generation: installer.generation(),
+                flows,
+                writes: 0,
+            };
+            installer.store_mut().watch = watch;
+            let applied = installer.apply(&plan).expect("fits");
+            assert!(applied.closed.is_empty());
+            writes += installer.store().watch.writes;
+            installer.store_mut().watch = Watch::default();
+            running = plan;
+        }
+    }
+    assert!(writes > 10_000, "{writes} writes were watched");
+}
+
+/// The pods swap their labels.
+fn relabel(case: &mut Case) {
+    let labels: Vec<_> = case.inventory.workloads.iter().map(|w| w.labels.clone()).collect();
+    let count = labels.len();
+    for (index, workload) in case.inventory.workloads.iter_mut().enumerate() {
+        workload.labels = labels[(index + 1) % count].clone();
+    }
+}
+
+#[test]
+fn a_restart_adopts_and_converges() {
+    let mut generator = Generator::new(31);
+    for _ in 0..50 {
+        let case = generator.case();
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        let plan = Arc::new(compile(&mut compiler, &case));
+        let mut installer = Installer::adopt(roomy()).expect("empty tables");
+        attach(&mut installer, &plan);
+        let _ = installer.apply(&plan).expect("fits");
+        let before = installer.generation();
+        let mut installer = Installer::adopt(installer.into_store()).expect("tables");
+        let flows: Vec<Flow> = (0..30).map(|_| generator.flow(&case)).collect();
+        let check = |tables: &HostTables| {
+            for flow in &flows {
+                let seen = simulate(tables, &plan, flow).expect("complete tables");
+                assert_eq!(seen, plan.decide(flow), "{flow}");
+            }
+        };
+        check(installer.store());
+        // The same endpoints are claimed, not made again.
+        let slots = installer.bindings().count();
+        attach(&mut installer, &plan);
+        assert_eq!(installer.bindings().count(), slots);
+        check(installer.store());
+        let applied = installer.apply(&plan).expect("fits");
+        assert!(applied.generation > before);
+        check(installer.store());
+    }
+}
+
+#[test]
+fn a_plan_that_does_not_fit_changes_nothing() {
+    let mut generator = Generator::new(5);
+    let case = generator.case();
+    let mut compiler = Compiler::new(LocalAllocator::new());
+    let plan = Arc::new(compile(&mut compiler, &case));
+    let mut small = *Store::settings(&roomy());
+    small.peers = 2;
+    let room =
+        flowgate_policy::host::HostRoom { trie4_nodes: 512, hosts6: 512, networks6: 512, events: 1 };
+    let mut installer = Installer::adopt(HostTables::new(small, room)).expect("empty tables");
+    let error = installer.apply(&plan).expect_err("two peers are too few");
+    assert!(error.to_string().contains("peers"), "{error}");
+    assert_eq!(installer.generation(), 0);
+}
