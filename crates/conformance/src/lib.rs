@@ -1,5 +1,5 @@
 //! What flowgate's evaluators are compared on: generated inventories, policies and flows, aimed at
-//! the boundaries of rules.
+//! the boundaries of rules; and [`scenarios`] with what is expected of them.
 //!
 //! Not here: the comparison itself; it is in the tests of whoever evaluates. Not published.
 //! Invariant: a seed always gives the same cases; there is no clock and no other source of chance.
@@ -16,4 +16,5 @@
 #![forbid(unsafe_code)]
 
 pub mod generate;
+pub mod scenarios;
 pub mod strategy;
