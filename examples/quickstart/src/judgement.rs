@@ -1,0 +1,43 @@
+//! What both ends of a flow say, in the shape in which it is printed as JSON.
+
+use flowgate_policy::{
+    model::PolicyRef,
+    outcome::{Outcome, Side},
+};
+use serde::Serialize;
+
+/// What becomes of a flow, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Judgement {
+    pub(crate) allowed: bool,
+    pub(crate) egress: Half,
+    pub(crate) ingress: Half,
+}
+
+/// What one end says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Half {
+    /// `allow`, `deny`, `default-allow`, `default-deny`, or `n/a` where no endpoint is.
+    pub(crate) verdict: String,
+    /// `kind/namespace/name`, sorted.
+    pub(crate) policies: Vec<String>,
+}
+
+impl From<Outcome> for Judgement {
+    fn from(outcome: Outcome) -> Self {
+        let (egress, ingress) = (Half::from(&outcome.egress), Half::from(&outcome.ingress));
+        Self { allowed: outcome.allowed(), egress, ingress }
+    }
+}
+
+impl From<&Side> for Half {
+    fn from(side: &Side) -> Self {
+        match side {
+            Side::NotAnEndpoint => Self { verdict: "n/a".to_owned(), policies: Vec::new() },
+            Side::Verdict { verdict, policies } => Self {
+                verdict: verdict.to_string(),
+                policies: policies.iter().map(PolicyRef::to_string).collect(),
+            },
+        }
+    }
+}
