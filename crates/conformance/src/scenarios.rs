@@ -9,7 +9,8 @@
 //!
 //! Not here: the evaluators. What a pod sends to itself isn't asked, as in that suite.
 //! Invariant: the data is complete; every line of what is expected matches something.
-//! Tested by `tests/scenarios.rs`: files and list agree, and so do oracle and plan.
+//! Tested by `tests/scenarios.rs`: files and list agree, and so do the
+//! oracle, the plan and the pipeline over host tables.
 //!
 //! ```
 //! use flowgate_conformance::scenarios;

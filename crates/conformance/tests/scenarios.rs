@@ -11,6 +11,7 @@ use flowgate_policy::{
     oracle,
     outcome::{Flow, Outcome},
     plan::Plan,
+    simulate::Simulator,
 };
 
 fn steps(all: &[Scenario]) -> impl Iterator<Item = (String, &Step)> {
@@ -36,13 +37,14 @@ fn compile(manifests: &Manifests) -> Plan {
 }
 
 /// Every expectation of every step, against what `evaluate` says.
-fn check(mut evaluate: impl FnMut(&Manifests, &Plan, &Flow) -> Outcome) {
+fn check<E: Fn(&Flow) -> Outcome>(evaluator: impl Fn(Manifests) -> E) {
     let mut wrong = Vec::new();
     for (name, step) in steps(&scenarios::all()) {
         let manifests = read(&name, step);
-        let plan = compile(&manifests);
+        let inventory = manifests.inventory.clone();
+        let evaluate = evaluator(manifests);
         for probe in &step.probes {
-            let outcome = evaluate(&manifests, &plan, &probe.flow(&manifests.inventory).unwrap());
+            let outcome = evaluate(&probe.flow(&inventory).unwrap());
             if outcome.allowed() != probe.allowed {
                 wrong.push(format!("{name}: {probe}: expected {}: {outcome:?}", probe.allowed));
             }
@@ -55,14 +57,27 @@ fn check(mut evaluate: impl FnMut(&Manifests, &Plan, &Flow) -> Outcome) {
 #[test]
 fn the_oracle_agrees() {
     let options = Options::default();
-    check(|manifests, _, flow| {
-        oracle::decide(&manifests.inventory, &manifests.policies, &options, flow)
+    check(|manifests| {
+        let options = &options;
+        move |flow| oracle::decide(&manifests.inventory, &manifests.policies, options, flow)
     });
 }
 
 #[test]
 fn the_plan_agrees() {
-    check(|_, plan, flow| plan.decide(flow));
+    check(|manifests| {
+        let plan = compile(&manifests);
+        move |flow| plan.decide(flow)
+    });
+}
+
+/// The pipeline over host tables.
+#[test]
+fn the_simulation_agrees() {
+    check(|manifests| {
+        let simulator = Simulator::new(&compile(&manifests)).unwrap();
+        move |flow| simulator.simulate(flow).unwrap()
+    });
 }
 
 #[test]

@@ -2,9 +2,13 @@
 //!
 //! Invariant: the answer is always the host's; where the kernel's differs, that is remembered.
 
+use std::convert::Infallible;
+
 use flowgate_policy::{
+    install::InstallError,
     outcome::{Flow, Outcome},
     plan::Plan,
+    simulate::{SimulateError, Simulator},
 };
 use thiserror::Error;
 
@@ -13,6 +17,10 @@ use crate::cli::Backend;
 /// Why a backend gives no answer.
 #[derive(Debug, Error)]
 pub(crate) enum EvaluateError {
+    #[error("the plan can't be installed into host tables: {0}")]
+    Install(#[from] InstallError<Infallible>),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
     #[error("the backend {backend:?} is not part of this build")]
     Absent { backend: Backend },
 }
@@ -41,15 +49,15 @@ pub(crate) trait Evaluator {
 pub(crate) fn evaluator(
     backend: Backend,
     plan: &Plan,
-) -> Result<Box<dyn Evaluator + '_>, EvaluateError> {
+) -> Result<Box<dyn Evaluator>, EvaluateError> {
     match backend {
-        Backend::Host => Ok(Box::new(plan)),
+        Backend::Host => Ok(Box::new(Simulator::new(plan)?)),
         Backend::Kernel => Err(EvaluateError::Absent { backend }),
     }
 }
 
-impl Evaluator for &Plan {
+impl Evaluator for Simulator {
     fn simulate(&mut self, flow: &Flow) -> Result<Outcome, EvaluateError> {
-        Ok(self.decide(flow))
+        Ok(Self::simulate(self, flow)?)
     }
 }

@@ -8,4 +8,5 @@ mod families;
 mod formats;
 mod run;
 mod scale;
+mod scenarios;
 mod without_probes;
