@@ -7,6 +7,19 @@
 //! flowgate-simulate --manifests shop/ --probes probes.jsonl -o json
 //! ```
 //!
+//! What isn't obvious:
+//!
+//! - An end has one address of each family, the first that its pod or node lists; `ip:ADDRESS` has that
+//!   one alone, and is whoever owns it. A host-network pod is its node: no pod selector matches it, and
+//!   no policy isolates it (verdict `n/a`).
+//! - Without `family`, every family that both ends have is asked, and all must allow. Where they differ,
+//!   be it only in the policies that decide, `families` has the answer of each, and the ends' verdicts are
+//!   those of the first family that is denied.
+//! - A port's name is looked up at the destination pod, also for pods on their node's network.
+//! - What a pod sends to itself doesn't leave it, so it is allowed; pods are not paired with themselves
+//!   where there are no probes.
+//! - A node may reach the pods on it: verdict `allow`, by no policy.
+//!
 //! Invariant: answers alone go to stdout, and after bad input nothing does.
 //! Exit status: 0 done, 1 the backends disagree, 2 bad input or a backend that can't be used.
 //! Tested by running the binary (`tests/`).
