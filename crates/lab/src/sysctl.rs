@@ -1,11 +1,13 @@
 //! The kernel settings of a namespace. `/proc/sys/net` shows those of the thread that opens it.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use crate::LabError;
 
-/// Addresses are usable at once, nothing is learned from routers, every source may answer.
-const EVERYWHERE: [(&str, &str); 9] = [
+/// Addresses are usable at once, nothing is learned from routers, every source may answer, and a
+/// connection that a policy cut doesn't keep its namespace for minutes after its process is gone.
+const EVERYWHERE: [(&str, &str); 10] = [
+    ("ipv4/tcp_orphan_retries", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/ping_group_range", "0 2147483647"),
@@ -36,5 +38,9 @@ pub(crate) fn set_on_a_node() -> Result<(), LabError> {
 
 fn set(&(name, value): &(&str, &'static str)) -> Result<(), LabError> {
     let path = format!("/proc/sys/net/{name}");
+    // A kernel without IPv6 still makes a lab, of IPv4 alone.
+    if name.starts_with("ipv6/") && !Path::new("/proc/sys/net/ipv6").exists() {
+        return Ok(());
+    }
     fs::write(&path, value).map_err(|source| LabError::Sysctl { path, value, source })
 }
