@@ -9,7 +9,7 @@ use crate::{Addr4, Addr6, Mac, Shared32};
 #[repr(C)]
 #[cfg_attr(
     not(target_arch = "bpf"),
-    derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout)
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout)
 )]
 pub struct Endpoint {
     /// The host side's interface index; 0: the slot is free.
@@ -47,7 +47,7 @@ impl Endpoint {
 #[repr(C)]
 #[cfg_attr(
     not(target_arch = "bpf"),
-    derive(Debug, Default, zerocopy::FromBytes, zerocopy::KnownLayout)
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout)
 )]
 pub struct Peer {
     /// Its numeric identity, for events.

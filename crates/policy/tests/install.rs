@@ -167,8 +167,7 @@ fn the_simulator_agrees_with_the_oracle() {
         let options = Options::default();
         for _ in 0..50 {
             let flow = generator.flow(&case);
-            let wanted: Outcome =
-                oracle::decide(&case.inventory, &case.policies, &options, &flow);
+            let wanted: Outcome = oracle::decide(&case.inventory, &case.policies, &options, &flow);
             assert_eq!(simulator.simulate(&flow).expect("one family"), wanted, "{flow}");
             flows += 1;
             allowed += usize::from(wanted.allowed());
@@ -267,8 +266,12 @@ fn a_plan_that_does_not_fit_changes_nothing() {
     let plan = Arc::new(compile(&mut compiler, &case));
     let mut small = *Store::settings(&roomy());
     small.peers = 2;
-    let room =
-        flowgate_policy::host::HostRoom { trie4_nodes: 512, hosts6: 512, networks6: 512, events: 1 };
+    let room = flowgate_policy::host::HostRoom {
+        trie4_nodes: 512,
+        hosts6: 512,
+        networks6: 512,
+        events: 1,
+    };
     let mut installer = Installer::adopt(HostTables::new(small, room)).expect("empty tables");
     let error = installer.apply(&plan).expect_err("two peers are too few");
     assert!(error.to_string().contains("peers"), "{error}");

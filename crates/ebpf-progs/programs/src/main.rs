@@ -13,11 +13,7 @@ mod tables;
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use flowgate_abi::{Be16, event::Hook};
-use flowgate_pipeline::{
-    V4, V6,
-    hook,
-    parse::Layer3,
-};
+use flowgate_pipeline::{V4, V6, hook, parse::Layer3};
 
 use crate::{act::act, tables::Maps};
 

@@ -155,9 +155,8 @@ impl FrameBytes for SocketBuffer {
         let mut value = T::default();
         let size = size_of::<T>() as u32;
         // SAFETY: the buffer is `value`, of `size` bytes; any bytes are a `T`.
-        let result = unsafe {
-            bpf_skb_load_bytes(self.0.cast(), offset, (&raw mut value).cast(), size)
-        };
+        let result =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, (&raw mut value).cast(), size) };
         (result == 0).then_some(value)
     }
 

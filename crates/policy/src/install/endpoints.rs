@@ -98,33 +98,44 @@ impl<S: Store> Installer<S> {
         Ok(slot)
     }
 
-    /// Takes an endpoint off: nothing passes it any more, and its addresses belong to whoever has
-    /// the prefix around them. Returns `false` if the slot has none.
+    /// Takes endpoints off: nothing passes them any more, and their addresses belong to whoever has
+    /// the prefix around them. Returns how many there were.
     ///
     /// # Errors
     /// The tables couldn't be written.
-    pub fn detach(&mut self, slot: u32) -> Result<bool, InstallError<S::Error>> {
-        let Some(binding) = self.bindings.remove(&slot) else { return Ok(false) };
-        let peers = self.store.endpoint(slot);
+    pub fn detach(&mut self, slots: &[u32]) -> Result<usize, InstallError<S::Error>> {
+        let mut robbed = Vec::new();
+        let before = self.bindings.len();
+        for slot in slots {
+            let Some(binding) = self.bindings.remove(slot) else { continue };
+            let peers = self.store.endpoint(*slot);
+            robbed.extend([peers.peer4, peers.peer6]);
+            self.close(*slot, &binding).map_err(InstallError::Store)?;
+        }
+        // Twice: a packet that found the old leaf before it went may store the first epoch.
+        for _ in 0..2 {
+            for peer in &robbed {
+                self.bump_epoch(*peer);
+            }
+            self.settle_grace()?;
+        }
+        Ok(before - self.bindings.len())
+    }
+
+    fn close(&mut self, slot: u32, binding: &Binding) -> Result<(), S::Error> {
         self.store.clear_endpoint(slot);
         for slots in 0..2 {
             self.store.set_endpoint_policy(slots, slot, 0, 0);
         }
         if binding.linked {
-            self.store.set_link(binding.address.ifindex, None).map_err(InstallError::Store)?;
+            self.store.set_link(binding.address.ifindex, None)?;
         }
         for net in binding.prefixes() {
             if self.ipcache.get(net) == Some(&Leaf::endpoint(slot)) {
-                self.remove_prefix(net).map_err(InstallError::Store)?;
+                self.remove_prefix(net)?;
             }
         }
-        // Twice: a packet that found the old leaf before it went may store the first epoch.
-        for _ in 0..2 {
-            self.bump_epoch(peers.peer4);
-            self.bump_epoch(peers.peer6);
-            self.settle_grace()?;
-        }
-        Ok(true)
+        Ok(())
     }
 
     /// Waits for a grace period, after which what was given back may be used again.

@@ -86,6 +86,29 @@ pub enum InstallError<E: std::error::Error + 'static> {
     Store(#[source] E),
 }
 
+impl<E: std::error::Error + 'static> InstallError<E> {
+    /// The same error, over another store's.
+    pub fn map_store<O: std::error::Error + 'static>(
+        self,
+        map: impl FnOnce(E) -> O,
+    ) -> InstallError<O> {
+        match self {
+            Self::Overflow(overflow) => InstallError::Overflow(overflow),
+            Self::PeersInTransition { needed, have } => {
+                InstallError::PeersInTransition { needed, have }
+            }
+            Self::TrieInTransition { needed, have } => {
+                InstallError::TrieInTransition { needed, have }
+            }
+            Self::NoSlot { capacity } => InstallError::NoSlot { capacity },
+            Self::InterfaceTaken { ifindex, workload } => {
+                InstallError::InterfaceTaken { ifindex, workload }
+            }
+            Self::Store(error) => InstallError::Store(map(error)),
+        }
+    }
+}
+
 /// Installs plans and endpoints into a [`Store`].
 #[derive(Debug)]
 pub struct Installer<S> {

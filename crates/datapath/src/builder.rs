@@ -1,0 +1,189 @@
+//! The decisions that an embedder makes before a datapath is opened.
+
+use std::{
+    borrow::Cow,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use flowgate_policy::{host::HostTables, install::Installer};
+
+use crate::{
+    datapath::Datapath,
+    error::OpenError,
+    events::SharedNames,
+    options::Options,
+    report::{BackendKind, Report, State},
+    sys::{
+        kernel::{KernelTables, Origin},
+        probe,
+    },
+    tables::Tables,
+};
+
+/// Where the tables lie.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// In the kernel: live traffic. Needs `CAP_BPF`, `CAP_PERFMON` and `CAP_NET_ADMIN` (or
+    /// `CAP_SYS_ADMIN` for the first two), and Linux 6.1.
+    #[default]
+    Kernel,
+    /// In this process: for simulation and tests, without privileges.
+    Host,
+}
+
+/// What a datapath is made of.
+#[must_use]
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    backend: Backend,
+    options: Options,
+    pins: Option<PathBuf>,
+    object: Option<Cow<'static, [u8]>>,
+}
+
+impl Builder {
+    /// Where the tables lie; the kernel, if nothing is said.
+    pub const fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Sizes and time-outs. State that is adopted keeps those that it was made with.
+    pub const fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Pins all state below a directory of a BPF file system, so that it outlives a killed process
+    /// and is adopted by the next one that is opened with the same directory. The layout's hash
+    /// becomes part of the path.
+    pub fn pin(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.pins = Some(directory.into());
+        self
+    }
+
+    /// Loads another object than the one that ships with `flowgate-ebpf-progs`: one that was rebuilt,
+    /// with the same programs and maps.
+    pub fn object(mut self, object: impl Into<Cow<'static, [u8]>>) -> Self {
+        self.object = Some(object.into());
+        self
+    }
+
+    /// Opens the datapath: fresh, or with the state of an earlier process.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is left behind.
+    pub fn open(self) -> Result<Datapath, OpenError> {
+        self.options.check()?;
+        match self.backend {
+            Backend::Kernel => self.open_kernel(),
+            Backend::Host => Ok(self.open_host()),
+        }
+    }
+
+    fn open_host(self) -> Datapath {
+        let settings = self.options.settings(1000);
+        let tables = HostTables::new(settings, self.options.host_room());
+        let report = Report {
+            backend: BackendKind::Host,
+            state: State::Fresh,
+            programs: Vec::new(),
+            kernel: String::new(),
+            memory: self.options.memory(),
+        };
+        let Ok(installer) = Installer::adopt(tables);
+        Datapath::new(Tables::host(installer), None, report, SharedNames::default())
+    }
+
+    fn open_kernel(self) -> Result<Datapath, OpenError> {
+        let probe = probe::probe()?;
+        let pins = self.pins.as_deref().map(Pins::prepare).transpose()?;
+        let object = self.object.as_deref().unwrap_or(flowgate_ebpf_progs::OBJECT);
+        let maps = pins.as_ref().map(|pins| pins.maps.as_path());
+        let loaded = KernelTables::load(object, &self.options, probe.hertz, maps);
+        let (mut tables, origin) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                if let Some(pins) = &pins {
+                    pins.remove_if_fresh();
+                }
+                return Err(error);
+            }
+        };
+        let programs = tables.programs();
+        let installer = Installer::adopt(tables).map_err(OpenError::Kernel)?;
+        let state = match origin {
+            Origin::Fresh => State::Fresh,
+            Origin::Adopted => State::Adopted {
+                generation: installer.generation(),
+                endpoints: installer.bindings().count(),
+            },
+        };
+        let report = Report {
+            backend: BackendKind::Kernel,
+            state,
+            programs,
+            kernel: probe.release,
+            memory: self.options.memory(),
+        };
+        Ok(Datapath::new(Tables::Kernel(Box::new(installer)), pins, report, SharedNames::default()))
+    }
+}
+
+/// The directories of pinned state.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+    pub(crate) maps: PathBuf,
+    pub(crate) links: PathBuf,
+    fresh: bool,
+}
+
+impl Pins {
+    fn prepare(directory: &Path) -> Result<Self, OpenError> {
+        let layout = format!("v{:016x}", flowgate_abi::LAYOUT);
+        refuse_foreign(directory, &layout)?;
+        let root = directory.join(&layout);
+        let fresh = !root.exists();
+        let pins = Self { maps: root.join("maps"), links: root.join("links"), root, fresh };
+        for path in [&pins.maps, &pins.links] {
+            fs::create_dir_all(path)
+                .map_err(|source| OpenError::Pin { path: path.clone(), source })?;
+        }
+        Ok(pins)
+    }
+
+    fn remove_if_fresh(&self) {
+        if self.fresh {
+            self.remove();
+        }
+    }
+
+    /// Removes everything that is pinned.
+    pub(crate) fn remove(&self) {
+        // What can't be removed is found by the next one who opens.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// State of another layout isn't touched: it may belong to another build that still runs.
+fn refuse_foreign(directory: &Path, layout: &str) -> Result<(), OpenError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(OpenError::Pin { path: directory.to_owned(), source }),
+    };
+    for entry in entries.flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if found != layout {
+            return Err(OpenError::ForeignLayout {
+                path: directory.to_owned(),
+                found,
+                expected: layout.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

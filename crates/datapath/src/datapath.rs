@@ -1,0 +1,464 @@
+//! The datapath itself.
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use flowgate_abi::{
+    endpoint::Endpoint,
+    event::{Counter, Hook},
+};
+use flowgate_ebpf_progs as progs;
+use flowgate_pipeline::Verdict;
+use flowgate_policy::{
+    install::{Applied, EndpointAddress, Store},
+    outcome::{Flow, Outcome},
+    plan::Plan,
+    simulate::Simulator,
+};
+
+use crate::{
+    builder::{Builder, Pins},
+    counters::{Counters, DropKey, EndpointTraffic},
+    endpoint::{Attached, Delivery, EndpointId, EndpointSpec, HookKind},
+    error::{ApplyError, AskError, AttachError, TableError},
+    events::{Events, SharedNames, Source},
+    report::Report,
+    sys::{
+        attach::{self, Attachment},
+        link::Link,
+    },
+    tables::Tables,
+};
+
+/// A datapath: its tables, its endpoints, its programs.
+///
+/// Dropping it detaches every endpoint and removes its pins, unless [`Datapath::persist`] was
+/// called; a process that is killed leaves pinned state behind, to be adopted.
+#[derive(Debug)]
+pub struct Datapath {
+    attachments: BTreeMap<u32, Attachment>,
+    tables: Tables,
+    pins: Option<Pins>,
+    report: Report,
+    names: SharedNames,
+    simulator: Option<Simulator>,
+    virtual_ifindex: u32,
+}
+
+/// Which program a frame is replayed through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// As if the endpoint had sent it.
+    FromEndpoint,
+    /// As if it came to the endpoint from elsewhere.
+    ToEndpoint,
+}
+
+/// What became of a replayed frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// What happens to it.
+    pub action: Action,
+    /// The frame as it goes on.
+    pub frame: Vec<u8>,
+}
+
+/// What happens to a replayed frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on, to the stack or to the endpoint.
+    Pass,
+    /// It goes straight to another local endpoint.
+    Redirect,
+    /// It is dropped; the reason is in the counters, or in the event.
+    Drop,
+}
+
+impl Datapath {
+    /// Decides what a datapath is made of.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(
+        tables: Tables,
+        pins: Option<Pins>,
+        report: Report,
+        names: SharedNames,
+    ) -> Self {
+        Self {
+            attachments: BTreeMap::new(),
+            tables,
+            pins,
+            report,
+            names,
+            simulator: None,
+            virtual_ifindex: 0,
+        }
+    }
+
+    /// What opening found out and did.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The number of the running generation; 0: none was applied yet.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.tables.generation()
+    }
+
+    /// Attaches an endpoint. Nothing passes it until a plan is applied that contains it.
+    ///
+    /// An endpoint of the same interface, addresses and workload that an earlier process left is
+    /// claimed: its flows go on all the time.
+    ///
+    /// # Errors
+    /// See [`AttachError`]; nothing is left of the attempt.
+    pub fn attach(&mut self, spec: &EndpointSpec) -> Result<Attached, AttachError> {
+        if spec.v4.is_none() && spec.v6.is_none() {
+            return Err(AttachError::NoAddress { workload: spec.workload.to_string() });
+        }
+        let (link, delivery) = self.resolve(spec)?;
+        let adopted = self.tables.is_bound(link.ifindex);
+        let address = EndpointAddress {
+            ifindex: link.ifindex,
+            v4: spec.v4,
+            v6: spec.v6,
+            mac: spec.mac,
+            router_mac: link.mac,
+            flags: flags(delivery),
+        };
+        let slot = self.tables.attach(spec.workload.clone(), address)?;
+        let hook = match self.attach_hooks(slot, spec, link.ifindex) {
+            Ok(hook) => hook,
+            Err(error) => {
+                // The first error is the one that tells what to do.
+                let _ = self.tables.detach(&[slot]);
+                return Err(error);
+            }
+        };
+        self.names.workload(slot, &spec.workload);
+        Ok(Attached { id: EndpointId(slot), hook, delivery, adopted })
+    }
+
+    /// The link, and how packets are handed over to it. The host backend makes links up.
+    fn resolve(&mut self, spec: &EndpointSpec) -> Result<(Link, Delivery), AttachError> {
+        let interface = match (&spec.interface, &self.tables) {
+            (Some(interface), Tables::Kernel(_)) => interface,
+            _ => {
+                return Ok((
+                    self.made_up_link(),
+                    delivery_of(spec.delivery, Delivery::RedirectPeer),
+                ));
+            }
+        };
+        let link = Link::by_name(interface).map_err(|source| AttachError::UnknownInterface {
+            interface: interface.clone(),
+            source,
+        })?;
+        let pair = matches!(link.kind.as_str(), "veth" | "netkit") && link.peer_elsewhere;
+        let known = spec.mac != [0; 6];
+        let best = if pair && known { Delivery::RedirectPeer } else { Delivery::Stack };
+        let delivery = delivery_of(spec.delivery, best);
+        if delivery == Delivery::RedirectPeer && !pair {
+            let interface = interface.clone();
+            return Err(AttachError::Delivery { interface, delivery: "RedirectPeer" });
+        }
+        Ok((link, delivery))
+    }
+
+    /// Interface indexes that no kernel gives out: its own grow from 1.
+    fn made_up_link(&mut self) -> Link {
+        self.virtual_ifindex += 1;
+        let ifindex = (1 << 30) + self.virtual_ifindex;
+        let mac = [2, 0, 0, 0, 0, 1];
+        Link { ifindex, mac, kind: "veth".to_owned(), peer_elsewhere: true }
+    }
+
+    fn attach_hooks(
+        &mut self,
+        slot: u32,
+        spec: &EndpointSpec,
+        ifindex: u32,
+    ) -> Result<HookKind, AttachError> {
+        let (Tables::Kernel(installer), Some(interface)) = (&mut self.tables, &spec.interface)
+        else {
+            return Ok(HookKind::None);
+        };
+        let pins = self.pins.as_ref().map(|pins| pins.links.as_path());
+        let tables = installer.store_mut();
+        let attachment = attach::attach(tables, interface, ifindex, pins, spec.hook)?;
+        let kind = attachment.kind;
+        self.attachments.insert(slot, attachment);
+        Ok(kind)
+    }
+
+    /// Detaches endpoints: their programs go, nothing of them is allowed any more, and their addresses
+    /// are world's again until a plan says otherwise. Returns how many were attached.
+    ///
+    /// # Errors
+    /// The tables couldn't be written.
+    pub fn detach(&mut self, ids: &[EndpointId]) -> Result<usize, ApplyError> {
+        // Tables first: closed before the programs go.
+        let slots: Vec<u32> = ids.iter().map(|id| id.0).collect();
+        let known = self.tables.detach(&slots)?;
+        for slot in slots {
+            self.attachments.remove(&slot);
+        }
+        Ok(known)
+    }
+
+    /// Publishes a plan as one generation: a packet sees the old one or the new one. Flows that it
+    /// no longer allows end with their next packet.
+    ///
+    /// # Errors
+    /// The plan doesn't fit, or a table couldn't be written: the running generation is untouched.
+    pub fn apply(&mut self, plan: &Arc<Plan>) -> Result<Applied, ApplyError> {
+        // Known before it is published, so that its first event finds its names.
+        self.names.plan(self.tables.generation().wrapping_add(1), plan);
+        let applied = self.tables.apply(plan)?;
+        self.simulator = None;
+        Ok(applied)
+    }
+
+    /// What would become of the first packet of a flow under the plan that was applied last, with
+    /// every endpoint of the plan taken for local. Nothing is tracked, counted or told.
+    ///
+    /// # Errors
+    /// No plan was applied, or the flow's ends are of different families.
+    pub fn simulate(&mut self, flow: &Flow) -> Result<Outcome, AskError> {
+        let simulator = match self.simulator.take() {
+            Some(simulator) => simulator,
+            None => {
+                let plan = self.tables.plan();
+                let plan = plan.ok_or(flowgate_policy::simulate::SimulateError::NoPlan)?;
+                Simulator::new(plan).map_err(|error| AskError::Install(error.to_string()))?
+            }
+        };
+        Ok(self.simulator.insert(simulator).simulate(flow)?)
+    }
+
+    /// The events, once: `None` if they were taken before.
+    pub fn events(&mut self) -> Option<Events> {
+        let source = match &mut self.tables {
+            Tables::Kernel(installer) => Source::Ring(installer.store_mut().take_events()?),
+            Tables::Host(host) => Source::Channel(host.take_reader()?),
+        };
+        Some(Events::new(source, self.names.clone()))
+    }
+
+    /// Everything that was counted.
+    ///
+    /// # Errors
+    /// The tables couldn't be read.
+    pub fn counters(&self) -> Result<Counters, TableError> {
+        let mut counters = Counters::default();
+        for slot in self.tables.slots() {
+            let [egress, ingress] = match &self.tables {
+                Tables::Kernel(installer) => installer.store().traffic(slot)?,
+                Tables::Host(host) => host.installer.store().traffic()[slot as usize],
+            };
+            counters.traffic.insert(EndpointId(slot), EndpointTraffic { egress, ingress });
+        }
+        for (index, key) in DropKey::all() {
+            let tally = match &self.tables {
+                Tables::Kernel(installer) => installer.store().drops(index)?,
+                Tables::Host(host) => host.installer.store().drops()[index as usize],
+            };
+            if tally.packets > 0 {
+                counters.drops.insert(key, tally);
+            }
+        }
+        for counter in Counter::ALL {
+            let count = match &self.tables {
+                Tables::Kernel(installer) => installer.store().counter(counter as u32)?,
+                Tables::Host(host) => host.installer.store().counters()[counter as usize],
+            };
+            counters.others.insert(counter, count);
+        }
+        Ok(counters)
+    }
+
+    /// Tells of flows that have ended, and frees the entries of those that have been silent for too
+    /// long. Call it about once a second; a packet never takes an expired entry for a live one,
+    /// swept or not.
+    ///
+    /// # Errors
+    /// The kernel refused to run the program.
+    pub fn sweep(&mut self) -> Result<(), TableError> {
+        match &mut self.tables {
+            Tables::Kernel(installer) => {
+                let tables = installer.store_mut();
+                let settings = *tables.settings();
+                let buckets = settings.flow4_mask + settings.flow6_mask + 2;
+                tables.time(progs::TC_SWEEP, &EMPTY_FRAME, buckets)?;
+            }
+            Tables::Host(host) => {
+                host.installer.store().sweep();
+                host.pump();
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a frame through the endpoint's program as if it were on the wire, with all effects:
+    /// flows are tracked, counters count, events are told. The kernel backend asks the loaded program
+    /// (`BPF_PROG_TEST_RUN`); the frame goes nowhere.
+    ///
+    /// # Errors
+    /// The frame is shorter than the kernel takes (Ethernet and IP header), or the endpoint isn't
+    /// attached.
+    pub fn replay(
+        &mut self,
+        id: EndpointId,
+        stage: Stage,
+        frame: &[u8],
+    ) -> Result<Replayed, TableError> {
+        if !self.tables.slots().contains(&id.0) {
+            let text = format!("no endpoint is attached in slot {}", id.0);
+            return Err(TableError(io::Error::new(io::ErrorKind::NotFound, text)));
+        }
+        if frame.len() < EMPTY_FRAME.len() {
+            let text = format!("a frame of {} bytes has no Ethernet header", frame.len());
+            return Err(TableError(io::Error::new(io::ErrorKind::InvalidInput, text)));
+        }
+        match &mut self.tables {
+            Tables::Kernel(installer) => {
+                let program = match stage {
+                    Stage::FromEndpoint => progs::TC_FROM_ENDPOINT,
+                    Stage::ToEndpoint => progs::TC_TO_ENDPOINT,
+                };
+                let tables = installer.store_mut();
+                // The kernel runs it on loopback, which becomes the endpoint for as long.
+                tables.set_link(LOOPBACK, Some(id.0))?;
+                let ran = tables.run(program, frame);
+                tables.set_link(LOOPBACK, None)?;
+                let (action, frame) = ran?;
+                Ok(Replayed { action: Action::from_kernel(action), frame })
+            }
+            Tables::Host(host) => {
+                let hook = match stage {
+                    Stage::FromEndpoint => Hook::FromEndpoint,
+                    Stage::ToEndpoint => Hook::ToEndpoint,
+                };
+                let store = host.installer.store();
+                let ifindex = store.endpoint(id.0).ifindex;
+                let passed = store.run(frame, ifindex, hook);
+                host.pump();
+                Ok(Replayed { action: Action::from_verdict(passed.verdict), frame: passed.frame })
+            }
+        }
+    }
+
+    /// How long the kernel's program takes for a frame, on average over many runs of it.
+    ///
+    /// # Errors
+    /// As [`Datapath::replay`]; the host backend has no programs.
+    pub fn time(
+        &mut self,
+        id: EndpointId,
+        program: &'static str,
+        frame: &[u8],
+        runs: u32,
+    ) -> Result<Duration, TableError> {
+        let Tables::Kernel(installer) = &mut self.tables else {
+            return Err(TableError(io::Error::from(io::ErrorKind::Unsupported)));
+        };
+        let tables = installer.store_mut();
+        tables.set_link(LOOPBACK, Some(id.0))?;
+        let took = tables.time(program, frame, runs);
+        tables.set_link(LOOPBACK, None)?;
+        Ok(took?)
+    }
+
+    /// A bucket of a flow table as bytes: for comparing what two backends track.
+    ///
+    /// # Errors
+    /// The table couldn't be read.
+    #[doc(hidden)]
+    pub fn flow_bucket(&self, v6: bool, index: u32) -> Result<Vec<u8>, TableError> {
+        use flowgate_abi::maps;
+        let spec = if v6 { &maps::FLOWS6 } else { &maps::FLOWS4 };
+        match &self.tables {
+            Tables::Kernel(installer) => Ok(installer.store().bucket(spec, index)?),
+            Tables::Host(_) => Err(TableError(io::Error::from(io::ErrorKind::Unsupported))),
+        }
+    }
+
+    /// Leaves everything running when this is dropped: programs attached, state pinned, for a later
+    /// process to adopt.
+    ///
+    /// # Errors
+    /// The datapath wasn't opened with [`Builder::pin`]: its maps would go with the process.
+    pub fn persist(mut self) -> Result<(), NotPinned> {
+        if self.pins.take().is_none() {
+            return Err(NotPinned);
+        }
+        for (_, attachment) in std::mem::take(&mut self.attachments) {
+            attachment.keep();
+        }
+        Ok(())
+    }
+}
+
+/// A datapath that was opened without a directory for pins can't be persisted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the datapath has no pins: open it with Builder::pin")]
+pub struct NotPinned;
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.attachments.clear();
+        if let Some(pins) = &self.pins {
+            pins.remove();
+        }
+    }
+}
+
+impl Action {
+    /// `TC_ACT_SHOT` is 2, `TC_ACT_REDIRECT` 7, `TC_ACT_UNSPEC` -1.
+    const fn from_kernel(action: i32) -> Self {
+        match action {
+            -1 => Self::Pass,
+            7 => Self::Redirect,
+            _ => Self::Drop,
+        }
+    }
+
+    const fn from_verdict(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass | Verdict::Stack(_) => Self::Pass,
+            Verdict::Redirect(_) | Verdict::RedirectPeer(_) => Self::Redirect,
+            Verdict::Drop(_) => Self::Drop,
+        }
+    }
+}
+
+impl Action {
+    /// It goes on.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        !matches!(self, Self::Drop)
+    }
+}
+
+/// Interface index of loopback in every network namespace.
+const LOOPBACK: u32 = 1;
+/// An Ethernet header and nothing in it.
+const EMPTY_FRAME: [u8; 14] = [0; 14];
+
+const fn delivery_of(asked: Delivery, best: Delivery) -> Delivery {
+    match asked {
+        Delivery::Automatic => best,
+        other => other,
+    }
+}
+
+const fn flags(delivery: Delivery) -> u32 {
+    match delivery {
+        Delivery::RedirectPeer => Endpoint::REDIRECT_PEER,
+        Delivery::Redirect => Endpoint::REDIRECT,
+        Delivery::Stack | Delivery::Automatic => 0,
+    }
+}

@@ -1,0 +1,161 @@
+//! What can go wrong, and what to do about it.
+
+use std::{io, path::PathBuf};
+
+use flowgate_policy::{install::InstallError, simulate::SimulateError};
+use thiserror::Error;
+
+/// Why a datapath couldn't be opened.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The process may not do what a datapath needs.
+    #[error(
+        "{capability} is missing: run as root or give the process that capability; the host backend needs none"
+    )]
+    MissingCapability {
+        /// The capability's name.
+        capability: &'static str,
+    },
+    /// The kernel is older than what the objects need.
+    #[error("Linux {release} is too old: {}.{} or later is needed; the host backend needs none", minimum.0, minimum.1)]
+    KernelTooOld {
+        /// `uname -r`.
+        release: String,
+        /// Major and minor version that are needed.
+        minimum: (u32, u32),
+    },
+    /// The kernel refused a program; its verifier says why.
+    #[error("the kernel refused program {program}: {source}\nverifier log:\n{log}")]
+    Program {
+        /// The program's name.
+        program: &'static str,
+        /// What the system call said.
+        source: io::Error,
+        /// The verifier's log; empty if it was never asked.
+        log: String,
+    },
+    /// The object couldn't be loaded: a map was refused, or it isn't an object of flowgate.
+    #[error("the object couldn't be loaded: {source}")]
+    Object {
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A pin couldn't be read or written.
+    #[error("{path}: {source}; is a BPF file system mounted there? (mount -t bpf bpf /sys/fs/bpf)", path = path.display())]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// State of another layout is pinned there. It was left alone.
+    #[error("{path} holds state of layout {found}, this build has {expected}: remove it when its datapath is no longer needed, or pin elsewhere", path = path.display())]
+    ForeignLayout {
+        /// The directory.
+        path: PathBuf,
+        /// The layout that is there.
+        found: String,
+        /// The layout of this build.
+        expected: String,
+    },
+    /// The pinned state counts time in other units than this kernel.
+    #[error(
+        "the pinned state was made at {pinned} jiffies per second, this kernel has {running}: remove the pins"
+    )]
+    ForeignClock {
+        /// Jiffies per second when it was made.
+        pinned: u32,
+        /// Jiffies per second now.
+        running: u32,
+    },
+    /// The options contradict themselves or leave no room.
+    #[error("option {option}: {value} {problem}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// Its value.
+        value: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A system call failed.
+    #[error("the kernel refused: {0}")]
+    Kernel(#[source] io::Error),
+}
+
+impl OpenError {
+    pub(crate) fn object(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Object { source: io::Error::other(error) }
+    }
+
+    pub(crate) fn program(program: &'static str, error: aya::programs::ProgramError) -> Self {
+        match error {
+            aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
+                Self::Program { program, source: io_error, log: verifier_log.to_string() }
+            }
+            other => Self::Program { program, source: io::Error::other(other), log: String::new() },
+        }
+    }
+}
+
+/// Why an endpoint couldn't be attached. Nothing is left of the attempt.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// There is no such interface in this thread's network namespace.
+    #[error("interface {interface}: {source}")]
+    UnknownInterface {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The endpoint has no address, so nothing could ever pass it.
+    #[error("endpoint of {workload} has neither an IPv4 nor an IPv6 address")]
+    NoAddress {
+        /// Whose it is.
+        workload: String,
+    },
+    /// Packets can't be handed over in the way that was asked for.
+    #[error(
+        "interface {interface}: {delivery} needs a veth or netkit link whose other end lies in another network namespace"
+    )]
+    Delivery {
+        /// Its name.
+        interface: String,
+        /// What was asked for.
+        delivery: &'static str,
+    },
+    /// The programs couldn't be attached.
+    #[error("interface {interface}: the programs couldn't be attached: {source}")]
+    Hook {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The tables have no room, or couldn't be written.
+    #[error(transparent)]
+    Install(#[from] InstallError<TableError>),
+}
+
+/// The tables couldn't be accessed.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct TableError(#[from] pub(crate) io::Error);
+
+/// Why a plan couldn't be applied. The running generation is untouched.
+pub type ApplyError = InstallError<TableError>;
+
+/// Why a flow couldn't be simulated.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// See [`SimulateError`].
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+    /// The plan couldn't be installed for simulation.
+    #[error("the plan couldn't be simulated: {0}")]
+    Install(String),
+}

@@ -1,0 +1,234 @@
+//! How large the tables are, and how long flows live.
+
+use std::time::Duration;
+
+use flowgate_abi::{
+    Settings, Timeouts,
+    flow::WAYS,
+    maps::{self, CELLS, MapSpec},
+};
+use flowgate_policy::host::HostRoom;
+
+use crate::error::OpenError;
+
+/// Sizes of the tables, and time-outs. The default needs less than 16 MiB and serves a node with a
+/// hundred pods; [`Options::memory`] says what other values need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// IPv4 flows that must find room at 70 % load.
+    pub flows4: usize,
+    /// IPv6 flows that must find room at 70 % load.
+    pub flows6: usize,
+    /// Endpoints.
+    pub endpoints: usize,
+    /// Peers: distinct combinations of labels, named ports and CIDR memberships.
+    pub peers: usize,
+    /// Cells of endpoint policies times peer classes, in each of two generations.
+    pub row_cells: usize,
+    /// Cells of rows times port classes, in each of two generations.
+    pub decision_cells: usize,
+    /// Distinct decisions, in each of two generations.
+    pub decisions: usize,
+    /// Inner nodes (256 cells) of the IPv4 ipcache.
+    pub trie4_nodes: usize,
+    /// IPv6 host addresses of the ipcache.
+    pub hosts6: usize,
+    /// IPv6 networks of the ipcache.
+    pub networks6: usize,
+    /// Bytes of the event ring, a power of two and a multiple of the page size.
+    pub event_bytes: usize,
+    /// Events that each CPU may emit per second; what is beyond is counted as suppressed.
+    pub events_per_second: u32,
+    /// How long a flow may be silent whose handshake isn't complete, or that wasn't answered.
+    pub opening: Duration,
+    /// How long an established TCP connection may be silent.
+    pub established: Duration,
+    /// How long stragglers of a closed TCP connection are let through.
+    pub closing: Duration,
+    /// How long an answered flow of another protocol may be silent.
+    pub answered: Duration,
+    /// Packets between local endpoints go through the host's stack, where netfilter and packet taps
+    /// see them, instead of being redirected.
+    pub through_stack: bool,
+    /// The socket buffer mark by which one hook tells the other that a packet is judged. Nothing
+    /// else on the host may set it.
+    pub mark: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flows4: 1 << 14,
+            flows6: 1 << 13,
+            endpoints: 512,
+            peers: 4096,
+            row_cells: 1 << 16,
+            decision_cells: 1 << 18,
+            decisions: 1 << 13,
+            trie4_nodes: 1024,
+            hosts6: 4096,
+            networks6: 4096,
+            event_bytes: 1 << 18,
+            events_per_second: 10_000,
+            opening: Duration::from_secs(60),
+            established: Duration::from_secs(8000),
+            closing: Duration::from_secs(10),
+            answered: Duration::from_secs(60),
+            through_stack: false,
+            mark: 0xf10a_7e00,
+        }
+    }
+}
+
+impl Options {
+    /// Bytes that the maps take, without what the kernel adds for each.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let settings = self.settings(1000);
+        let elements = |spec: &MapSpec, entries: u32| entries as usize * spec.value.max(spec.key);
+        self.sizes(&settings)
+            .iter()
+            .map(|(spec, entries)| match spec.kind {
+                maps::MapKind::RingBuf => *entries as usize,
+                // A hash element has a head of its own.
+                maps::MapKind::Hash | maps::MapKind::LpmTrie => *entries as usize * 64,
+                _ => elements(spec, *entries),
+            })
+            .sum::<usize>()
+            + maps::IPCACHE4_ROOT.value
+            + 8 * maps::PORT_CLASS.value
+    }
+
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let limits = [
+            ("endpoints", self.endpoints, 1, 0xfffe),
+            ("peers", self.peers, 3, flowgate_abi::endpoint::MAX_PEERS as usize),
+            ("flows4", self.flows4, 1, 1 << 26),
+            ("flows6", self.flows6, 1, 1 << 26),
+            ("row_cells", self.row_cells, 1, 1 << 27),
+            ("decision_cells", self.decision_cells, 1, 1 << 27),
+            ("decisions", self.decisions, 1, 0xffff),
+            ("trie4_nodes", self.trie4_nodes, 1, 1 << 20),
+            ("hosts6", self.hosts6, 1, 1 << 24),
+            ("networks6", self.networks6, 1, 1 << 24),
+            ("mark", self.mark as usize, 1, u32::MAX as usize),
+        ];
+        for (option, value, least, most) in limits {
+            if value < least {
+                return Err(OpenError::Option { option, value, problem: "is too small" });
+            }
+            if value > most {
+                return Err(OpenError::Option { option, value, problem: "is too large" });
+            }
+        }
+        if !self.event_bytes.is_power_of_two() || self.event_bytes < 4096 {
+            let problem = "isn't a power of two from the page size on";
+            let value = self.event_bytes;
+            return Err(OpenError::Option { option: "event_bytes", value, problem });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn settings(&self, hertz: u32) -> Settings {
+        Settings {
+            hash_seed: seed(),
+            flow4_mask: buckets(self.flows4) - 1,
+            flow6_mask: buckets(self.flows6) - 1,
+            endpoint_mask: self.endpoints.next_power_of_two() as u32 - 1,
+            peers: whole_elements(self.peers),
+            row_cells: whole_elements(self.row_cells),
+            decision_cells: whole_elements(self.decision_cells),
+            decisions: self.decisions as u32,
+            hz: hertz,
+            timeouts: Timeouts(
+                [self.opening, self.established, self.closing, self.answered]
+                    .map(|timeout| units(timeout, hertz)),
+            ),
+            events_per_second: self.events_per_second,
+            reserved: 0,
+            mark: self.mark,
+            flags: if self.through_stack { Settings::THROUGH_STACK } else { 0 },
+        }
+    }
+
+    /// Entries of the maps whose size depends on the options.
+    pub(crate) fn sizes(&self, settings: &Settings) -> Vec<(&'static MapSpec, u32)> {
+        let endpoints = settings.endpoint_mask + 1;
+        let cells = |cells: u32| 2 * cells / CELLS as u32;
+        vec![
+            (&maps::FLOWS4, settings.flow4_mask + 1),
+            (&maps::FLOWS6, settings.flow6_mask + 1),
+            (&maps::ENDPOINTS, endpoints),
+            (&maps::LINKS, endpoints),
+            (&maps::IPCACHE4_NODES, self.trie4_nodes as u32),
+            (&maps::IPCACHE6_HOSTS, self.hosts6 as u32),
+            (&maps::IPCACHE6_NETWORKS, self.networks6 as u32),
+            (&maps::PEERS, settings.peers),
+            (&maps::ENDPOINT_POLICY, 2 * endpoints),
+            (&maps::PEER_CLASS, cells(settings.peers)),
+            (&maps::ROW, cells(settings.row_cells)),
+            (&maps::DECISION, cells(settings.decision_cells)),
+            (&maps::DECISIONS, 2 * settings.decisions),
+            (&maps::TRAFFIC, endpoints),
+            (&maps::EVENTS, self.event_bytes as u32),
+        ]
+    }
+
+    pub(crate) fn host_room(&self) -> HostRoom {
+        HostRoom {
+            trie4_nodes: self.trie4_nodes as u32,
+            hosts6: self.hosts6,
+            networks6: self.networks6,
+            events: self.event_bytes / 128,
+        }
+    }
+}
+
+/// Buckets of seven ways that hold so many flows at 70 % load.
+fn buckets(flows: usize) -> u32 {
+    let ways = flows.max(2) * 10 / 7;
+    ways.div_ceil(WAYS as usize).next_power_of_two().max(2) as u32
+}
+
+/// So that the two slots of a table share no element.
+fn whole_elements(cells: usize) -> u32 {
+    cells.next_multiple_of(CELLS) as u32
+}
+
+/// In units of 256 jiffies, at least one.
+fn units(timeout: Duration, hertz: u32) -> u32 {
+    let jiffies = timeout.as_millis() * u128::from(hertz) / 1000;
+    u32::try_from(jiffies.div_ceil(256)).unwrap_or(u32::MAX >> 2).clamp(1, u32::MAX >> 2)
+}
+
+/// A seed that nobody outside can guess.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_needs_less_than_16_mib() {
+        let memory = Options::default().memory();
+        assert!(memory < 16 << 20, "{memory} bytes");
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let options = Options { event_bytes: 5000, ..Options::default() };
+        assert!(options.check().unwrap_err().to_string().contains("event_bytes: 5000"));
+        let options = Options { endpoints: 0, ..Options::default() };
+        assert!(options.check().unwrap_err().to_string().contains("endpoints: 0 is too small"));
+        assert!(Options::default().check().is_ok());
+    }
+
+    #[test]
+    fn timeouts_are_never_zero() {
+        assert_eq!(units(Duration::ZERO, 250), 1);
+        assert_eq!(units(Duration::from_secs(8000), 1000), 31_250);
+    }
+}

@@ -1,0 +1,295 @@
+//! The kernel's side: the object loaded, its maps as tables, its programs to attach and to run.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{SchedClassifier, TestRun, TestRunOptions},
+};
+use flowgate_abi::{
+    Settings,
+    event::{Event, Tally, Traffic},
+    maps::{self, MapSpec},
+};
+use flowgate_ebpf_progs as progs;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{
+    mapped::Mapped,
+    syscall::{self, Grace},
+};
+use crate::{error::OpenError, options::Options, report::ProgramReport};
+
+/// The programs that run by themselves, and those that user space runs.
+pub(super) const ALL_PROGRAMS: [&str; 4] = progs::PROGRAMS;
+
+/// The tables in the kernel.
+#[derive(Debug)]
+pub(crate) struct KernelTables {
+    pub(super) settings: Settings,
+    pub(super) room: Room,
+    pub(super) endpoints: Mapped,
+    pub(super) trie4_root: Mapped,
+    pub(super) trie4_nodes: Mapped,
+    pub(super) peers: Mapped,
+    pub(super) active: Mapped,
+    pub(super) generations: Mapped,
+    pub(super) endpoint_policy: Mapped,
+    pub(super) peer_class: Mapped,
+    pub(super) port_class: Mapped,
+    pub(super) rows: Mapped,
+    pub(super) decision_cells: Mapped,
+    pub(super) decisions: Mapped,
+    pub(super) grace: Grace,
+    ebpf: Ebpf,
+    cpus: usize,
+}
+
+/// Sizes that the settings don't carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) trie4_nodes: u32,
+    pub(super) hosts6: usize,
+    pub(super) networks6: usize,
+}
+
+/// The maps could be found pinned, or had to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Made, empty.
+    Fresh,
+    /// Pinned by an earlier process.
+    Adopted,
+}
+
+impl KernelTables {
+    /// Loads the object with maps of its own, or with those that are pinned in a directory.
+    pub(crate) fn load(
+        object: &[u8],
+        options: &Options,
+        hertz: u32,
+        pins: Option<&Path>,
+    ) -> Result<(Self, Origin), OpenError> {
+        let adopted = pins.map(pinned_settings).transpose()?.flatten();
+        let origin = if adopted.is_some() { Origin::Adopted } else { Origin::Fresh };
+        let settings = match adopted {
+            Some(settings) if settings.hz != hertz => {
+                return Err(OpenError::ForeignClock { pinned: settings.hz, running: hertz });
+            }
+            Some(settings) => settings,
+            None => options.settings(hertz),
+        };
+        let ebpf = load(object, options, &settings, pins)?;
+        let tables = Self::over(ebpf, settings, options).map_err(OpenError::Kernel)?;
+        if origin == Origin::Fresh {
+            let state = tables.map(&maps::STATE);
+            syscall::update(state, &0u32.to_ne_bytes(), settings.as_bytes())
+                .map_err(OpenError::Kernel)?;
+        }
+        Ok((tables, origin))
+    }
+
+    fn over(ebpf: Ebpf, settings: Settings, options: &Options) -> io::Result<Self> {
+        let mapped = |spec: &MapSpec| {
+            let map = map_data(&ebpf, spec.name);
+            let entries = map.info().map_err(io::Error::other)?.max_entries() as usize;
+            Mapped::new(map.fd().as_fd(), spec.value, entries)
+        };
+        let entries = |spec: &MapSpec| -> io::Result<usize> {
+            let info = map_data(&ebpf, spec.name).info().map_err(io::Error::other)?;
+            Ok(info.max_entries() as usize)
+        };
+        let _ = options;
+        Ok(Self {
+            settings,
+            room: Room {
+                trie4_nodes: entries(&maps::IPCACHE4_NODES)? as u32,
+                hosts6: entries(&maps::IPCACHE6_HOSTS)?,
+                networks6: entries(&maps::IPCACHE6_NETWORKS)?,
+            },
+            endpoints: mapped(&maps::ENDPOINTS)?,
+            trie4_root: mapped(&maps::IPCACHE4_ROOT)?,
+            trie4_nodes: mapped(&maps::IPCACHE4_NODES)?,
+            peers: mapped(&maps::PEERS)?,
+            active: mapped(&maps::ACTIVE)?,
+            generations: mapped(&maps::GENERATIONS)?,
+            endpoint_policy: mapped(&maps::ENDPOINT_POLICY)?,
+            peer_class: mapped(&maps::PEER_CLASS)?,
+            port_class: mapped(&maps::PORT_CLASS)?,
+            rows: mapped(&maps::ROW)?,
+            decision_cells: mapped(&maps::DECISION)?,
+            decisions: mapped(&maps::DECISIONS)?,
+            grace: Grace::new()?,
+            cpus: syscall::possible_cpus()?,
+            ebpf,
+        })
+    }
+
+    /// A map of the object.
+    pub(super) fn map(&self, spec: &MapSpec) -> BorrowedFd<'_> {
+        map_data(&self.ebpf, spec.name).fd().as_fd()
+    }
+
+    /// A program of the object, loaded.
+    pub(super) fn program_mut(&mut self, name: &'static str) -> &mut SchedClassifier {
+        program(&mut self.ebpf, name)
+    }
+
+    /// What the verifier and the JIT said of each program.
+    pub(crate) fn programs(&mut self) -> Vec<ProgramReport> {
+        let mut reports = Vec::new();
+        for name in ALL_PROGRAMS {
+            if let Ok(info) = self.program_mut(name).info() {
+                reports.push(ProgramReport {
+                    name,
+                    verified_instructions: info.verified_instruction_count(),
+                    jited_bytes: info.size_jitted(),
+                });
+            }
+        }
+        reports
+    }
+
+    /// The ring buffer of events, once.
+    pub(crate) fn take_events(&mut self) -> Option<RingBuf<MapData>> {
+        RingBuf::try_from(self.ebpf.take_map(maps::EVENTS.name)?).ok()
+    }
+
+    /// Runs a program on a frame, by `BPF_PROG_TEST_RUN`: its action and the frame as it left it.
+    pub(crate) fn run(&mut self, name: &'static str, frame: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        };
+        let result = self.program_mut(name).test_run(options).map_err(io::Error::other)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value as i32, out))
+    }
+
+    /// Runs a program many times on the same frame; nanoseconds per run.
+    pub(crate) fn time(
+        &mut self,
+        name: &'static str,
+        frame: &[u8],
+        repeat: u32,
+    ) -> io::Result<std::time::Duration> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        Ok(self.program_mut(name).test_run(options).map_err(io::Error::other)?.duration)
+    }
+
+    /// Sums a per-CPU element over all CPUs, word by word.
+    fn per_cpu(&self, spec: &MapSpec, index: u32) -> io::Result<Vec<u64>> {
+        let words = spec.value / 8;
+        let mut bytes = vec![0; spec.value.next_multiple_of(8) * self.cpus];
+        syscall::lookup(self.map(spec), &index.to_ne_bytes(), &mut bytes, false)?;
+        let mut sums = vec![0u64; words];
+        for (position, word) in bytes.chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(word.try_into().expect("8 bytes"));
+            sums[position % words] = sums[position % words].wrapping_add(word);
+        }
+        Ok(sums)
+    }
+
+    /// Drops at an index of `DROPS`.
+    pub(crate) fn drops(&self, index: u32) -> io::Result<Tally> {
+        let sums = self.per_cpu(&maps::DROPS, index)?;
+        Ok(Tally { packets: sums[0], bytes: sums[1] })
+    }
+
+    /// Traffic of a slot.
+    pub(crate) fn traffic(&self, slot: u32) -> io::Result<Traffic> {
+        let sums = self.per_cpu(&maps::TRAFFIC, slot)?;
+        let tally = |at: usize| Tally { packets: sums[at], bytes: sums[at + 1] };
+        Ok([tally(0), tally(2)])
+    }
+
+    /// A counter.
+    pub(crate) fn counter(&self, index: u32) -> io::Result<u64> {
+        Ok(self.per_cpu(&maps::COUNTERS, index)?[0])
+    }
+
+    /// A whole bucket of a flow table, as bytes.
+    pub(crate) fn bucket(&self, spec: &MapSpec, index: u32) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; spec.value];
+        syscall::lookup(self.map(spec), &index.to_ne_bytes(), &mut bytes, true)?;
+        Ok(bytes)
+    }
+}
+
+/// Waits until the ring buffer has something to read, at most this long.
+pub(crate) fn wait_readable(ring: &RingBuf<MapData>, milliseconds: i32) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let _ = ring.as_raw_fd();
+    syscall::wait_readable(ring.as_fd(), milliseconds)
+}
+
+/// The next event of a ring buffer.
+pub(crate) fn next_event(ring: &mut RingBuf<MapData>) -> Option<Event> {
+    let item = ring.next()?;
+    Event::read_from_bytes(&item).ok()
+}
+
+fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
+    use aya::maps::Map;
+    match ebpf.map(name) {
+        Some(
+            Map::Array(map)
+            | Map::HashMap(map)
+            | Map::LpmTrie(map)
+            | Map::PerCpuArray(map)
+            | Map::RingBuf(map),
+        ) => map,
+        other => panic!("the object has no map {name} that we know: {other:?}"),
+    }
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut SchedClassifier {
+    let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
+    program.unwrap_or_else(|| panic!("the object has no TC program {name}"))
+}
+
+/// The settings of the state that is pinned in a directory, if any is.
+fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
+    let path = pins.join(maps::STATE.name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let map = MapData::from_pin(&path)
+        .map_err(|error| OpenError::Pin { path: path.clone(), source: io::Error::other(error) })?;
+    let mut settings = [0; size_of::<Settings>()];
+    syscall::lookup(map.fd().as_fd(), &0u32.to_ne_bytes(), &mut settings, false)
+        .map_err(|source| OpenError::Pin { path, source })?;
+    let settings = Settings::read_from_bytes(&settings).expect("of this size");
+    // Killed between making the map and writing it: nothing can have run yet.
+    Ok((settings.hz != 0).then_some(settings))
+}
+
+fn load(
+    object: &[u8],
+    options: &Options,
+    settings: &Settings,
+    pins: Option<&Path>,
+) -> Result<Ebpf, OpenError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", settings.as_bytes(), true);
+    for (spec, entries) in options.sizes(settings) {
+        loader.map_max_entries(spec.name, entries);
+    }
+    if let Some(pins) = pins {
+        for spec in maps::ALL {
+            loader.map_pin_path(spec.name, pins.join(spec.name));
+        }
+    }
+    let mut ebpf = loader.load(object).map_err(OpenError::object)?;
+    for name in ALL_PROGRAMS {
+        program(&mut ebpf, name).load().map_err(|error| OpenError::program(name, error))?;
+    }
+    Ok(ebpf)
+}

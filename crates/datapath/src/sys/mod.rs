@@ -1,0 +1,12 @@
+//! Everything that touches the kernel: system calls, mapped memory, netlink, aya.
+//!
+//! Unsafe code is allowed in [`syscall`] and [`mapped`] alone. No type of aya leaves this module.
+
+pub(crate) mod attach;
+pub(crate) mod kernel;
+pub(crate) mod link;
+mod mapped;
+pub(crate) mod probe;
+mod store;
+#[allow(unsafe_code)]
+mod syscall;

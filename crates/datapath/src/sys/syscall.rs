@@ -1,0 +1,219 @@
+//! `bpf(2)` where aya has no word for it: elements as bytes, and waiting for a grace period.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+/// Commands of `bpf(2)` (`include/uapi/linux/bpf.h`).
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const MAP_DELETE_ELEM: libc::c_int = 3;
+const MAP_GET_NEXT_KEY: libc::c_int = 4;
+/// Take the value's spin lock while copying it (Linux 5.1).
+const F_LOCK: u64 = 4;
+const ARRAY: u32 = 2;
+const ARRAY_OF_MAPS: u32 = 12;
+
+/// The part of `union bpf_attr` for elements.
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttr {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value_or_next_key: u64,
+    flags: u64,
+}
+
+/// The part of `union bpf_attr` for making a map.
+#[repr(C)]
+#[derive(Default)]
+struct CreateAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+}
+
+fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<i64> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of a plain struct that outlives the call; the
+    // pointers in it are valid by the callers' contracts.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Reads an element; `false`: there is none. `value` must have the map's value size, for a per-CPU
+/// map times the possible CPUs, each rounded up to 8 bytes.
+pub(super) fn lookup(
+    map: BorrowedFd<'_>,
+    key: &[u8],
+    value: &mut [u8],
+    locked: bool,
+) -> io::Result<bool> {
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        key: key.as_ptr() as u64,
+        value_or_next_key: value.as_mut_ptr() as u64,
+        flags: if locked { F_LOCK } else { 0 },
+        ..ElementAttr::default()
+    };
+    match bpf(MAP_LOOKUP_ELEM, &attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an element.
+pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        key: key.as_ptr() as u64,
+        value_or_next_key: value.as_ptr() as u64,
+        ..ElementAttr::default()
+    };
+    bpf(MAP_UPDATE_ELEM, &attr).map(drop)
+}
+
+/// Removes an element, if it is there.
+pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        key: key.as_ptr() as u64,
+        ..ElementAttr::default()
+    };
+    match bpf(MAP_DELETE_ELEM, &attr) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// All keys of a map that nobody writes meanwhile.
+pub(super) fn keys(map: BorrowedFd<'_>, size: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut keys: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut next = vec![0; size];
+        let attr = ElementAttr {
+            map_fd: map.as_raw_fd() as u32,
+            key: keys.last().map_or(0, |key| key.as_ptr() as u64),
+            value_or_next_key: next.as_mut_ptr() as u64,
+            ..ElementAttr::default()
+        };
+        match bpf(MAP_GET_NEXT_KEY, &attr) {
+            Ok(_) => keys.push(next),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits for running programs: the kernel makes an update of a map-in-map wait for them, so that
+/// who sees the update return knows that nobody uses the old inner map any more
+/// (`maybe_wait_bpf_programs`, Linux 5.0).
+#[derive(Debug)]
+pub(super) struct Grace {
+    outer: OwnedFd,
+    inner: OwnedFd,
+}
+
+impl Grace {
+    pub(super) fn new() -> io::Result<Self> {
+        let inner = create(&CreateAttr {
+            map_type: ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            ..CreateAttr::default()
+        })?;
+        let outer = create(&CreateAttr {
+            map_type: ARRAY_OF_MAPS,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            inner_map_fd: inner.as_raw_fd() as u32,
+            ..CreateAttr::default()
+        })?;
+        Ok(Self { outer, inner })
+    }
+
+    pub(super) fn wait(&self) -> io::Result<()> {
+        use std::os::fd::AsFd;
+        let inner = self.inner.as_raw_fd() as u32;
+        update(self.outer.as_fd(), &0u32.to_ne_bytes(), &inner.to_ne_bytes())
+    }
+}
+
+fn create(attr: &CreateAttr) -> io::Result<OwnedFd> {
+    let fd = bpf(MAP_CREATE, attr)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The CPUs that the kernel keeps per-CPU values for.
+pub(super) fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit([',', '-']).next().unwrap_or("0");
+    last.parse::<usize>().map(|last| last + 1).map_err(io::Error::other)
+}
+
+/// Ticks of jiffies per second: the coarse clock ticks with them.
+pub(super) fn hertz() -> io::Result<u32> {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    let result = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let nanoseconds = resolution.tv_nsec.max(1) as u64;
+    Ok(((1_000_000_000 + nanoseconds / 2) / nanoseconds) as u32)
+}
+
+/// The effective user is root of its namespace.
+pub(super) fn is_root() -> bool {
+    // SAFETY: never fails.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// A route netlink request about links, and its first answer.
+pub(super) fn route_request(message: &[u8]) -> io::Result<Vec<u8>> {
+    // SAFETY: a plain socket.
+    let socket = unsafe {
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
+    };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: the buffer is `message`.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut answer = vec![0u8; 16 * 1024];
+    // SAFETY: the buffer is `answer`.
+    let received =
+        unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
+    if received < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    answer.truncate(received as usize);
+    Ok(answer)
+}
+
+/// A descriptor may be read, or the time is over.
+pub(super) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+    }
+    Ok(ready > 0)
+}
