@@ -15,6 +15,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod frames;
 pub mod generate;
 pub mod scenarios;
 pub mod strategy;

@@ -7,7 +7,7 @@ use flowgate_abi::{
     event::{Counter, Hook},
 };
 use flowgate_ebpf_progs as progs;
-use flowgate_pipeline::Verdict;
+use flowgate_pipeline::{V4, V6, Verdict};
 use flowgate_policy::{
     install::{Applied, EndpointAddress, Store},
     outcome::{Flow, Outcome},
@@ -21,6 +21,7 @@ use crate::{
     endpoint::{Attached, Delivery, EndpointId, EndpointSpec, HookKind},
     error::{ApplyError, AskError, AttachError, TableError},
     events::{Events, SharedNames, Source},
+    flows::{TrackedFlow, tracked},
     report::Report,
     sys::{
         attach::{self, Attachment},
@@ -144,14 +145,9 @@ impl Datapath {
 
     /// The link, and how packets are handed over to it. The host backend makes links up.
     fn resolve(&mut self, spec: &EndpointSpec) -> Result<(Link, Delivery), AttachError> {
-        let interface = match (&spec.interface, &self.tables) {
-            (Some(interface), Tables::Kernel(_)) => interface,
-            _ => {
-                return Ok((
-                    self.made_up_link(),
-                    delivery_of(spec.delivery, Delivery::RedirectPeer),
-                ));
-            }
+        let (Some(interface), Tables::Kernel(_)) = (&spec.interface, &self.tables) else {
+            let delivery = delivery_of(spec.delivery, Delivery::RedirectPeer);
+            return Ok((self.made_up_link(), delivery));
         };
         let link = Link::by_name(interface).map_err(|source| AttachError::UnknownInterface {
             interface: interface.clone(),
@@ -372,18 +368,22 @@ impl Datapath {
         Ok(took?)
     }
 
-    /// A bucket of a flow table as bytes: for comparing what two backends track.
+    /// The flows that are tracked, in no particular order; expired ones that no sweep has met yet are
+    /// among them.
     ///
     /// # Errors
-    /// The table couldn't be read.
-    #[doc(hidden)]
-    pub fn flow_bucket(&self, v6: bool, index: u32) -> Result<Vec<u8>, TableError> {
-        use flowgate_abi::maps;
-        let spec = if v6 { &maps::FLOWS6 } else { &maps::FLOWS4 };
+    /// The tables couldn't be read.
+    pub fn flows(&self) -> Result<Vec<TrackedFlow>, TableError> {
+        let mut flows = Vec::new();
         match &self.tables {
-            Tables::Kernel(installer) => Ok(installer.store().bucket(spec, index)?),
-            Tables::Host(_) => Err(TableError(io::Error::from(io::ErrorKind::Unsupported))),
+            Tables::Kernel(installer) => installer.store().each_flow(&mut flows)?,
+            Tables::Host(host) => {
+                let tables = host.installer.store();
+                tables.flows4().iter().for_each(|bucket| tracked::<V4>(bucket, &mut flows));
+                tables.flows6().iter().for_each(|bucket| tracked::<V6>(bucket, &mut flows));
+            }
         }
+        Ok(flows)
     }
 
     /// Leaves everything running when this is dropped: programs attached, state pinned, for a later

@@ -220,7 +220,7 @@ fn end(names: &Names, event: &Event, which: usize) -> FlowEnd {
     }
 }
 
-fn address_of(family: u8, words: [u64; 2]) -> IpAddr {
+pub(crate) fn address_of(family: u8, words: [u64; 2]) -> IpAddr {
     let [first, last] = words.map(u64::to_ne_bytes);
     if family == 4 {
         return Ipv4Addr::new(first[0], first[1], first[2], first[3]).into();

@@ -127,9 +127,6 @@ struct Rows {
 #[inline(always)]
 fn rows<T: Tables>(tables: &T, generation: u32, service: Service) -> Result<Rows, DropReason> {
     const MISS: DropReason = DropReason::IncompleteGeneration;
-    if generation == 0 {
-        return Err(DropReason::EndpointNotReady);
-    }
     let slot = generation & 1;
     let head = tables.generation_head(slot).ok_or(MISS)?;
     if head.number.load() != generation {

@@ -26,6 +26,11 @@ pub struct Generator {
 }
 
 impl Generator {
+    /// A number below `bound`, which isn't 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.choices.below(usize::try_from(bound).unwrap_or(usize::MAX)) as u64
+    }
+
     /// A generator whose every choice follows from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {

@@ -14,16 +14,23 @@ use aya::{
 use flowgate_abi::{
     Settings,
     event::{Event, Tally, Traffic},
+    flow::{Bucket4, Bucket6},
     maps::{self, MapSpec},
 };
 use flowgate_ebpf_progs as progs;
+use flowgate_pipeline::{V4, V6};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     mapped::Mapped,
     syscall::{self, Grace},
 };
-use crate::{error::OpenError, options::Options, report::ProgramReport};
+use crate::{
+    error::OpenError,
+    flows::{TrackedFlow, tracked},
+    options::Options,
+    report::ProgramReport,
+};
 
 /// The programs that run by themselves, and those that user space runs.
 pub(super) const ALL_PROGRAMS: [&str; 4] = progs::PROGRAMS;
@@ -215,11 +222,29 @@ impl KernelTables {
         Ok(self.per_cpu(&maps::COUNTERS, index)?[0])
     }
 
-    /// A whole bucket of a flow table, as bytes.
-    pub(crate) fn bucket(&self, spec: &MapSpec, index: u32) -> io::Result<Vec<u8>> {
+    /// Adds all tracked flows to a list.
+    pub(crate) fn each_flow(&self, flows: &mut Vec<TrackedFlow>) -> io::Result<()> {
+        self.each_bucket(&maps::FLOWS4, self.settings.flow4_mask, |bytes| {
+            tracked::<V4>(&Bucket4::read_from_bytes(bytes).expect("of this size"), flows);
+        })?;
+        self.each_bucket(&maps::FLOWS6, self.settings.flow6_mask, |bytes| {
+            tracked::<V6>(&Bucket6::read_from_bytes(bytes).expect("of this size"), flows);
+        })
+    }
+
+    /// Copies each bucket, locked, so that no way is torn.
+    fn each_bucket(
+        &self,
+        spec: &MapSpec,
+        mask: u32,
+        mut visit: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         let mut bytes = vec![0; spec.value];
-        syscall::lookup(self.map(spec), &index.to_ne_bytes(), &mut bytes, true)?;
-        Ok(bytes)
+        for index in 0..=mask {
+            syscall::lookup(self.map(spec), &index.to_ne_bytes(), &mut bytes, true)?;
+            visit(&bytes);
+        }
+        Ok(())
     }
 }
 

@@ -158,6 +158,9 @@ fn judge<F: Family, T: FlowTable<F>>(
 ) -> Result<u32, DropReason> {
     let tuple = opening(case.packet, case.reply);
     let generation = tables.generation();
+    if generation == 0 {
+        return Err(DropReason::EndpointNotReady);
+    }
     let ends = sides(tables, endpoint, case)?;
     let (initiator, responder) = ends;
     let mut event = tables.blank_event().ok_or(DropReason::IncompleteGeneration)?;
