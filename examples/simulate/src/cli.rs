@@ -11,7 +11,8 @@ use clap::{Parser, ValueEnum};
 /// (default), UDP, SCTP, ICMP or ICMPv6; ICMP has an optional type and code instead of a port. family
 /// is 4 or 6, and without it all families that both ends have must allow.
 ///
-/// Exit status: 0 done, 1 the backends disagree, 2 bad input (nothing on stdout).
+/// Exit status: 0 done, 1 the backends disagree, 2 bad input (nothing on stdout), 3 the kernel backend
+/// can't be used here (nothing on stdout).
 #[derive(Debug, Parser)]
 #[command(name = "flowgate-simulate", version)]
 pub(crate) struct Arguments {
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Backend {
     /// The pipeline in user space; needs no privileges
     Host,
-    /// The programs in the kernel, compared with the pipeline in user space
+    /// The same, compared with the programs in the kernel; needs root
     Kernel,
 }
 

@@ -18,10 +18,13 @@
 //! - A port's name is looked up at the destination pod, also for pods on their node's network.
 //! - What a pod sends to itself doesn't leave it, so it is allowed; pods are not paired with themselves
 //!   where there are no probes.
+//! - The kernel backend answers as the host does, and compares: each flow's first packet goes through
+//!   the loaded programs (`BPF_PROG_TEST_RUN`), in network namespaces made for it. ICMP types that open
+//!   no flow aren't compared.
 //! - A node may reach the pods on it: verdict `allow`, by no policy.
 //!
 //! Invariant: answers alone go to stdout, and after bad input nothing does.
-//! Exit status: 0 done, 1 the backends disagree, 2 bad input or a backend that can't be used.
+//! Exit status: 0 done, 1 the backends disagree, 2 bad input, 3 the kernel backend can't be used here.
 //! Tested by running the binary (`tests/`).
 #![forbid(unsafe_code)]
 
@@ -29,11 +32,14 @@ mod answer;
 mod cli;
 mod end;
 mod evaluate;
+mod frame;
+mod kernel;
 mod print;
 mod probe;
 mod question;
 
 use std::{
+    error::Error,
     io::{self, Write},
     process::ExitCode,
 };
@@ -52,12 +58,13 @@ use crate::{
     answer::Answer,
     cli::Arguments,
     end::Ends,
-    evaluate::{Disagreement, Evaluator},
+    evaluate::{Disagreement, EvaluateError, Evaluator},
     question::Question,
 };
 
 const DISAGREEMENT: u8 = 1;
 const BAD_INPUT: u8 = 2;
+const NO_BACKEND: u8 = 3;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -71,7 +78,16 @@ enum Failure {
     #[error(transparent)]
     Probe(#[from] question::ProbeError),
     #[error(transparent)]
-    Evaluate(#[from] evaluate::EvaluateError),
+    Evaluate(#[from] EvaluateError),
+}
+
+impl Failure {
+    const fn status(&self) -> u8 {
+        match self {
+            Self::Evaluate(EvaluateError::Kernel(_)) => NO_BACKEND,
+            _ => BAD_INPUT,
+        }
+    }
 }
 
 /// What goes to stdout, and what the backends didn't agree on.
@@ -84,8 +100,8 @@ fn main() -> ExitCode {
     let report = match run(&Arguments::parse()) {
         Ok(report) => report,
         Err(failure) => {
-            eprintln!("error: {failure}");
-            return ExitCode::from(BAD_INPUT);
+            eprintln!("error: {}", chain(&failure));
+            return ExitCode::from(failure.status());
         }
     };
     for disagreement in &report.disagreements {
@@ -99,6 +115,20 @@ fn main() -> ExitCode {
             ExitCode::from(BAD_INPUT)
         }
     }
+}
+
+/// An error with its causes, those left out that it names itself.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A reader that has read enough, such as `head`, is no failure.
@@ -126,7 +156,7 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
     let mut evaluator = evaluate::evaluator(arguments.backend, &plan)?;
     let answers = answer(&questions, evaluator.as_mut())?;
     let text = print::print(arguments.output, &answers);
-    Ok(Report { text, disagreements: evaluator.disagreements() })
+    Ok(Report { text, disagreements: evaluator.disagreements().to_vec() })
 }
 
 fn every_pair(manifests: &Manifests, ends: &Ends<'_>) -> Vec<Question> {

@@ -155,3 +155,16 @@ fn command_lines_that_are_wrong() {
     let backend = run(&["--manifests", "manifests.yaml", "--backend", "moon"]);
     backend.is_refused("possible values: host, kernel");
 }
+
+/// Without privileges the kernel can't be asked; what is missing is said, and nothing is answered.
+#[test]
+fn a_backend_that_cannot_be_used() {
+    if flowgate_lab::available().is_ok() {
+        println!("SKIPPED: this process has the privileges whose lack is tested");
+        return;
+    }
+    let directory = directory(SHOP, "");
+    let run = run_in(directory.path(), &["--manifests", "manifests.yaml", "--backend", "kernel"]);
+    assert_eq!((run.status, run.stdout.as_str()), (3, ""));
+    assert!(run.stderr.contains("error: "), "{}", run.stderr);
+}

@@ -6,6 +6,7 @@ mod ends;
 mod errors;
 mod families;
 mod formats;
+#[path = "../run/mod.rs"]
 mod run;
 mod scale;
 mod scenarios;

@@ -1,4 +1,5 @@
 //! Running the binary on texts.
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,6 +9,9 @@ use tempfile::TempDir;
 /// Two namespaces on two nodes, dual stack, with a pod on its node's network; `shop` lets in what is
 /// labelled `app: front`, on the port called http, and one policy that looks at addresses.
 pub(crate) const SHOP: &str = include_str!("shop.yaml");
+
+/// The binary.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_flowgate-simulate");
 
 /// What the binary did.
 pub(crate) struct Run {
@@ -33,7 +37,7 @@ impl Run {
 
 /// Runs the binary in `directory`.
 pub(crate) fn run_in(directory: &Path, arguments: &[&str]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flowgate-simulate"));
+    let mut command = Command::new(BINARY);
     let output = command.current_dir(directory).args(arguments).output().unwrap();
     Run {
         status: output.status.code().unwrap(),
