@@ -1,9 +1,10 @@
 //! Why there is no report.
 
-use std::{convert::Infallible, error::Error as _};
+use std::{error::Error as _, io};
 
+use flowgate_datapath::{ApplyError, AskError, AttachError, OpenError, TableError};
 use flowgate_lab::{LabError, Unavailable};
-use flowgate_policy::{compile::CompileError, install::InstallError, simulate::SimulateError};
+use flowgate_policy::{compile::CompileError, install::InstallError, outcome::Flow};
 use thiserror::Error;
 
 use crate::scenario::ScenarioError;
@@ -19,22 +20,34 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(transparent)]
-    Install(#[from] InstallError<Infallible>),
-    #[error(transparent)]
-    Simulate(#[from] SimulateError),
-    #[error(transparent)]
     Unavailable(#[from] Unavailable),
     #[error(transparent)]
     Lab(#[from] LabError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error("{flow}: the connection was opened, and then stayed silent")]
+    Mute { flow: Flow },
+    #[error("the events can't be read")]
+    Events(#[from] io::Error),
 }
 
 impl Failure {
     /// The exit status: the input is at fault, or what it runs on.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Scenario(_) | Self::Compile(_) | Self::Install(_) => BAD_INPUT,
-            Self::Lab(LabError::Address { .. }) => BAD_INPUT,
-            Self::Simulate(_) | Self::Unavailable(_) | Self::Lab(_) => UNUSABLE,
+            Self::Scenario(_)
+            | Self::Compile(_)
+            | Self::Lab(LabError::Address { .. })
+            | Self::Apply(InstallError::Overflow(_)) => BAD_INPUT,
+            _ => UNUSABLE,
         }
     }
 
@@ -43,7 +56,11 @@ impl Failure {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
         while let Some(error) = cause {
-            text += &format!(": {error}");
+            let error_text = error.to_string();
+            // Some say what their cause says.
+            if !text.contains(&error_text) {
+                text += &format!(": {error_text}");
+            }
             cause = error.source();
         }
         if self.status() == UNUSABLE {

@@ -15,7 +15,7 @@ pub(crate) struct Judgement {
 }
 
 /// What one end says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Half {
     /// `allow`, `deny`, `default-allow`, `default-deny`, or `n/a` where no endpoint is.
     pub(crate) verdict: String,

@@ -18,6 +18,7 @@
 mod answer;
 mod change;
 mod cli;
+mod enforce;
 mod failure;
 mod flow_log;
 mod judgement;
@@ -28,10 +29,12 @@ mod question;
 mod report;
 mod scenario;
 mod stage;
+mod traffic;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser;
@@ -42,6 +45,7 @@ use crate::{
     cli::{Arguments, Backend},
     failure::Failure,
     report::Report,
+    traffic::Setting,
 };
 
 const MISMATCH: u8 = 1;
@@ -63,15 +67,17 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let questions = question::questions(&pods);
     let mut compiler = Compiler::new(LocalAllocator::new());
     let plan = compiler.compile(&manifests.inventory, &manifests.policies, &Options::default())?;
+    let plan = Arc::new(plan);
     let mut answers = predict::predict(&plan, &questions)?;
-    if arguments.backend == Backend::Kernel {
-        flowgate_lab::available()?;
-        let stage = stage::Stage::build(&pods)?;
-        observe::observe(&stage, &mut answers)?;
-    }
+    let traffic = match arguments.backend {
+        Backend::Host => None,
+        Backend::Kernel => {
+            let (manifests, pods, compiler) = (&manifests, &pods, &mut compiler);
+            Some(Setting { manifests, pods, compiler, plan: &plan }.run(&mut answers)?)
+        }
+    };
     let policies = manifests.policies.len();
-    let report =
-        Report { backend: arguments.backend, pods: pods.clone(), policies, answers, traffic: None };
+    let report = Report { backend: arguments.backend, pods, policies, answers, traffic };
     let status = if report.mismatches() == 0 { 0 } else { MISMATCH };
     Ok(write(&report.print(arguments.output)).map_or(NOT_WRITTEN, |()| status))
 }

@@ -13,11 +13,12 @@ use crate::{
     question::{Family, Service},
 };
 
-const LEGEND: &str = "\
-In each cell: predicted, then observed. + reached, - not, ? not tried; ! marks a mismatch.";
+const LEGEND: &str = "In each cell: predicted, then observed by sockets. + reached, - not, ? not \
+                      tried; ! marks a mismatch.";
+const LEGEND_OF_PREDICTION: &str = "In each cell: predicted. + allowed, - denied.";
 
-/// By source and destination, as they are numbered.
-type Grid<'a> = BTreeMap<(usize, usize), &'a Answered>;
+/// Cells by source and destination, as they are numbered.
+type Grid = BTreeMap<(usize, usize), String>;
 
 /// All grids as text.
 pub(crate) fn print(pods: &[&Workload], answers: &[Answer<'_>]) -> String {
@@ -27,11 +28,15 @@ pub(crate) fn print(pods: &[&Workload], answers: &[Answer<'_>]) -> String {
 }
 
 fn write(text: &mut String, pods: &[&Workload], answers: &[Answer<'_>]) -> fmt::Result {
-    writeln!(text, "{LEGEND}")?;
-    let services: BTreeSet<Service> =
-        answers.iter().map(|answer| answer.question.service).collect();
-    for service in services {
-        for (families, grid) in grids(pods, answers, service) {
+    let tried = answers.iter().flat_map(|a| a.families.values()).any(|a| a.observed.is_some());
+    writeln!(text, "{}", if tried { LEGEND } else { LEGEND_OF_PREDICTION })?;
+    let cell = if tried { cell_of_both } else { cell_of_prediction };
+    let mut by_service: BTreeMap<Service, Vec<&Answer<'_>>> = BTreeMap::new();
+    for answer in answers {
+        by_service.entry(answer.question.service).or_default().push(answer);
+    }
+    for (service, answers) in by_service {
+        for (grid, families) in grids(pods, &answers, cell) {
             let families: Vec<_> = families.iter().map(Family::to_string).collect();
             writeln!(text, "\n{service} over {}", families.join(" and "))?;
             write_grid(text, pods, &grid)?;
@@ -41,35 +46,30 @@ fn write(text: &mut String, pods: &[&Workload], answers: &[Answer<'_>]) -> fmt::
 }
 
 /// A service's grids: one for both families if they look the same.
-fn grids<'a>(
+fn grids(
     pods: &[&Workload],
-    answers: &'a [Answer<'_>],
-    service: Service,
-) -> Vec<(Vec<Family>, Grid<'a>)> {
+    answers: &[&Answer<'_>],
+    cell: fn(&Answered) -> String,
+) -> Vec<(Grid, BTreeSet<Family>)> {
     let numbers: BTreeMap<_, _> = pods.iter().enumerate().map(|(n, pod)| (&pod.id, n)).collect();
-    let mut grids: BTreeMap<Family, Grid<'_>> = BTreeMap::new();
-    for answer in answers.iter().filter(|answer| answer.question.service == service) {
+    let mut grids: BTreeMap<Family, Grid> = BTreeMap::new();
+    for answer in answers {
         let place = (numbers[&answer.question.from.id], numbers[&answer.question.to.id]);
         for (family, answered) in &answer.families {
-            grids.entry(*family).or_default().insert(place, answered);
+            grids.entry(*family).or_default().insert(place, cell(answered));
         }
     }
-    let mut merged: Vec<(Vec<Family>, Grid<'_>)> = Vec::new();
+    let mut merged: Vec<(Grid, BTreeSet<Family>)> = Vec::new();
     for (family, grid) in grids {
-        match merged.iter_mut().find(|(_, other)| look_alike(other, &grid)) {
-            Some((families, _)) => families.push(family),
-            None => merged.push((vec![family], grid)),
+        match merged.iter_mut().find(|(other, _)| *other == grid) {
+            Some((_, families)) => _ = families.insert(family),
+            None => merged.push((grid, BTreeSet::from([family]))),
         }
     }
     merged
 }
 
-fn look_alike(one: &Grid<'_>, other: &Grid<'_>) -> bool {
-    let cells = |grid: &Grid<'_>| -> Vec<_> { grid.iter().map(|(at, a)| (*at, cell(a))).collect() };
-    cells(one) == cells(other)
-}
-
-fn write_grid(text: &mut String, pods: &[&Workload], grid: &Grid<'_>) -> fmt::Result {
+fn write_grid(text: &mut String, pods: &[&Workload], grid: &Grid) -> fmt::Result {
     let names: Vec<String> = pods.iter().map(|pod| pod.id.to_string()).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     write!(text, "  {:>3} {:<width$}  to", "", "from")?;
@@ -78,18 +78,23 @@ fn write_grid(text: &mut String, pods: &[&Workload], grid: &Grid<'_>) -> fmt::Re
     for (from, name) in names.iter().enumerate() {
         write!(text, "  {:>3} {name:<width$}    ", from + 1)?;
         for to in 0..pods.len() {
-            let cell = grid.get(&(from, to)).map_or_else(|| ".".to_owned(), |a| cell(a));
-            write!(text, " {cell:>3}")?;
+            write!(text, " {:>3}", grid.get(&(from, to)).map_or(".", String::as_str))?;
         }
         writeln!(text)?;
     }
     Ok(())
 }
 
-fn cell(answered: &Answered) -> String {
-    let sign = |reached| if reached { '+' } else { '-' };
-    let predicted = sign(answered.predicted.allowed);
-    let observed = answered.observed.map_or('?', sign);
+fn cell_of_both(answered: &Answered) -> String {
     let mark = if answered.is_as_predicted() { "" } else { "!" };
-    format!("{mark}{predicted}{observed}")
+    let observed = answered.observed.map_or('?', sign);
+    format!("{mark}{}{observed}", sign(answered.predicted.allowed))
+}
+
+fn cell_of_prediction(answered: &Answered) -> String {
+    sign(answered.predicted.allowed).to_string()
+}
+
+fn sign(reached: bool) -> char {
+    if reached { '+' } else { '-' }
 }

@@ -14,9 +14,6 @@ use crate::{
     question::Service,
 };
 
-/// As many lines of the flow log are printed for the eye; JSON has all.
-const LOG_LINES: usize = 40;
-
 /// Everything that there is to say.
 #[derive(Debug)]
 pub(crate) struct Report<'q> {
@@ -31,8 +28,8 @@ pub(crate) struct Report<'q> {
 /// What a datapath with traffic tells.
 #[derive(Debug, Serialize)]
 pub(crate) struct Traffic {
-    /// How the datapath came to be, in words.
-    pub(crate) datapath: Vec<String>,
+    /// What opening found out and did, in words.
+    pub(crate) datapath: String,
     pub(crate) attach: Attached,
     pub(crate) apply: Applied,
     pub(crate) change: Option<Changed>,
@@ -40,9 +37,11 @@ pub(crate) struct Traffic {
 }
 
 /// The endpoints were attached.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Attached {
     pub(crate) endpoints: usize,
+    /// By which mechanism.
+    pub(crate) hooks: String,
     #[serde(rename = "microseconds", serialize_with = "microseconds")]
     pub(crate) took: Duration,
 }
@@ -190,12 +189,15 @@ impl Report<'_> {
 
 impl Traffic {
     fn beginning(&self) -> String {
-        let mut text: String = self.datapath.iter().map(|line| format!("{line}\n")).collect();
-        let Attached { endpoints, took } = self.attach;
-        text += &format!("{endpoints} endpoints attached in {took:.1?}\n");
-        text + &format!(
-            "policies applied in {:.1?}: generation {}\n",
-            self.apply.took, self.apply.generation
+        let Attached { endpoints, hooks, took } = &self.attach;
+        let Applied { generation, took: apply_took } = self.apply;
+        format!(
+            "datapath: {}
+{endpoints} endpoints attached by {hooks} in {took:.1?}
+\
+             policies applied in {apply_took:.1?}: generation {generation}
+",
+            self.datapath
         )
     }
 
@@ -206,8 +208,8 @@ impl Traffic {
             None => "no change of a policy would revoke one TCP connection and leave another\n"
                 .to_owned(),
         };
-        text += &format!("\nFlow log, {} entries\n", self.flow_log.len());
-        text + &flow_log::print(&self.flow_log, LOG_LINES)
+        text += "\nFlow log\n";
+        text + &flow_log::print(&self.flow_log)
     }
 }
 
@@ -230,7 +232,6 @@ fn write_line(text: &mut String, value: &impl Serialize) {
     writeln!(text, "{line}").expect("a string takes all text");
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn microseconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
 }
