@@ -56,6 +56,8 @@ fn built_in() -> Result<Manifests, ManifestError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
@@ -65,7 +67,7 @@ mod tests {
         assert_eq!(manifests.inventory.namespaces.len(), 2);
         assert_eq!(pods(&manifests).len(), 5);
         assert_eq!(manifests.policies.len(), 4);
-        let dual = |pod: &&Workload| pod.addresses.iter().any(|address| address.is_ipv6());
+        let dual = |pod: &&Workload| pod.addresses.iter().any(IpAddr::is_ipv6);
         assert!(pods(&manifests).iter().all(dual));
     }
 }
