@@ -9,9 +9,9 @@ use flowgate_policy::outcome::{Flow, FlowProtocol};
 const SYN: u8 = 2;
 const HOPS: u8 = 64;
 
-/// The first packet of a flow, and the port or identifier at which an answer would arrive. `None`
-/// for an ICMP type that opens no flow: replies and errors are judged by the flow that they belong
-/// to, and other types are never let through.
+/// The first packet of a flow, from this port or with this identifier. `None` for an ICMP type that
+/// opens no flow: replies and errors are judged by the flow that they belong to, and other types are
+/// never let through.
 pub(crate) fn opening(flow: &Flow, from_port: u16) -> Option<Vec<u8>> {
     let (number, segment) = segment(flow.protocol, from_port)?;
     let mut frame = vec![0; 12];

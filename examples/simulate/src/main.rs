@@ -1,7 +1,7 @@
 //! `flowgate-simulate`: what do these manifests allow?
 //!
 //! Reads Kubernetes manifests and probes, asks flowgate what becomes of each, and prints one line per
-//! probe. Nothing is attached to anything, and no cluster is asked.
+//! probe. Nothing of the machine's is touched, and no cluster is asked.
 //!
 //! ```text
 //! flowgate-simulate --manifests shop/ --probes probes.jsonl -o json
