@@ -4,7 +4,7 @@
 //! predicted to be denied gets little time, and what is predicted to be allowed gets enough to lose a
 //! packet and send it again.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{net::SocketAddr, sync::Mutex, thread, time::Duration, vec::IntoIter};
 
 use flowgate_lab::{LabError, Namespace, probe};
 use flowgate_policy::outcome::{Flow, FlowProtocol};
@@ -19,7 +19,7 @@ const WHERE_DENIED: Duration = Duration::from_millis(500);
 /// TCP repeats a lost SYN after one second.
 const WHERE_ALLOWED: Duration = Duration::from_secs(3);
 /// A waiting probe costs a thread and no processor.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 400;
 
 /// One flow to try.
 struct Trial<'a> {
@@ -55,15 +55,24 @@ impl<'a> Trial<'a> {
 
 /// Tries every flow, and notes in the answers what the sockets saw.
 pub(crate) fn observe(stage: &Stage, answers: &mut [Answer<'_>]) -> Result<(), LabError> {
-    let mut trials: Vec<Trial<'_>> = answers.iter_mut().flat_map(|a| trials(stage, a)).collect();
-    let share = trials.len().div_ceil(AT_ONCE).max(1);
+    let trials: Vec<Trial<'_>> = answers.iter_mut().flat_map(|a| trials(stage, a)).collect();
+    let workers = trials.len().min(AT_ONCE);
+    let queue = Mutex::new(trials.into_iter());
+    let work = || {
+        while let Some(mut trial) = next(&queue) {
+            trial.run()?;
+        }
+        Ok(())
+    };
     thread::scope(|scope| {
-        let workers: Vec<_> = trials
-            .chunks_mut(share)
-            .map(|trials| scope.spawn(|| trials.iter_mut().try_for_each(Trial::run)))
-            .collect();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("no probe panics"))
     })
+}
+
+/// A statement of its own, so that the queue isn't locked while the trial runs.
+fn next<'a>(queue: &Mutex<IntoIter<Trial<'a>>>) -> Option<Trial<'a>> {
+    queue.lock().expect("taking a trial doesn't panic").next()
 }
 
 fn trials<'a>(stage: &'a Stage, answer: &'a mut Answer<'_>) -> Vec<Trial<'a>> {

@@ -93,6 +93,9 @@ pub(crate) fn questions<'a>(pods: &[&'a Workload]) -> Vec<Question<'a>> {
             questions.extend(asked);
         }
     }
+    if questions.is_empty() {
+        eprintln!("warning: there is nothing to ask: no two pods that share an address family");
+    }
     questions
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Traffic {
     pub(crate) apply: Applied,
     pub(crate) change: Option<Changed>,
     pub(crate) flow_log: Vec<Entry>,
+    /// Events that were kept back by the rate limit, or found no room.
+    pub(crate) events_missed: u64,
 }
 
 /// The endpoints were attached.
@@ -209,7 +211,11 @@ impl Traffic {
                 .to_owned(),
         };
         text += "\nFlow log\n";
-        text + &flow_log::print(&self.flow_log)
+        text += &flow_log::print(&self.flow_log);
+        match self.events_missed {
+            0 => text,
+            missed => text + &format!("  {missed} events were missed\n"),
+        }
     }
 }
 

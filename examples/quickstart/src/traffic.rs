@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use flowgate_abi::event::Counter;
 use flowgate_datapath::Datapath;
 use flowgate_identity::LocalAllocator;
 use flowgate_kubernetes::Manifests;
@@ -46,8 +47,11 @@ impl Setting<'_> {
         let change = self.change(&mut datapath, &stage, answers)?;
         datapath.sweep()?;
         let flow_log = recorder.finish()?;
+        let counters = datapath.counters()?;
+        let missed = [Counter::EventsSuppressed, Counter::EventsLost];
+        let events_missed = missed.iter().map(|&counter| counters.get(counter)).sum();
         let datapath = datapath.report().to_string();
-        Ok(Traffic { datapath, attach, apply, change, flow_log })
+        Ok(Traffic { datapath, attach, apply, change, flow_log, events_missed })
     }
 
     /// Changes a policy while two connections are open.
