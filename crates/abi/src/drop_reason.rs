@@ -106,6 +106,11 @@ drop_reasons! {
     ///
     /// Operator: expected in small numbers, e.g. after the flow's entry has expired.
     UnrelatedIcmpError = 225, "ICMP error without a flow";
+    /// The flow was allowed once; a later generation, or an address that changed hands, ended it.
+    ///
+    /// Operator: expected after a policy was tightened, until both ends give up; the event of the
+    /// first packet that was cut names the policy.
+    Revoked = 226, "flow was revoked";
 }
 
 impl DropReason {

@@ -130,6 +130,9 @@ pub mod state {
     pub const CLOSING: u32 = 64;
     /// The sweep has told of its end.
     pub const TOLD: u32 = 128;
+    /// It was allowed once and isn't any more. The entry stays, so that no packet of either end opens
+    /// the connection anew from the middle; a SYN does.
+    pub const REVOKED: u32 = 256;
 }
 
 /// For each end its peer and that peer's epoch: the initiator in the low half.

@@ -152,6 +152,10 @@ impl Pins {
             fs::create_dir_all(path)
                 .map_err(|source| OpenError::Pin { path: path.clone(), source })?;
         }
+        if let Err(source) = probe::is_bpf_file_system(&pins.root) {
+            pins.remove_if_fresh();
+            return Err(OpenError::Pin { path: directory.to_owned(), source });
+        }
         Ok(pins)
     }
 

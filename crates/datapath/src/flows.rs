@@ -32,6 +32,8 @@ pub struct TrackedFlow {
     pub established: bool,
     /// Closed by both ends, or reset.
     pub closing: bool,
+    /// It was allowed once and isn't any more: its packets are dropped.
+    pub revoked: bool,
     /// Packets, the source's first.
     pub packets: [u32; 2],
     /// Bytes from the Ethernet header on, the source's first.
@@ -59,6 +61,7 @@ pub(crate) fn tracked<F: Family>(bucket: &F::Bucket, flows: &mut Vec<TrackedFlow
             generation: verdict.generation(),
             established: has(state::ESTABLISHED),
             closing: has(state::CLOSING),
+            revoked: has(state::REVOKED),
             packets: [0, 1].map(|way| Seen(flow.seen[way].load()).packets()),
             bytes: [0, 1].map(|way| Volume(flow.bytes[way].load()).bytes()),
         });

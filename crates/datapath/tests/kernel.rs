@@ -359,7 +359,7 @@ fn a_relabelled_pod_does_not_inherit_its_connections() {
         }
         let revoked = rig.datapath.counters().expect("readable");
         assert_eq!(revoked.get(flowgate_abi::event::Counter::FlowsRevoked), 2);
-        assert!(rig.datapath.flows().expect("readable").is_empty());
+        assert!(rig.datapath.flows().expect("readable").iter().all(|flow| flow.revoked));
     });
 }
 
@@ -439,5 +439,31 @@ fn a_spoofed_source_is_dropped() {
         }
         let reason = flowgate_abi::DropReason::InvalidSourceAddress;
         assert_eq!(rig.datapath.counters().expect("readable").dropped(reason), 2);
+    });
+}
+
+#[test]
+fn a_policy_that_changes_cuts_what_it_no_longer_allows() {
+    on_both(|mut rig, mut case, names| {
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        rig.apply(&compile(&mut compiler, &case));
+        let frame = talk("198.18.0.1", "198.18.0.2");
+        connect(&mut rig, &names, frame);
+        let Some(rules) = case.policies[0].ingress.as_mut() else { unreachable!() };
+        rules.clear();
+        rig.apply(&compile(&mut compiler, &case));
+        rig.take_events();
+        assert!(!passes(&mut rig, &names[0], frame.flags(tcp::ACK)));
+        let events = rig.take_events();
+        assert_eq!(events[0].kind, flowgate_abi::event::Kind::Revoked);
+        let text = events[0].to_string();
+        assert!(text.contains("NetworkPolicy/default/only-clients"), "{text}");
+        // The other end must not bring it back from the middle, nor must it be told of twice.
+        assert!(!passes(&mut rig, &names[1], frame.answer().flags(tcp::ACK)));
+        assert!(!passes(&mut rig, &names[0], frame.flags(tcp::ACK)));
+        assert!(rig.take_events().is_empty());
+        // A SYN opens another flow, which is judged by itself.
+        let opposite = Frame { reply: true, ..frame }.flags(tcp::SYN);
+        assert!(passes(&mut rig, &names[1], opposite));
     });
 }

@@ -243,22 +243,6 @@ fn write<F: Family, T: FlowTable<F>>(
     tables.tag(bucket, number).store(tag);
 }
 
-/// Frees a way if it still holds a key.
-#[inline(always)]
-pub fn remove<F: Family, T: FlowTable<F>>(
-    tables: &T,
-    bucket: &F::Bucket,
-    number: u32,
-    key: &F::Key,
-) {
-    tables.lock(bucket);
-    if tables.way(bucket, number).holds(key) {
-        tables.way(bucket, number).flow().verdict.store(0);
-        tables.tag(bucket, number).store(0);
-    }
-    tables.unlock(bucket);
-}
-
 /// The packet opens a connection: a SYN without ACK.
 #[inline(always)]
 pub fn opens<F: Family>(packet: &Packet<F>) -> bool {

@@ -1,6 +1,6 @@
 //! What the kernel and the process may do, asked before anything is made.
 
-use std::io;
+use std::{io, path::Path};
 
 use super::syscall;
 use crate::error::OpenError;
@@ -37,6 +37,17 @@ fn release() -> io::Result<String> {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// A directory lies in a BPF file system.
+pub(crate) fn is_bpf_file_system(path: &Path) -> io::Result<()> {
+    /// `BPF_FS_MAGIC` (`include/uapi/linux/magic.h`).
+    const MAGIC: u64 = 0xcafe_4a11;
+    if syscall::file_system(path)? == MAGIC {
+        Ok(())
+    } else {
+        Err(io::Error::other("not in a BPF file system"))
+    }
 }
 
 /// `CAP_BPF` (39) and `CAP_NET_ADMIN` (12), or `CAP_SYS_ADMIN` (21) for both; `CAP_PERFMON` (38) or

@@ -1,8 +1,13 @@
 //! `bpf(2)` where aya has no word for it: elements as bytes, and waiting for a grace period.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 /// Commands of `bpf(2)` (`include/uapi/linux/bpf.h`).
@@ -171,6 +176,18 @@ pub(super) fn hertz() -> io::Result<u32> {
     }
     let nanoseconds = resolution.tv_nsec.max(1) as u64;
     Ok(((1_000_000_000 + nanoseconds / 2) / nanoseconds) as u32)
+}
+
+/// The magic number of the file system that a path lies in.
+pub(super) fn file_system(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: any bits are a statfs, and the kernel fills it.
+    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a string that ends in zero, and one statfs.
+    if unsafe { libc::statfs(path.as_ptr(), &raw mut answer) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer.f_type as u64 & 0xffff_ffff)
 }
 
 /// The effective user is root of its namespace.

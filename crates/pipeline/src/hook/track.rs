@@ -41,10 +41,14 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
         reply = (known.state() & state::FROM_SECOND != 0) != from_second;
         let generation = tables.generation();
         // The way may have changed its owner since the look-up: compare the key once more.
-        if !way.holds(&key) || (known.state() & state::CLOSING != 0 && conntrack::opens(packet)) {
+        let over = known.state() & (state::CLOSING | state::REVOKED) != 0;
+        if !way.holds(&key) || (over && conntrack::opens(packet)) {
             bucket = None;
             reply = false;
         } else if known.generation() == generation && current(tables, way.flow()) {
+            if known.state() & state::REVOKED != 0 {
+                return Err(DropReason::Revoked);
+            }
             if packet.role == Role::Error {
                 return Ok(related(tables, way.flow(), reply));
             }
@@ -176,7 +180,7 @@ fn judge<F: Family, T: FlowTable<F>>(
     let outcome = match (result, bucket) {
         (Ok(()), Some(bucket)) => renew(tables, case, bucket, number, &fresh, &mut event),
         (Ok(()), None) => open(tables, case, &fresh, &mut event),
-        (Err(reason), Some(bucket)) => revoke(tables, case, bucket, number, reason, &mut event),
+        (Err(reason), Some(bucket)) => revoke(tables, bucket, number, &fresh, reason, &mut event),
         (Err(reason), None) => deny(reason, &mut event),
     };
     if event.kind != UNTOLD {
@@ -238,7 +242,8 @@ fn renew<F: Family, T: FlowTable<F>>(
     flow.ends.store(fresh.ends.0);
     flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(fresh.slots[0]).0);
     flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(fresh.slots[1]).0);
-    flow.verdict.store(Verdict::new(fresh.generation, known.state()).0);
+    let state = known.state() & !(state::REVOKED | state::TOLD);
+    flow.verdict.store(Verdict::new(fresh.generation, state).0);
     tables.count(Counter::FlowsRejudged);
     event.kind = Kind::Rejudged as u8;
     event::volume(event, flow);
@@ -250,21 +255,28 @@ fn renew<F: Family, T: FlowTable<F>>(
     Ok(())
 }
 
-/// A known flow isn't allowed any more: it ends here.
+/// A known flow isn't allowed any more: it ends here. What it was judged under is kept with it, so
+/// that it is judged again when that changes, and not before.
 #[inline(always)]
 fn revoke<F: Family, T: FlowTable<F>>(
     tables: &T,
-    case: &Case<'_, F>,
     bucket: &F::Bucket,
     number: u32,
+    fresh: &Fresh,
     reason: DropReason,
     event: &mut Event,
 ) -> Result<(), DropReason> {
-    event::volume(event, tables.way(bucket, number).flow());
-    conntrack::remove::<F, T>(tables, bucket, number, case.key);
-    tables.count(Counter::FlowsRevoked);
-    event.kind = Kind::Revoked as u8;
-    event.reason = reason as u8;
+    let flow = tables.way(bucket, number).flow();
+    let known = Verdict(flow.verdict.load());
+    event::volume(event, flow);
+    flow.ends.store(fresh.ends.0);
+    let state = known.state() | state::REVOKED | state::TOLD;
+    flow.verdict.store(Verdict::new(fresh.generation, state).0);
+    if known.state() & state::REVOKED == 0 {
+        tables.count(Counter::FlowsRevoked);
+        event.kind = Kind::Revoked as u8;
+        event.reason = reason as u8;
+    }
     Err(reason)
 }
 

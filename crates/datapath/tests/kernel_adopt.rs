@@ -1,0 +1,137 @@
+//! State that outlives its process: pinned, adopted, refused, removed.
+//!
+//! Privileged; each test mounts a BPF file system of its own in a mount namespace of its own.
+
+use std::{path::PathBuf, sync::Arc};
+
+use flowgate_conformance::frames::{Frame, tcp};
+use flowgate_datapath::{
+    Action, Attached, Backend, Datapath, EndpointSpec, OpenError, Options, Stage, State,
+};
+use flowgate_identity::{Labels, LocalAllocator};
+use flowgate_policy::{
+    compile::Compiler,
+    inventory::{Inventory, Workload, WorkloadRef},
+    options,
+    outcome::{Flow, FlowProtocol},
+    plan::Plan,
+};
+
+/// A directory of a BPF file system that goes with this thread's mount namespace.
+fn bpffs() -> Option<PathBuf> {
+    if let Err(missing) = flowgate_lab::available() {
+        println!("SKIPPED: {missing}");
+        return None;
+    }
+    let node = flowgate_lab::Node::enter().expect("namespaces of its own");
+    Some(node.bpffs().join("state"))
+}
+
+fn open(pins: &PathBuf) -> Result<Datapath, OpenError> {
+    let options = Options { flows4: 512, flows6: 512, endpoints: 8, ..Options::default() };
+    Datapath::builder().backend(Backend::Kernel).options(options).pin(pins).open()
+}
+
+fn names() -> [WorkloadRef; 2] {
+    ["one", "two"].map(|name| WorkloadRef { namespace: "default".into(), name: name.into() })
+}
+
+fn plan() -> Arc<Plan> {
+    let workloads = names().into_iter().enumerate().map(|(index, id)| Workload {
+        id,
+        labels: Labels::new(),
+        addresses: vec![format!("198.18.0.{}", index + 1).parse().expect("an address")],
+        ports: vec![],
+        node: None,
+        host_network: false,
+    });
+    let inventory = Inventory { workloads: workloads.collect(), ..Inventory::default() };
+    let mut compiler = Compiler::new(LocalAllocator::new());
+    Arc::new(compiler.compile(&inventory, &[], &options::Options::default()).expect("compiles"))
+}
+
+fn attach(datapath: &mut Datapath) -> [Attached; 2] {
+    let mut index = 0;
+    names().map(|name| {
+        index += 1;
+        let address = format!("198.18.0.{index}").parse().expect("an address");
+        datapath.attach(&EndpointSpec::unlinked(name).address(address)).expect("room")
+    })
+}
+
+fn frame() -> Frame {
+    let flow = Flow {
+        source: "198.18.0.1".parse().expect("an address"),
+        destination: "198.18.0.2".parse().expect("an address"),
+        protocol: FlowProtocol::Tcp(80),
+    };
+    Frame::opening(flow, 40_000)
+}
+
+#[test]
+fn state_is_adopted_and_flows_go_on() {
+    let Some(pins) = bpffs() else { return };
+    let mut first = open(&pins).expect("opens");
+    assert_eq!(first.report().state, State::Fresh);
+    let [one, two] = attach(&mut first);
+    let applied = first.apply(&plan()).expect("fits");
+    let replay = |datapath: &mut Datapath, id, frame: Frame| {
+        datapath.replay(id, Stage::FromEndpoint, &frame.bytes()).expect("runs").action
+    };
+    assert_eq!(replay(&mut first, one.id, frame()), Action::Redirect);
+    assert_eq!(replay(&mut first, two.id, frame().answer()), Action::Redirect);
+    // As if killed: nothing is cleaned up.
+    std::mem::forget(first);
+
+    let mut second = open(&pins).expect("adopts");
+    let adopted = State::Adopted { generation: applied.generation, endpoints: 2 };
+    assert_eq!(second.report().state, adopted);
+    let flows = second.flows().expect("readable");
+    assert_eq!((flows.len(), flows[0].packets), (1, [1, 1]));
+    let [one_again, two_again] = attach(&mut second);
+    assert_eq!((one_again.id, two_again.id), (one.id, two.id));
+    assert!(one_again.adopted && two_again.adopted);
+    // Before any plan is applied again, the connection goes on.
+    assert_eq!(replay(&mut second, one.id, frame().flags(tcp::ACK)), Action::Redirect);
+    let applied_again = second.apply(&plan()).expect("fits");
+    assert!(applied_again.generation > applied.generation);
+    assert_eq!(replay(&mut second, one.id, frame().flags(tcp::ACK)), Action::Redirect);
+    let flows = second.flows().expect("readable");
+    assert_eq!((flows.len(), flows[0].packets), (1, [3, 1]));
+
+    // Persisted on purpose, and adopted once more; dropped without: gone.
+    second.persist().expect("pinned");
+    let third = open(&pins).expect("adopts");
+    assert_ne!(third.report().state, State::Fresh);
+    drop(third);
+    assert_eq!(open(&pins).expect("opens").report().state, State::Fresh);
+}
+
+#[test]
+fn a_foreign_layout_is_refused_and_left_alone() {
+    let Some(pins) = bpffs() else { return };
+    let foreign = pins.join("v0123456789abcdef");
+    std::fs::create_dir_all(&foreign).expect("a BPF file system takes directories");
+    let error = open(&pins).expect_err("another layout is there");
+    assert!(matches!(error, OpenError::ForeignLayout { .. }), "{error}");
+    assert!(error.to_string().contains("v0123456789abcdef"), "{error}");
+    assert!(foreign.exists());
+}
+
+#[test]
+fn pins_outside_of_a_bpf_file_system_are_an_error_that_says_so() {
+    if bpffs().is_none() {
+        return;
+    }
+    let plain = std::env::temp_dir().join(format!("flowgate-plain-{}", std::process::id()));
+    let error = open(&plain).expect_err("maps can't be pinned there");
+    let _ = std::fs::remove_dir_all(&plain);
+    let text = error.to_string();
+    assert!(text.contains("mount -t bpf"), "{text}");
+}
+
+#[test]
+fn a_datapath_without_pins_cannot_be_persisted() {
+    let datapath = Datapath::builder().backend(Backend::Host).open().expect("no privileges");
+    assert!(datapath.persist().is_err());
+}

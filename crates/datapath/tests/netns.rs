@@ -1,0 +1,257 @@
+//! End to end: real sockets in network namespaces, through the attached programs.
+//!
+//! Privileged: without the capabilities, each test says so in one line and is skipped.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use flowgate_abi::event::Kind;
+use flowgate_datapath::{
+    Attached, Backend, Datapath, Delivery, EndpointSpec, FlowEvent, HookKind, Options, State,
+};
+use flowgate_identity::{Labels, LocalAllocator, Selector};
+use flowgate_lab::{Answer, EchoServers, Node, Pod};
+use flowgate_policy::{
+    compile::Compiler,
+    inventory::{Inventory, Workload, WorkloadRef},
+    model::{
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
+        WorkloadSelector,
+    },
+    options,
+    plan::Plan,
+};
+
+const PODS: [&str; 3] = ["client", "server", "stranger"];
+const PATIENCE: Duration = Duration::from_secs(3);
+const SILENCE: Duration = Duration::from_millis(400);
+
+fn addresses(index: usize) -> [IpAddr; 2] {
+    [format!("198.18.1.{}", index + 1), format!("2001:db8:1::{}", index + 1)]
+        .map(|text| text.parse().expect("an address"))
+}
+
+fn name(pod: &str) -> WorkloadRef {
+    WorkloadRef { namespace: "default".into(), name: pod.into() }
+}
+
+fn inventory() -> Inventory {
+    let workloads = PODS.iter().enumerate().map(|(index, pod)| Workload {
+        id: name(pod),
+        labels: Labels::from_iter([("app", *pod)]),
+        addresses: addresses(index).to_vec(),
+        ports: vec![],
+        node: None,
+        host_network: false,
+    });
+    Inventory { workloads: workloads.collect(), ..Inventory::default() }
+}
+
+/// Only pods labelled `app=allowed` reach the server.
+fn plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Arc<Plan> {
+    let select = |app: &str| WorkloadSelector {
+        namespaces: NamespaceSelector::Named("default".into()),
+        labels: Selector::match_label("app", app),
+    };
+    let policy = Policy {
+        id: PolicyRef {
+            kind: PolicyKind::NetworkPolicy,
+            namespace: "default".into(),
+            name: "who-may".into(),
+        },
+        subject: select("server"),
+        ingress: Some(vec![Rule {
+            peers: Peers::OneOf(vec![Peer::Workloads(select(allowed))]),
+            ports: Ports::Any,
+        }]),
+        egress: None,
+    };
+    let plan = compiler.compile(&inventory(), &[policy], &options::Options::default());
+    Arc::new(plan.expect("compiles"))
+}
+
+/// A node with three pods and a server, and a datapath over them.
+struct Rig {
+    datapath: Option<Datapath>,
+    compiler: Compiler<LocalAllocator>,
+    pods: Vec<Pod>,
+    _servers: EchoServers,
+    node: Node,
+    hook: HookKind,
+    delivery: Delivery,
+}
+
+impl Rig {
+    fn new(hook: HookKind, delivery: Delivery) -> Option<Self> {
+        if let Err(missing) = flowgate_lab::available() {
+            println!("SKIPPED: {missing}");
+            return None;
+        }
+        let mut node = Node::enter().expect("namespaces of its own");
+        let pods: Vec<Pod> = PODS
+            .iter()
+            .enumerate()
+            .map(|(index, pod)| node.add_pod(pod, &addresses(index)).expect("a pod"))
+            .collect();
+        let _servers = pods[1].serve(&[80], &[53]).expect("servers");
+        let compiler = Compiler::new(LocalAllocator::new());
+        let mut rig = Self { datapath: None, compiler, pods, _servers, node, hook, delivery };
+        rig.open();
+        Some(rig)
+    }
+
+    /// Opens the datapath, or adopts what an earlier one has left, and attaches all pods.
+    fn open(&mut self) -> (State, Vec<Attached>) {
+        let pins = self.node.bpffs().join("flowgate");
+        let builder = Datapath::builder().backend(Backend::Kernel).options(Options::default());
+        let mut datapath = builder.pin(pins).open().expect("opens");
+        let state = datapath.report().state.clone();
+        let mut attached = Vec::new();
+        for pod in &self.pods {
+            let mut spec = EndpointSpec::new(name(pod.name()), pod.host_interface())
+                .mac(pod.mac().0)
+                .delivery(self.delivery)
+                .hook(self.hook);
+            for address in pod.addresses() {
+                spec = spec.address(*address);
+            }
+            attached.push(datapath.attach(&spec).expect("attaches"));
+        }
+        self.datapath = Some(datapath);
+        (state, attached)
+    }
+
+    fn apply(&mut self, allowed: &str) {
+        let plan = plan(&mut self.compiler, allowed);
+        let applied = self.datapath().apply(&plan).expect("fits");
+        assert_eq!(applied.ready.len(), PODS.len());
+    }
+
+    fn datapath(&mut self) -> &mut Datapath {
+        self.datapath.as_mut().expect("open")
+    }
+
+    fn server(&self, family: usize, port: u16) -> SocketAddr {
+        SocketAddr::new(self.pods[1].addresses()[family], port)
+    }
+
+    /// TCP, UDP and ping from a pod to the server, of both families.
+    fn reaches(&self, pod: usize, wanted: bool) {
+        let patience = if wanted { PATIENCE } else { SILENCE };
+        for family in 0..2 {
+            let pod = &self.pods[pod];
+            let answers = [
+                pod.tcp(self.server(family, 80), patience).expect("a socket"),
+                pod.udp(self.server(family, 53), patience).expect("a socket"),
+                pod.ping(self.server(family, 0).ip(), patience).expect("a socket"),
+            ];
+            for (answer, what) in answers.iter().zip(["TCP", "UDP", "ping"]) {
+                let echoed = *answer == Answer::Echoed;
+                assert_eq!(
+                    echoed,
+                    wanted,
+                    "{what} from {} IPv{}: {answer:?}",
+                    pod.name(),
+                    4 + 2 * family
+                );
+            }
+        }
+    }
+}
+
+fn scene(hook: HookKind, delivery: Delivery) {
+    let Some(mut rig) = Rig::new(hook, delivery) else { return };
+    // Closed until the first plan.
+    rig.reaches(0, false);
+    let mut events = rig.datapath().events().expect("not taken before");
+    rig.apply("client");
+    rig.reaches(0, true);
+    rig.reaches(2, false);
+
+    let told: Vec<FlowEvent> = std::iter::from_fn(|| events.try_next()).collect();
+    let denied = told.iter().find(|event| {
+        event.kind == Kind::Denied && event.source.workload == Some(name("stranger"))
+    });
+    let denied = denied.expect("the denial is told").to_string();
+    assert!(denied.contains("NetworkPolicy/default/who-may"), "{denied}");
+
+    // A connection that a new plan revokes ends; one that it allows would live.
+    let mut talk = rig.pods[0].talk(rig.server(0, 80), PATIENCE).expect("connects");
+    assert_eq!(talk.line("before", PATIENCE).expect("a socket"), Answer::Echoed);
+    rig.apply("client");
+    assert_eq!(talk.line("again", PATIENCE).expect("a socket"), Answer::Echoed);
+    rig.apply("stranger");
+    assert_ne!(talk.line("after", SILENCE).expect("a socket"), Answer::Echoed);
+    rig.reaches(0, false);
+    rig.reaches(2, true);
+    let revoked = rig.datapath().counters().expect("readable");
+    assert!(revoked.get(flowgate_abi::event::Counter::FlowsRevoked) > 0);
+
+    // Dropped without being persisted: nothing is left in the way.
+    rig.datapath = None;
+    rig.reaches(0, true);
+    rig.reaches(2, true);
+}
+
+#[test]
+fn tcx_into_the_peer() {
+    scene(HookKind::Tcx, Delivery::RedirectPeer);
+}
+
+#[test]
+fn tcx_to_the_host_side() {
+    scene(HookKind::Tcx, Delivery::Redirect);
+}
+
+#[test]
+fn tcx_through_the_stack() {
+    scene(HookKind::Tcx, Delivery::Stack);
+}
+
+#[test]
+fn clsact_into_the_peer() {
+    scene(HookKind::Clsact, Delivery::RedirectPeer);
+}
+
+#[test]
+fn clsact_through_the_stack() {
+    scene(HookKind::Clsact, Delivery::Stack);
+}
+
+fn restart(hook: HookKind) {
+    let Some(mut rig) = Rig::new(hook, Delivery::Automatic) else { return };
+    rig.apply("client");
+    let mut talk = rig.pods[0].talk(rig.server(1, 80), PATIENCE).expect("connects");
+    assert_eq!(talk.line("before", PATIENCE).expect("a socket"), Answer::Echoed);
+    for round in 0..5 {
+        // As if killed: no destructor runs.
+        std::mem::forget(rig.datapath.take());
+        assert_eq!(talk.line("while away", PATIENCE).expect("a socket"), Answer::Echoed);
+        rig.reaches(2, false);
+        let (state, attached) = rig.open();
+        assert_ne!(state, State::Fresh, "round {round}");
+        assert!(attached.iter().all(|endpoint| endpoint.adopted), "{attached:?}");
+        assert_eq!(talk.line("adopted", PATIENCE).expect("a socket"), Answer::Echoed);
+        rig.apply("client");
+        assert_eq!(talk.line("applied", PATIENCE).expect("a socket"), Answer::Echoed);
+        rig.reaches(2, false);
+    }
+    // The links of those that were forgotten live as long as this process.
+    if hook == HookKind::Clsact {
+        rig.datapath = None;
+        rig.reaches(2, true);
+    }
+}
+
+#[test]
+fn a_restart_on_tcx_keeps_connections_and_lets_nothing_through() {
+    restart(HookKind::Tcx);
+}
+
+#[test]
+fn a_restart_on_clsact_keeps_connections_and_lets_nothing_through() {
+    restart(HookKind::Clsact);
+}
