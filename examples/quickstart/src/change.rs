@@ -19,6 +19,8 @@ use crate::{answer::Answer, question::Question};
 
 /// As many changes are tried; each compiles all policies.
 const TRIALS: usize = 64;
+/// As many connections are looked at on each side when two are chosen.
+const CHOICE: usize = 1000;
 
 /// A change, and two connections that show it.
 #[derive(Debug)]
@@ -62,7 +64,8 @@ fn closest<'q>(
     revoked: &[Connection<'q>],
     kept: &[Connection<'q>],
 ) -> Option<(Connection<'q>, Connection<'q>)> {
-    let pairs = revoked.iter().flat_map(|r| kept.iter().map(move |k| (*r, *k)));
+    let kept = || kept.iter().take(CHOICE);
+    let pairs = revoked.iter().take(CHOICE).flat_map(|r| kept().map(move |k| (*r, *k)));
     pairs.min_by_key(|(r, k)| {
         let (r, k) = (r.question, k.question);
         (r.to.id != k.to.id, r.from.id != k.from.id)
