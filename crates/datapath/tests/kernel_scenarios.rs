@@ -28,7 +28,11 @@ fn read(step: &Step) -> Manifests {
 }
 
 /// Attaches what the manifests name and isn't attached yet.
-fn attach(datapath: &mut Datapath, manifests: &Manifests, known: &mut BTreeMap<IpAddr, EndpointId>) {
+fn attach(
+    datapath: &mut Datapath,
+    manifests: &Manifests,
+    known: &mut BTreeMap<IpAddr, EndpointId>,
+) {
     for workload in &manifests.inventory.workloads {
         let mut spec = EndpointSpec::unlinked(workload.id.clone());
         for address in &workload.addresses {
