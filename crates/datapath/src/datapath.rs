@@ -205,6 +205,25 @@ impl Datapath {
         Ok(known)
     }
 
+    /// Detaches the adopted endpoints that nobody has claimed: what they belonged to went while no
+    /// process was there. Call it once everything that is still there has been attached again.
+    /// Returns how many there were. Until a plan is applied, packets to their addresses are dropped,
+    /// since nobody knows yet which network they fall back to.
+    ///
+    /// # Errors
+    /// The tables couldn't be written.
+    pub fn detach_unclaimed(&mut self) -> Result<usize, ApplyError> {
+        let unclaimed = self.tables.unclaimed();
+        let slots: Vec<u32> = unclaimed.iter().map(|(slot, _)| *slot).collect();
+        let count = self.tables.detach(&slots)?;
+        if let Some(pins) = &self.pins {
+            for (_, ifindex) in unclaimed {
+                attach::unpin(&pins.links, ifindex);
+            }
+        }
+        Ok(count)
+    }
+
     /// Publishes a plan as one generation: a packet sees the old one or the new one. Flows that it
     /// no longer allows end with their next packet.
     ///

@@ -9,7 +9,7 @@ use std::{
 use flowgate_abi::event::Event;
 use flowgate_policy::{
     host::HostTables,
-    install::{Applied, EndpointAddress, InstallError, Installer},
+    install::{Applied, Binding, EndpointAddress, InstallError, Installer},
     inventory::WorkloadRef,
     plan::Plan,
 };
@@ -109,6 +109,17 @@ impl Tables {
         match self {
             Self::Kernel(installer) => installer.plan(),
             Self::Host(host) => host.installer.plan(),
+        }
+    }
+
+    /// Slot and interface index of endpoints that were adopted and not claimed.
+    pub(crate) fn unclaimed(&self) -> Vec<(u32, u32)> {
+        let unclaimed = |(slot, binding): (u32, &Binding)| {
+            binding.workload.is_none().then_some((slot, binding.address.ifindex))
+        };
+        match self {
+            Self::Kernel(installer) => installer.bindings().filter_map(unclaimed).collect(),
+            Self::Host(host) => host.installer.bindings().filter_map(unclaimed).collect(),
         }
     }
 

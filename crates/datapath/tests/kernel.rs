@@ -213,7 +213,10 @@ fn every_program_loads() {
     assert_eq!(report.programs.len(), 4, "{report}");
     for program in &report.programs {
         let verified = program.verified_instructions.unwrap_or_default();
-        println!("{}: {verified} instructions verified, {} bytes", program.name, program.jited_bytes);
+        println!(
+            "{}: {verified} instructions verified, {} bytes",
+            program.name, program.jited_bytes
+        );
         assert!(verified < 1_000_000);
     }
 }

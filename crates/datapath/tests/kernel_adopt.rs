@@ -108,6 +108,31 @@ fn state_is_adopted_and_flows_go_on() {
 }
 
 #[test]
+fn endpoints_that_nobody_claims_go() {
+    let Some(pins) = bpffs() else { return };
+    let mut first = open(&pins).expect("opens");
+    let [one, two] = attach(&mut first);
+    let _ = first.apply(&plan()).expect("fits");
+    std::mem::forget(first);
+
+    let mut second = open(&pins).expect("adopts");
+    let address = "198.18.0.1".parse().expect("an address");
+    let [name, _] = names();
+    let claimed = second.attach(&EndpointSpec::unlinked(name).address(address)).expect("room");
+    assert_eq!(claimed.id, one.id);
+    assert_eq!(second.detach_unclaimed().expect("writable"), 1);
+    assert_eq!(second.detach_unclaimed().expect("writable"), 0);
+    let replay = |datapath: &mut Datapath| {
+        datapath.replay(one.id, Stage::FromEndpoint, &frame().bytes()).expect("runs").action
+    };
+    // Whose the address is now, only a plan can say; then nobody is there to hand the packet to.
+    assert_eq!(replay(&mut second), Action::Drop);
+    let _ = second.apply(&plan()).expect("fits");
+    assert_eq!(replay(&mut second), Action::Pass);
+    assert!(second.replay(two.id, Stage::FromEndpoint, &frame().answer().bytes()).is_err());
+}
+
+#[test]
 fn a_foreign_layout_is_refused_and_left_alone() {
     let Some(pins) = bpffs() else { return };
     let foreign = pins.join("v0123456789abcdef");

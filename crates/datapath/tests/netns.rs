@@ -239,10 +239,13 @@ fn restart(hook: HookKind) {
         assert_eq!(talk.line("applied", PATIENCE).expect("a socket"), Answer::Echoed);
         rig.reaches(2, false);
     }
+    // What it was allowed under another process isn't inherited.
+    rig.apply("stranger");
+    assert_ne!(talk.line("after", SILENCE).expect("a socket"), Answer::Echoed);
     // The links of those that were forgotten live as long as this process.
     if hook == HookKind::Clsact {
         rig.datapath = None;
-        rig.reaches(2, true);
+        rig.reaches(0, true);
     }
 }
 

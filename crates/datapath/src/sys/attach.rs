@@ -72,7 +72,7 @@ pub(crate) fn attach(
         Attachment { links: Vec::new(), pins: Vec::new(), kind: only.unwrap_or(HookKind::Tcx) };
     for (name, direction, short) in HOOKS {
         let program = tables.program_mut(name);
-        let pin = pins.map(|pins| pins.join(format!("{ifindex}-{short}")));
+        let pin = pins.map(|pins| pin(pins, ifindex, short));
         let link = match &pin {
             Some(pin) if pin.exists() => take_over(program, pin),
             _ => fresh(program, interface, direction, &mut attachment.kind, only),
@@ -89,6 +89,18 @@ pub(crate) fn attach(
         }
     }
     Ok(attachment)
+}
+
+fn pin(pins: &Path, ifindex: u32, short: &str) -> PathBuf {
+    pins.join(format!("{ifindex}-{short}"))
+}
+
+/// Removes what is pinned for an interface: the programs go with the last descriptor.
+pub(crate) fn unpin(pins: &Path, ifindex: u32) {
+    for (_, _, short) in HOOKS {
+        // The interface may be gone, and the link with it; then there is nothing to remove.
+        let _ = std::fs::remove_file(pin(pins, ifindex, short));
+    }
 }
 
 type Made = Result<(SchedClassifierLink, HookKind), io::Error>;

@@ -21,6 +21,8 @@ use crate::{act::act, tables::Maps};
 #[classifier]
 pub fn tc_from_endpoint(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    // An endpoint in this very network namespace could have set it.
+    packet::take_mark(skb);
     finish(match Layer3::of(packet::ethertype(skb)) {
         Layer3::Ipv4 => from_endpoint_v4(skb),
         Layer3::Ipv6 => from_endpoint_v6(skb),

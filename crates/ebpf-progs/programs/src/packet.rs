@@ -51,7 +51,7 @@ pub fn take_mark(skb: *mut __sk_buff) -> bool {
 }
 
 /// Tells `tc_to_endpoint` that the packet is judged. An endpoint can't forge it: the kernel clears
-/// the mark of what comes out of another network namespace.
+/// the mark of what comes out of another network namespace, and `tc_from_endpoint` that of the rest.
 #[inline(always)]
 pub fn set_mark(skb: *mut __sk_buff) {
     // SAFETY: the mark may be written in TC programs.
