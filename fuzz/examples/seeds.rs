@@ -1,0 +1,107 @@
+//! Writes the seeds of the corpora: `cargo run --example seeds` in `fuzz/`.
+//!
+//! Frames are built by flowgate-conformance around the fixed endpoints; manifests are those of the
+//! 50 scenarios that differ most in shape, and the fixed world itself.
+
+use std::{fs, io, net::IpAddr, path::Path};
+
+use flowgate_conformance::frames::{Frame, error_about, tcp};
+use flowgate_policy::outcome::{Flow, FlowProtocol};
+
+const SCENARIOS: [&str; 10] = [
+    "01-deny-ingress",
+    "05-from-all-namespaces",
+    "07-pods-by-expression",
+    "10-pods-and-namespaces",
+    "17-named-port",
+    "27-both-directions",
+    "30-any-port-of-a-protocol",
+    "35-egress-to-a-block-with-a-hole",
+    "47-sctp-port",
+    "50-egress-port-range",
+];
+
+fn main() -> io::Result<()> {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let frames = fuzz.join("corpus/parse_frame");
+    fs::create_dir_all(&frames)?;
+    for (name, bytes) in seeds() {
+        fs::write(frames.join(name), bytes)?;
+    }
+    let manifests = fuzz.join("corpus/manifest");
+    fs::create_dir_all(&manifests)?;
+    fs::write(manifests.join("world.yaml"), flowgate_fuzz::MANIFESTS)?;
+    let conformance = fuzz.join("../crates/conformance/scenarios");
+    for name in SCENARIOS {
+        let from = conformance.join(name).join("manifests.yaml");
+        fs::copy(from, manifests.join(format!("{name}.yaml")))?;
+    }
+    for name in ["namespace-x", "pod-x-a"] {
+        let from = conformance.join("world").join(format!("{name}.yaml"));
+        fs::copy(from, manifests.join(format!("{name}.yaml")))?;
+    }
+    fs::write(manifests.join("list.json"), LIST)
+}
+
+/// What `kubectl get -o json` prints.
+const LIST: &str = r#"{"apiVersion":"v1","kind":"List","items":[
+{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"},
+ "status":{"addresses":[{"type":"InternalIP","address":"203.0.113.1"}]}},
+{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"x"},
+ "spec":{"nodeName":"n","hostNetwork":true,"containers":[]},"status":{"phase":"Running"}}]}
+"#;
+
+fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let tcp4 = frame("198.18.0.1", "198.18.0.2", FlowProtocol::Tcp(80));
+    let tcp6 = frame("2001:db8::1", "2001:db8::2", FlowProtocol::Tcp(80));
+    let udp4 = frame("198.18.0.1", "203.0.113.7", FlowProtocol::Udp(53));
+    let options = Frame { options: 10, ..tcp4 };
+    vec![
+        ("arp", with(tcp4.bytes(), 12, &[8, 6])),
+        ("lldp", with(tcp4.bytes(), 12, &[0x88, 0xcc])),
+        ("tcp4-syn", tcp4.bytes()),
+        ("tcp4-ack", tcp4.flags(tcp::ACK).bytes()),
+        ("tcp4-rst", tcp4.flags(tcp::RST).bytes()),
+        ("tcp4-answer", tcp4.answer().bytes()),
+        ("tcp4-options", options.bytes()),
+        ("tcp4-last-hop", Frame { hops: 1, ..tcp4 }.bytes()),
+        ("tcp4-fragment", with(tcp4.bytes(), 20, &[0x20, 0])),
+        ("tcp4-from-world", frame("203.0.113.7", "198.18.0.2", FlowProtocol::Tcp(80)).bytes()),
+        ("tcp4-spoofed", frame("198.18.0.9", "203.0.113.7", FlowProtocol::Tcp(80)).bytes()),
+        ("udp4-to-world", udp4.bytes()),
+        ("sctp4", frame("198.18.0.1", "198.18.0.2", FlowProtocol::Sctp(132)).bytes()),
+        ("icmp4-echo", ping("198.18.0.1", "198.18.0.2").bytes()),
+        ("icmp4-error", error_about(&options, address("198.18.0.2"), 3)),
+        ("tcp6-syn", tcp6.bytes()),
+        ("tcp6-extension", with(tcp6.bytes(), 20, &[43])),
+        ("icmp6-echo", ping("2001:db8::1", "2001:db8::2").bytes()),
+        ("icmp6-error", error_about(&tcp6, address("2001:db8::2"), 1)),
+        ("icmp6-neighbour", icmp6(135).bytes()),
+    ]
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn frame(source: &str, destination: &str, protocol: FlowProtocol) -> Frame {
+    let flow = Flow { source: address(source), destination: address(destination), protocol };
+    Frame::opening(flow, 40_000)
+}
+
+fn ping(source: &str, destination: &str) -> Frame {
+    let protocol = match address(source) {
+        IpAddr::V4(_) => FlowProtocol::Icmp { icmp_type: 8 },
+        IpAddr::V6(_) => FlowProtocol::Icmp6 { icmp_type: 128 },
+    };
+    frame(source, destination, protocol)
+}
+
+fn icmp6(icmp_type: u8) -> Frame {
+    frame("2001:db8::1", "2001:db8::2", FlowProtocol::Icmp6 { icmp_type })
+}
+
+fn with(mut bytes: Vec<u8>, at: usize, replacement: &[u8]) -> Vec<u8> {
+    bytes[at..at + replacement.len()].copy_from_slice(replacement);
+    bytes
+}
