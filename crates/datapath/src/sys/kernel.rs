@@ -92,7 +92,7 @@ impl KernelTables {
             None => options.settings(hertz),
         };
         let ebpf = load(object, options, &settings, pins)?;
-        let tables = Self::over(ebpf, settings, options).map_err(OpenError::Kernel)?;
+        let tables = Self::over(ebpf, settings).map_err(OpenError::Kernel)?;
         if origin == Origin::Fresh {
             let state = tables.map(&maps::STATE);
             syscall::update(state, &0u32.to_ne_bytes(), settings.as_bytes())
@@ -101,7 +101,7 @@ impl KernelTables {
         Ok((tables, origin))
     }
 
-    fn over(ebpf: Ebpf, settings: Settings, options: &Options) -> io::Result<Self> {
+    fn over(ebpf: Ebpf, settings: Settings) -> io::Result<Self> {
         let mapped = |spec: &MapSpec| {
             let map = map_data(&ebpf, spec.name);
             let entries = map.info().map_err(io::Error::other)?.max_entries() as usize;
@@ -111,7 +111,6 @@ impl KernelTables {
             let info = map_data(&ebpf, spec.name).info().map_err(io::Error::other)?;
             Ok(info.max_entries() as usize)
         };
-        let _ = options;
         Ok(Self {
             settings,
             room: Room {
@@ -250,8 +249,6 @@ impl KernelTables {
 
 /// Waits until the ring buffer has something to read, at most this long.
 pub(crate) fn wait_readable(ring: &RingBuf<MapData>, milliseconds: i32) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    let _ = ring.as_raw_fd();
     syscall::wait_readable(ring.as_fd(), milliseconds)
 }
 

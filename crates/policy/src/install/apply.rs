@@ -47,6 +47,64 @@ struct Transition {
     moves: BTreeMap<IpNet, Move>,
 }
 
+/// The part of a transition that grows prefix by prefix.
+struct Draft {
+    /// Classes in the running generation of numbers that are in use.
+    known: BTreeMap<u32, u16>,
+    /// Free numbers.
+    vacant: std::vec::IntoIter<u32>,
+    /// Numbers for the transition alone, by the plan's peer and the class so far.
+    passing: BTreeMap<(u32, u16), (u32, u32)>,
+    /// Classes that new numbers get in the running generation.
+    expand: BTreeMap<u32, u16>,
+    /// Numbers that would have been needed and weren't free.
+    missing: usize,
+}
+
+impl Draft {
+    fn new<S: Store>(installer: &Installer<S>, plan: &Plan, numbers: &[u32]) -> Self {
+        let slot = installer.store.active() & 1;
+        let known = plan.peers.iter().filter_map(|peer| installer.numbers.of(&peer.key));
+        let taken: BTreeSet<u32> = numbers.iter().copied().collect();
+        let vacant: Vec<u32> =
+            installer.numbers.vacant().filter(|number| !taken.contains(number)).collect();
+        Self {
+            known: known.map(|number| (number, installer.store.peer_class(slot, number))).collect(),
+            vacant: vacant.into_iter(),
+            passing: BTreeMap::new(),
+            expand: BTreeMap::new(),
+            missing: 0,
+        }
+    }
+
+    /// The number under which addresses move to a peer of the plan without leaving the class that
+    /// they have in the running generation: the peer's own, or one for the transition.
+    fn number_with(&mut self, class: u16, peer: u32, last: u32) -> u32 {
+        let so_far = self.known.get(&last).or_else(|| self.expand.get(&last)).copied();
+        match so_far {
+            Some(known) if known == class => last,
+            None => {
+                self.expand.insert(last, class);
+                last
+            }
+            Some(_) => self.passing_number(class, peer),
+        }
+    }
+
+    fn passing_number(&mut self, class: u16, peer: u32) -> u32 {
+        if let Some((number, _)) = self.passing.get(&(peer, class)) {
+            return *number;
+        }
+        let Some(number) = self.vacant.next() else {
+            self.missing += 1;
+            return 0;
+        };
+        self.passing.insert((peer, class), (number, peer));
+        self.expand.insert(number, class);
+        number
+    }
+}
+
 impl<S: Store> Installer<S> {
     /// Publishes a plan as one generation. Packets see the old one or the new one, never a mixture.
     ///
@@ -68,67 +126,28 @@ impl<S: Store> Installer<S> {
     }
 
     fn transition(&self, plan: &Plan) -> Result<Transition, InstallError<S::Error>> {
-        let numbers = self.number_peers(plan)?;
-        let known: BTreeSet<u32> =
-            plan.peers.iter().filter_map(|peer| self.numbers.of(&peer.key)).collect();
         let wanted: Ipcache<u32> = plan.ipcache.iter().map(|(net, peer)| (*net, *peer)).collect();
-        let prefixes: BTreeSet<IpNet> = self
-            .ipcache
-            .iter()
-            .map(|(net, _)| net)
-            .chain(plan.ipcache.iter().map(|p| p.0))
-            .collect();
+        let running = self.ipcache.iter().map(|(net, _)| net);
+        let prefixes: BTreeSet<IpNet> = running.chain(plan.ipcache.iter().map(|p| p.0)).collect();
         self.check_trie(&prefixes)?;
-        let mut vacant = {
-            let taken: BTreeSet<u32> = numbers.iter().copied().collect();
-            let vacant: Vec<u32> = self.numbers.vacant().filter(|n| !taken.contains(n)).collect();
-            vacant.into_iter()
-        };
-        let mut transition = Transition {
-            numbers,
-            passing: Vec::new(),
-            expand: BTreeMap::new(),
-            moves: BTreeMap::new(),
-        };
-        let mut passing: HashMap<(u32, u16), u32> = HashMap::new();
-        let mut missing = 0;
+        let numbers = self.number_peers(plan)?;
+        let mut draft = Draft::new(self, plan, &numbers);
+        let mut moves = BTreeMap::new();
         for net in prefixes {
             let Some(peer) = longest(&wanted, &net) else { continue };
-            let last = transition.numbers[peer as usize];
+            let last = numbers[peer as usize];
             let via = match self.class_so_far(&net, last) {
                 None => last,
-                Some(class) => {
-                    let so_far = if known.contains(&last) {
-                        Some(self.store.peer_class(self.store.active() & 1, last))
-                    } else {
-                        transition.expand.get(&last).copied()
-                    };
-                    match so_far {
-                        Some(known) if known == class => last,
-                        None => {
-                            transition.expand.insert(last, class);
-                            last
-                        }
-                        Some(_) => *passing.entry((peer, class)).or_insert_with(|| {
-                            let Some(number) = vacant.next() else {
-                                missing += 1;
-                                return 0;
-                            };
-                            transition.passing.push((number, peer));
-                            transition.expand.insert(number, class);
-                            number
-                        }),
-                    }
-                }
+                Some(class) => draft.number_with(class, peer, last),
             };
-            let last = wanted.get(net).is_some().then_some(last);
-            transition.moves.insert(net, Move { via, last });
+            moves.insert(net, Move { via, last: wanted.get(net).is_some().then_some(last) });
         }
+        let Draft { passing, expand, missing, .. } = draft;
         if missing > 0 {
-            let needed = transition.passing.len() + missing;
-            return Err(InstallError::PeersInTransition { needed, have: transition.passing.len() });
+            let have = passing.len();
+            return Err(InstallError::PeersInTransition { needed: have + missing, have });
         }
-        Ok(transition)
+        Ok(Transition { numbers, passing: passing.into_values().collect(), expand, moves })
     }
 
     /// The class that a prefix's addresses have in the running generation, if they move at all.
