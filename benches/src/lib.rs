@@ -1,1 +1,8 @@
-//! Benchmarks.
+//! Benchmarks of flowgate: what both of them measure.
+//!
+//! `cargo bench -p flowgate-benches` measures host code; `cargo run --release -p flowgate-benches
+//! --bin kernel` measures the loaded programs, privileged. Not here: a claim about what is fast
+//! enough; `docs/measurements.md` has the figures.
+
+pub mod manifests;
+pub mod packets;
