@@ -104,13 +104,14 @@ impl World {
         }
     }
 
-    /// Lets every flow expire, and its entry go.
+    /// Lets every flow expire, and its entry go; then it is as early as it was.
     ///
     /// # Panics
     /// If an entry stays: the sweep's defect.
     pub fn forget(&self) {
         let tables = self.installer.store();
-        tables.advance(u64::from(LONGEST + 2) * 256);
+        let beyond = u64::from(LONGEST + 2) * 256;
+        tables.advance(beyond);
         // The first sweep tells of them, the second frees them.
         tables.sweep();
         tables.sweep();
@@ -118,6 +119,8 @@ impl World {
         assert!(!tables.flows4().iter().any(|bucket| bucket.tags.iter().any(taken)));
         assert!(!tables.flows6().iter().any(|bucket| bucket.tags.iter().any(taken)));
         tables.take_events();
+        // Back to where every input begins.
+        tables.advance(beyond.wrapping_neg());
     }
 }
 
