@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flowgate_abi::{
-    endpoint::Endpoint,
-    event::Counter,
-};
+use flowgate_abi::{endpoint::Endpoint, event::Counter};
 use flowgate_pipeline::{V4, V6};
 use flowgate_policy::{
     install::{Applied, EndpointAddress},
