@@ -13,7 +13,7 @@ use crate::namespaces;
 use crate::packaged;
 use crate::privileges;
 use crate::process;
-use crate::test_binary::{self, TestTarget, TestTargets};
+use crate::test_binary::{self, TestTargets};
 use crate::tree;
 use crate::verify;
 
@@ -176,7 +176,8 @@ fn clippy() -> Result<(), Error> {
 
 /// Everything but doctests (lane doc) and privileged tests (lane kernel).
 fn test() -> Result<(), Error> {
-    let TestTargets { privileged, beside } = test_binary::targets()?;
+    let targets = test_binary::targets()?;
+    let privileged = &targets.privileged;
     let mut packages: Vec<&str> = privileged.iter().map(|t| t.package.as_str()).collect();
     packages.dedup();
     let mut rest = process::cargo();
@@ -185,14 +186,17 @@ fn test() -> Result<(), Error> {
         rest.args(["--exclude", package]);
     });
     process::run(&mut rest)?;
-    packages.into_iter().try_for_each(|package| test_beside(package, &beside))
+    packages.into_iter().try_for_each(|package| test_beside(package, &targets))
 }
 
 /// The tests of a package that also has privileged ones.
-fn test_beside(package: &str, beside: &[TestTarget]) -> Result<(), Error> {
+fn test_beside(package: &str, targets: &TestTargets) -> Result<(), Error> {
     let mut command = process::cargo();
-    command.args(["test", "--locked", "-p", package, "--lib", "--bins"]);
-    beside.iter().filter(|target| target.package == package).for_each(|target| {
+    command.args(["test", "--locked", "-p", package, "--bins"]);
+    if targets.libraries.iter().any(|library| library == package) {
+        command.arg("--lib");
+    }
+    targets.beside.iter().filter(|target| target.package == package).for_each(|target| {
         command.args(["--test", &target.test]);
     });
     process::run(&mut command)

@@ -50,6 +50,8 @@ pub(crate) struct TestTargets {
     pub(crate) privileged: Vec<TestTarget>,
     /// Tests of packages that also have privileged ones, to be named one by one.
     pub(crate) beside: Vec<TestTarget>,
+    /// Packages with privileged tests that have a library.
+    pub(crate) libraries: Vec<String>,
 }
 
 /// Asks cargo for the test targets.
@@ -66,13 +68,15 @@ pub(crate) fn targets() -> Result<TestTargets, Error> {
 }
 
 fn sorted(metadata: Metadata) -> TestTargets {
-    let mut targets = TestTargets { privileged: Vec::new(), beside: Vec::new() };
+    let mut targets =
+        TestTargets { privileged: Vec::new(), beside: Vec::new(), libraries: Vec::new() };
     for package in metadata.packages {
         let (privileged, others): (Vec<_>, Vec<_>) =
             package.tests().partition(|target| is_privileged(&target.test));
         if !privileged.is_empty() {
             targets.privileged.extend(privileged);
             targets.beside.extend(others);
+            targets.libraries.extend(package.library().map(str::to_owned));
         }
     }
     targets
@@ -94,6 +98,11 @@ struct Package {
 }
 
 impl Package {
+    /// Its name, if it has a library.
+    fn library(&self) -> Option<&str> {
+        self.targets.iter().any(Target::is_library).then_some(self.name.as_str())
+    }
+
     fn tests(&self) -> impl Iterator<Item = TestTarget> + '_ {
         self.targets
             .iter()
@@ -111,6 +120,10 @@ struct Target {
 impl Target {
     fn is_test(&self) -> bool {
         self.kind.iter().any(|kind| kind == "test")
+    }
+
+    fn is_library(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "lib")
     }
 }
 

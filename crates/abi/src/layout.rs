@@ -3,7 +3,7 @@
 use crate::maps;
 
 /// Changes whenever the layout of any map does: FNV-1a over the names and sizes of all maps and
-/// over [`REVISION`]. Part of the pin path.
+/// over `REVISION`. Part of the pin path.
 pub const LAYOUT: u64 = hash();
 
 /// Raised when a layout changes in a way that sizes don't show.
