@@ -56,7 +56,9 @@ const EXPIRED: u64 = 1 << 22;
 fn tables() -> HostTables {
     let plan = manifests::compile(&manifests::read(manifests::NODE));
     let Ok(mut installer) = Installer::adopt(HostTables::for_plan(&plan));
-    for (number, endpoint) in plan.endpoints.iter().enumerate() {
+    let mut endpoints: Vec<_> = plan.endpoints.iter().collect();
+    endpoints.sort_by_key(|endpoint| *endpoint.workload.name != *End::Client.name());
+    for (number, endpoint) in endpoints.into_iter().enumerate() {
         let [(v4, v6)] = EndpointAddress::pairs(&endpoint.addresses)[..] else { unreachable!() };
         let ifindex = CLIENT + number as u32;
         let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };

@@ -26,6 +26,17 @@ pub enum End {
 }
 
 impl End {
+    /// The pod's name; of the world, none.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Closed => "closed",
+            Self::World => "",
+        }
+    }
+
     /// Its address.
     #[must_use]
     pub const fn address(self, version: Version) -> &'static str {

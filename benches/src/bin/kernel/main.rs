@@ -50,12 +50,13 @@ fn run() -> Result<(), Box<dyn Error>> {
             samples.push(row.measure(round)?);
         }
     }
-    for row in &mut rows {
-        row.check_afterwards()?;
-    }
-    let reports = rows[0].programs();
+    let notes: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.check_afterwards().transpose())
+        .collect::<Result<_, _>>()?;
     print(&rows, &samples);
-    print_programs(&reports);
+    print_programs(&rows[0].programs());
+    notes.iter().for_each(|note| println!("\n{note}"));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use flowgate_datapath::{
     Action, Datapath, Delivery, EndpointId, EndpointSpec, Events, Options, ProgramReport, Stage,
 };
 use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT, TC_TO_ENDPOINT};
+use flowgate_policy::plan::PlannedEndpoint;
 
 use crate::sampling::Sample;
 
@@ -20,7 +21,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Where the kernel runs test packets.
 const LOOPBACK: &str = "lo";
-const PODS: [End; 3] = [End::Client, End::Server, End::Closed];
 
 /// The pods of [`manifests::NODE`]. One of them is bound to loopback, so that the programs find it
 /// as they find an endpoint on a link: by its interface index, in an array.
@@ -28,7 +28,7 @@ pub(crate) struct Rig {
     datapath: Datapath,
     events: Events,
     here: End,
-    ids: [EndpointId; 3],
+    id: EndpointId,
 }
 
 impl Rig {
@@ -36,58 +36,45 @@ impl Rig {
         let mut datapath = Datapath::builder().options(options).open()?;
         let events = datapath.events().expect("not taken before");
         let plan = manifests::compile(&manifests::read(manifests::NODE));
-        let mut ids = [None; 3];
-        // The one on loopback first: its slot is the one that its interface index names.
-        let mut order = PODS;
-        order.sort_by_key(|pod| *pod != here);
-        for pod in order {
-            let index = pod as usize;
-            let planned = &plan.endpoints[index];
-            let workload = planned.workload.clone();
-            let spec = if pod == here {
-                EndpointSpec::new(workload, LOOPBACK)
-            } else {
-                EndpointSpec::unlinked(workload)
-            };
-            let spec = planned.addresses.iter().fold(spec, |spec, at| spec.address(*at));
-            ids[index] = Some(datapath.attach(&spec.delivery(delivery))?.id);
+        let (own, others): (Vec<_>, Vec<_>) =
+            plan.endpoints.iter().partition(|planned| *planned.workload.name == *here.name());
+        let [own] = own[..] else { return Err("one pod has that name".into()) };
+        // First, so that it gets the slot that its interface index names.
+        let spec = EndpointSpec::new(own.workload.clone(), LOOPBACK);
+        let id = attach(&mut datapath, spec, own, delivery)?;
+        for other in others {
+            let spec = EndpointSpec::unlinked(other.workload.clone());
+            let _ = attach(&mut datapath, spec, other, delivery)?;
         }
         let _ = datapath.apply(&plan)?;
-        let ids = ids.map(|id| id.expect("each was attached"));
-        Ok(Self { datapath, events, here, ids })
+        Ok(Self { datapath, events, here, id })
     }
 
     pub(crate) fn programs(&self) -> Vec<ProgramReport> {
         self.datapath.report().programs.clone()
     }
 
-    /// What becomes of a packet at whichever pod meets it first.
-    pub(crate) fn send(&mut self, frame: &Frame, sender: End, receiver: End) -> Result<Action> {
-        let (pod, stage) = match sender {
-            End::World => (receiver, Stage::ToEndpoint),
-            pod => (pod, Stage::FromEndpoint),
-        };
-        let id = self.ids[pod as usize];
-        Ok(self.datapath.replay(id, stage, &frame.bytes())?.action)
+    /// What becomes of a packet at the measured pod, which sends it or gets it.
+    pub(crate) fn send(&mut self, frame: &Frame, sender: End) -> Result<Action> {
+        let stage = if sender == self.here { Stage::FromEndpoint } else { Stage::ToEndpoint };
+        Ok(self.datapath.replay(self.id, stage, &frame.bytes())?.action)
     }
 
-    /// A handshake, after which the connection is established.
-    pub(crate) fn establish(&mut self, syn: &Frame, ends: (End, End)) -> Result<()> {
-        let (source, destination) = ends;
+    /// A handshake, after which the connection is established; `false`: its SYN was dropped.
+    pub(crate) fn establish(&mut self, syn: &Frame, ends: (End, End)) -> Result<bool> {
         for frame in [*syn, syn.answer(), syn.flags(tcp::ACK)] {
-            let (sender, receiver) =
-                if frame.reply { (destination, source) } else { (source, destination) };
-            if !self.send(&frame, sender, receiver)?.passes() {
-                return Err(format!("{frame:?} is dropped").into());
+            let sender = if frame.reply { ends.1 } else { ends.0 };
+            if !self.send(&frame, sender)?.passes() {
+                return Ok(false);
             }
         }
         self.drain();
-        Ok(())
+        Ok(true)
     }
 
     /// The same frame many times in one call: the program and the empty one.
     pub(crate) fn time(&mut self, stage: Stage, frame: &[u8], runs: u32) -> Result<Sample> {
-        let id = self.ids[self.here as usize];
+        let id = self.id;
         let program = match stage {
             Stage::FromEndpoint => TC_FROM_ENDPOINT,
             Stage::ToEndpoint => TC_TO_ENDPOINT,
@@ -100,7 +87,7 @@ impl Rig {
     /// As [`Rig::time`], while another thread reads the events.
     pub(crate) fn time_read(&mut self, stage: Stage, frame: &[u8], runs: u32) -> Result<Sample> {
         let lost = self.count(Counter::EventsLost)?;
-        let id = self.ids[self.here as usize];
+        let id = self.id;
         assert_eq!(stage, Stage::FromEndpoint, "only that one is measured so");
         let (datapath, events) = (&mut self.datapath, &mut self.events);
         let done = AtomicBool::new(false);
@@ -135,10 +122,20 @@ impl Rig {
         Ok(self.datapath.counters()?.get(counter))
     }
 
-    /// No flow was refused for want of room, nor evicted.
-    pub(crate) fn had_room(&self) -> Result<bool> {
+    /// Flows that were refused for want of room, or evicted for others.
+    pub(crate) fn without_room(&self) -> Result<u64> {
         let counters = self.datapath.counters()?;
         let refused = counters.dropped(DropReason::FlowTableFull);
-        Ok(refused + counters.get(Counter::FlowsEvicted) == 0)
+        Ok(refused + counters.get(Counter::FlowsEvicted))
     }
+}
+
+fn attach(
+    datapath: &mut Datapath,
+    spec: EndpointSpec,
+    planned: &PlannedEndpoint,
+    delivery: Delivery,
+) -> Result<EndpointId> {
+    let spec = planned.addresses.iter().fold(spec, |spec, at| spec.address(*at));
+    Ok(datapath.attach(&spec.delivery(delivery))?.id)
 }

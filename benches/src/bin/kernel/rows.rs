@@ -64,17 +64,19 @@ impl Row {
         }
     }
 
-    /// What was measured is what was meant.
-    pub(crate) fn check_afterwards(&self) -> Result<()> {
+    /// What was measured is what was meant. A note about flows that found no room, if any.
+    pub(crate) fn check_afterwards(&self) -> Result<Option<String>> {
         let rig = self.rig.borrow();
-        if !rig.had_room()? {
-            return Err(format!("{}: the flow table was too small", self.name).into());
+        let (opened, refused) = (rig.count(Counter::FlowsNew)?, rig.without_room()?);
+        let flows = self.frames.len() as u64;
+        if self.opens && opened + refused < flows {
+            return Err(format!("{}: {opened} flows, not {flows}", self.name).into());
         }
-        let (opened, wanted) = (rig.count(Counter::FlowsNew)?, self.frames.len() as u64);
-        if self.opens && opened != wanted {
-            return Err(format!("{}: {opened} flows, not {wanted}", self.name).into());
+        if refused * 100 > opened {
+            return Err(format!("{}: {refused} of {flows} found no room", self.name).into());
         }
-        Ok(())
+        let note = format!("{}: {refused} of {} found no room", self.name, opened + refused);
+        Ok((refused > 0).then_some(note))
     }
 
     pub(crate) fn programs(&self) -> Vec<ProgramReport> {
@@ -139,7 +141,7 @@ fn established(rows: &mut Vec<Row>, version: Version) -> Result<()> {
     rows.push(row(name, version, &server, HOT, answer));
     let redirecting = rig(End::Client, Delivery::Redirect, silent())?;
     let frame = open(&redirecting, version, inwards)?;
-    expect(&redirecting, &frame, inwards, Action::Redirect)?;
+    expect(&redirecting, &frame, Action::Redirect)?;
     let name = "established, redirected to a local endpoint";
     rows.push(row(name, version, &redirecting, REDIRECTED, frame));
     Ok(())
@@ -148,13 +150,15 @@ fn established(rows: &mut Vec<Row>, version: Version) -> Result<()> {
 /// Establishes a connection; the initiator's next packet.
 fn open(rig: &Shared, version: Version, ends: (End, End)) -> Result<Frame> {
     let syn = syn(version, ends.0, ends.1, PORT);
-    rig.borrow_mut().establish(&syn, ends)?;
-    Ok(syn.flags(tcp::ACK))
+    match rig.borrow_mut().establish(&syn, ends)? {
+        true => Ok(syn.flags(tcp::ACK)),
+        false => Err(format!("{syn:?} is dropped").into()),
+    }
 }
 
-fn expect(rig: &Shared, frame: &Frame, ends: (End, End), wanted: Action) -> Result<()> {
+fn expect(rig: &Shared, frame: &Frame, wanted: Action) -> Result<()> {
     let mut rig = rig.borrow_mut();
-    let action = rig.send(frame, ends.0, ends.1)?;
+    let action = rig.send(frame, End::Client)?;
     rig.drain();
     if action == wanted { Ok(()) } else { Err(format!("{frame:?}: {action:?}").into()) }
 }
@@ -165,14 +169,14 @@ fn denied(rows: &mut Vec<Row>, version: Version) -> Result<()> {
     let quiet = rig(End::Client, Delivery::Stack, silent())?;
     let loud = rig(End::Client, Delivery::Stack, talkative())?;
     for rig in [&quiet, &loud] {
-        expect(rig, &frame, ends, Action::Drop)?;
+        expect(rig, &frame, Action::Drop)?;
     }
     rows.push(row("denied, no event", version, &quiet, HOT, frame));
     rows.push(row("denied, event told", version, &loud, TOLD, frame));
     rows.push(row("denied, event read meanwhile", version, &loud, READ, frame));
     // Judged each time, since a RST gets no entry.
     let frame = syn(version, End::Client, End::World, PORT).flags(tcp::RST);
-    expect(&quiet, &frame, (End::Client, End::World), Action::Pass)?;
+    expect(&quiet, &frame, Action::Pass)?;
     rows.push(row("allowed without an entry (RST)", version, &quiet, HOT, frame));
     Ok(())
 }
@@ -188,12 +192,15 @@ fn many(rows: &mut Vec<Row>, version: Version, flows: usize) -> Result<()> {
     let frame = open(&one, version, ends)?;
     rows.push(row("established, one flow, run singly", version, &one, single, frame));
     let full = rig(End::Client, Delivery::Stack, room(silent()))?;
+    let mut established = Vec::new();
     for frame in &opening {
-        full.borrow_mut().establish(frame, ends)?;
+        if full.borrow_mut().establish(frame, ends)? {
+            established.push(frame.flags(tcp::ACK));
+        }
     }
     let name = format!("established, {flows} flows, run singly");
     let mut known = row(&name, version, &full, single, opening[0]);
-    known.frames = opening.iter().map(|frame| frame.flags(tcp::ACK)).collect();
+    known.frames = established;
     rows.push(known);
     for (name, options) in [("no event", silent()), ("event told", talkative())] {
         let fresh = rig(End::Client, Delivery::Stack, room(options))?;
