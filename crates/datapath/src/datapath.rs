@@ -183,12 +183,16 @@ impl Datapath {
         let unclaimed = self.tables.unclaimed();
         let slots: Vec<u32> = unclaimed.iter().map(|(slot, _)| *slot).collect();
         let count = self.tables.detach(&slots)?;
-        if let Some(pins) = &self.pins {
-            for (_, ifindex) in unclaimed {
-                attach::unpin(&pins.links, ifindex);
-            }
-        }
+        self.remove_hooks(&unclaimed);
         Ok(count)
+    }
+
+    /// Removes what an earlier process attached to interfaces that this one has no endpoint for.
+    fn remove_hooks(&self, unclaimed: &[(u32, u32)]) {
+        let Some(pins) = &self.pins else { return };
+        for (_, ifindex) in unclaimed {
+            attach::remove(&pins.links, *ifindex);
+        }
     }
 
     /// Publishes a plan as one generation: a packet sees the old one or the new one. Flows that it
@@ -287,7 +291,7 @@ impl Datapath {
     /// The datapath wasn't opened with [`Builder::pin`]: its maps would go with the process.
     pub fn persist(mut self) -> Result<(), NotPinned> {
         if self.pins.take().is_none() {
-            return Err(NotPinned);
+            return Err(NotPinned { datapath: Box::new(self) });
         }
         for (_, attachment) in std::mem::take(&mut self.attachments) {
             attachment.keep();
@@ -297,13 +301,19 @@ impl Datapath {
 }
 
 /// A datapath that was opened without a directory for pins can't be persisted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("the datapath has no pins: open it with Builder::pin")]
-pub struct NotPinned;
+pub struct NotPinned {
+    /// The datapath, as it was.
+    pub datapath: Box<Datapath>,
+}
 
 impl Drop for Datapath {
     fn drop(&mut self) {
         self.attachments.clear();
+        if self.pins.is_some() {
+            self.remove_hooks(&self.tables.unclaimed());
+        }
         if let Some(pins) = &self.pins {
             pins.remove();
         }

@@ -556,3 +556,94 @@ fn events_come_as_a_stream_too() {
         assert_eq!(ports, [2000, 2001, 2002]);
     }
 }
+
+fn to_endpoint(rig: &mut Rig, who: &WorkloadRef, frame: Frame) -> bool {
+    rig.replay(who, Stage::ToEndpoint, &frame.bytes()).0.passes()
+}
+
+#[test]
+fn a_flow_that_was_judged_before_its_end_was_attached_does_not_open_it() {
+    on_both(|mut rig, mut case, names| {
+        case.policies.clear();
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        let server = case.inventory.workloads.pop().expect("two workloads");
+        let id = rig.endpoints.remove(&names[1]).expect("attached");
+        assert_eq!(rig.datapath.detach(&[id]).expect("writable"), 1);
+        rig.apply(&compile(&mut compiler, &case));
+        // The server's address is world's: the client may send there, and the flow is tracked.
+        rig.attach(&names[1], &server.addresses);
+        let frame = talk("198.18.0.1", "198.18.0.2");
+        assert!(passes(&mut rig, &names[0], frame));
+        assert!(!to_endpoint(&mut rig, &names[1], frame));
+        assert!(!passes(&mut rig, &names[1], frame.answer()));
+    });
+}
+
+#[test]
+fn an_address_has_one_endpoint() {
+    on_both(|mut rig, case, names| {
+        let thief = WorkloadRef { namespace: "default".into(), name: "thief".into() };
+        let address = case.inventory.workloads[0].addresses[0];
+        let spec = EndpointSpec::unlinked(thief).address(address);
+        let error = rig.datapath.attach(&spec).expect_err("it has an owner").to_string();
+        assert!(error.contains("198.18.0.1") && error.contains(&names[0].to_string()), "{error}");
+    });
+}
+
+#[test]
+fn a_query_is_no_reply_to_the_other_ends_query() {
+    on_both(|mut rig, mut case, names| {
+        // Nobody may open anything to the server; the server may ping the client.
+        case.policies[0].ingress = Some(vec![]);
+        rig.apply(&compile(&mut Compiler::new(LocalAllocator::new()), &case));
+        let ping = |source: &str, destination: &str| {
+            let flow = Flow {
+                source: source.parse().expect("an address"),
+                destination: destination.parse().expect("an address"),
+                protocol: FlowProtocol::Icmp { icmp_type: 8 },
+            };
+            Frame::opening(flow, 77)
+        };
+        assert!(!passes(&mut rig, &names[0], ping("198.18.0.1", "198.18.0.2")));
+        let allowed = ping("198.18.0.2", "198.18.0.1");
+        assert!(passes(&mut rig, &names[1], allowed));
+        assert!(!passes(&mut rig, &names[0], ping("198.18.0.1", "198.18.0.2")));
+        assert!(passes(&mut rig, &names[0], allowed.answer()));
+        // And a reply in the direction of the query is none.
+        let backwards = Frame { flow: ping("198.18.0.1", "198.18.0.2").flow, ..allowed }.answer();
+        assert!(!passes(&mut rig, &names[1], backwards));
+    });
+}
+
+#[test]
+fn neighbour_discovery_that_has_crossed_a_router_is_none() {
+    on_both(|mut rig, case, names| {
+        rig.apply(&compile(&mut Compiler::new(LocalAllocator::new()), &case));
+        let advertise = |source: &str, hops: u8| {
+            let flow = Flow {
+                source: source.parse().expect("an address"),
+                destination: "2001:db8::1".parse().expect("an address"),
+                protocol: FlowProtocol::Icmp6 { icmp_type: 136 },
+            };
+            Frame { hops, ..Frame::opening(flow, 0) }
+        };
+        assert!(passes(&mut rig, &names[1], advertise("2001:db8::2", 255)));
+        assert!(passes(&mut rig, &names[1], advertise("fe80::2", 255)));
+        assert!(!passes(&mut rig, &names[1], advertise("2001:db8::2", 64)));
+        assert!(!passes(&mut rig, &names[1], advertise("2001:db8::77", 255)), "not its own");
+        assert!(!to_endpoint(&mut rig, &names[0], advertise("2001:db8::2", 254)));
+    });
+}
+
+#[test]
+fn a_local_address_from_elsewhere_is_spoofed() {
+    on_both(|mut rig, case, names| {
+        rig.apply(&compile(&mut Compiler::new(LocalAllocator::new()), &case));
+        let frame = talk("198.18.0.1", "198.18.0.2");
+        assert!(!to_endpoint(&mut rig, &names[1], frame));
+        connect(&mut rig, &names, frame);
+        assert!(!to_endpoint(&mut rig, &names[1], frame.flags(tcp::ACK)));
+        let reason = flowgate_abi::DropReason::InvalidSourceAddress;
+        assert_eq!(rig.datapath.counters().expect("readable").dropped(reason), 2);
+    });
+}

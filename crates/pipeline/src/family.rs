@@ -30,6 +30,8 @@ pub trait Family: Sized + 'static {
 
     /// The endpoint's address of this family; zero: it has none.
     fn address(endpoint: &Endpoint) -> Self::Addr;
+    /// Neighbour discovery may come from this address, whoever the endpoint is.
+    fn is_link_scoped(address: Self::Addr) -> bool;
     /// The peer index of that address.
     fn peer(endpoint: &Endpoint) -> u32;
     /// The canonical key of a tuple: the smaller of the two ends comes first, so that both
@@ -78,9 +80,9 @@ pub struct Tuple<A> {
     pub source: A,
     /// To whom.
     pub destination: A,
-    /// From which port; for an ICMP query its identifier.
+    /// From which port; the identifier of the ICMP query that it sends.
     pub source_port: Be16,
-    /// To which port; for an ICMP query its identifier.
+    /// To which port; the identifier of the ICMP query that it has sent.
     pub destination_port: Be16,
     /// The IP protocol.
     pub protocol: u8,
@@ -191,6 +193,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_link_scoped(_address: Addr4) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn peer(endpoint: &Endpoint) -> u32 {
         endpoint.peer4.load()
     }
@@ -258,6 +265,12 @@ impl Family for V6 {
     #[inline(always)]
     fn address(endpoint: &Endpoint) -> Addr6 {
         endpoint.addr6
+    }
+
+    /// Link-local (`fe80::/10`), or the unspecified address of duplicate address detection.
+    #[inline(always)]
+    fn is_link_scoped(address: Addr6) -> bool {
+        u64::from_be(address.first) >> 54 == 0x3fa || (address.first | address.last) == 0
     }
 
     #[inline(always)]

@@ -216,16 +216,23 @@ fn icmp<F: Parse, C: Cursor>(cursor: &mut C, packet: &mut Packet<F>) -> Result<(
     if packet.role == Role::Error {
         return quoted(cursor, packet);
     }
+    // RFC 4861, section 7.1: what has crossed a router isn't neighbour discovery.
+    if packet.role == Role::Neighbour && (packet.hops != 255 || header.code != 0) {
+        return Err(DropReason::ForbiddenIcmp6);
+    }
     query(&header, packet.role, &mut packet.tuple);
     Ok(())
 }
 
-/// The identifier serves as both ports; a reply has the type of its query, so that both have one
-/// key, and the replies of one query type never pass as those of another.
+/// The identifier is the port of the one who asks, and the one who answers has port 0: so a reply
+/// belongs to its query and to nothing else, and two ends that ask with one identifier have a flow
+/// each. A reply has the type of its query, so that both have one key.
 #[inline(always)]
 fn query<A>(header: &Icmp, role: Role, tuple: &mut Tuple<A>) {
-    tuple.source_port = header.identifier;
-    tuple.destination_port = header.identifier;
+    let (asks, answers) = (header.identifier, Be16::new(0));
+    let reply = role == Role::Reply;
+    tuple.source_port = if reply { answers } else { asks };
+    tuple.destination_port = if reply { asks } else { answers };
     tuple.icmp_type = match (header.icmp_type, role) {
         (0, Role::Reply) => V4::ECHO[0],
         (query, Role::Reply) => query - 1,

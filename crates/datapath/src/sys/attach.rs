@@ -16,7 +16,7 @@ use aya::programs::{
 };
 use flowgate_ebpf_progs as progs;
 
-use super::kernel::KernelTables;
+use super::{kernel::KernelTables, syscall};
 use crate::{endpoint::HookKind, error::AttachError};
 
 /// Preference (priority) and handle of our clsact filters.
@@ -95,11 +95,17 @@ fn pin(pins: &Path, ifindex: u32, short: &str) -> PathBuf {
     pins.join(format!("{ifindex}-{short}"))
 }
 
-/// Removes what is pinned for an interface: the programs go with the last descriptor.
-pub(crate) fn unpin(pins: &Path, ifindex: u32) {
-    for (_, _, short) in HOOKS {
-        // The interface may be gone, and the link with it; then there is nothing to remove.
+/// Removes what an earlier process attached to an interface: the pins, with which the links go, and
+/// the clsact filters.
+pub(crate) fn remove(pins: &Path, ifindex: u32) {
+    let interface = syscall::interface_name(ifindex);
+    for (_, direction, short) in HOOKS {
+        // The interface may be gone, and what was attached with it; then there is nothing to remove.
         let _ = std::fs::remove_file(pin(pins, ifindex, short));
+        if let Some(interface) = &interface {
+            let handle = TcHandle::from(HANDLE);
+            drop(SchedClassifierLink::attached(interface, direction, PREFERENCE, handle, None));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `bpf(2)` where aya has no word for it: elements as bytes, and waiting for a grace period.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -176,6 +176,15 @@ pub(super) fn hertz() -> io::Result<u32> {
     }
     let nanoseconds = resolution.tv_nsec.max(1) as u64;
     Ok(((1_000_000_000 + nanoseconds / 2) / nanoseconds) as u32)
+}
+
+/// The name of an interface of this thread's network namespace.
+pub(super) fn interface_name(ifindex: u32) -> Option<String> {
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: a buffer of the size that the call asks for.
+    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
+    (!found.is_null()).then(|| name.to_string_lossy().into_owned())
 }
 
 /// The magic number of the file system that a path lies in.

@@ -249,7 +249,9 @@ impl Maps {
         let lost = unsafe {
             (*event).timestamp = helpers::bpf_ktime_get_ns();
             let unread = helpers::bpf_ringbuf_query(ring, 0);
-            let wake = if unread >= WAKE_AT { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+            // Once, when the mark is crossed: a reader that lags isn't helped by more.
+            let crossed = unread.wrapping_sub(WAKE_AT) < size_of::<Event>() as u64 + 8;
+            let wake = if crossed { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
             let size = size_of::<Event>() as u64;
             helpers::bpf_ringbuf_output(ring, event.cast(), size, u64::from(wake)) != 0
         };

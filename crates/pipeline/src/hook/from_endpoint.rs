@@ -33,6 +33,9 @@ fn steps<F: Parse, C: Cursor, T: FlowTable<F>>(
     let mut packet = Packet::<F>::unread();
     parse::frame(cursor, &mut packet)?;
     if packet.role == Role::Neighbour {
+        if !F::is_link_scoped(packet.sender) {
+            owns_source::<F>(endpoint, &packet)?;
+        }
         tables.count(Counter::NeighbourPassed);
         return Ok(Verdict::Pass);
     }

@@ -4,7 +4,7 @@ use flowgate_abi::{
     DropReason,
     endpoint::Endpoint,
     event::{Counter, Event, Hook, Kind},
-    flow::{Age, Ends, Flow, Seen, Verdict, Volume, state},
+    flow::{Age, Ends, Flow, NO_SLOT, Seen, Verdict, Volume, state},
 };
 
 use super::Frame;
@@ -45,15 +45,20 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
         if !way.holds(&key) || (over && conntrack::opens(packet)) {
             bucket = None;
             reply = false;
-        } else if known.generation() == generation && current(tables, way.flow()) {
+        } else if known.generation() == generation
+            && slots(way.flow(), reply).own(frame.hook) == endpoint.slot
+            && current(tables, way.flow())
+        {
             if known.state() & state::REVOKED != 0 {
                 return Err(DropReason::Revoked);
             }
             if packet.role == Role::Error {
                 return Ok(related(tables, way.flow(), reply));
             }
+            sent_by_local(frame.hook, slots(way.flow(), reply).sender)?;
             let destination = touch(way.flow(), reply, jiffies, frame.length);
-            settle(tables, packet, found, number, known, reply, jiffies);
+            let entry = Found { bucket: found, number, key: &key, known };
+            settle(tables, packet, &entry, reply, jiffies);
             return Ok(destination);
         }
     }
@@ -84,13 +89,46 @@ fn current<T: crate::Tables>(tables: &T, flow: &Flow) -> bool {
 #[inline(always)]
 fn related<T: crate::Tables>(tables: &T, flow: &Flow, reply: bool) -> u32 {
     tables.count(Counter::Related);
-    receiver_slot(flow, reply)
+    slots(flow, reply).receiver
+}
+
+/// The slots of a packet's ends, as they were judged.
+struct Slots {
+    sender: u32,
+    receiver: u32,
+}
+
+impl Slots {
+    /// The end at which the hook sits. A flow that was judged while that end was another endpoint,
+    /// or none, says nothing about this one.
+    #[inline(always)]
+    fn own(&self, hook: Hook) -> u32 {
+        match hook {
+            Hook::FromEndpoint => self.sender,
+            _ => self.receiver,
+        }
+    }
 }
 
 #[inline(always)]
-fn receiver_slot(flow: &Flow, reply: bool) -> u32 {
-    let word = if reply { &flow.bytes[0] } else { &flow.bytes[1] };
-    Volume(word.load()).slot()
+fn slots(flow: &Flow, reply: bool) -> Slots {
+    let (first, second) =
+        (Volume(flow.bytes[0].load()).slot(), Volume(flow.bytes[1].load()).slot());
+    if reply {
+        Slots { sender: second, receiver: first }
+    } else {
+        Slots { sender: first, receiver: second }
+    }
+}
+
+/// What a local endpoint has really sent carries a mark and doesn't come to `tc_to_endpoint`: who
+/// claims its address there is somebody else.
+#[inline(always)]
+fn sent_by_local(hook: Hook, sender: u32) -> Result<(), DropReason> {
+    if hook == Hook::ToEndpoint && sender != NO_SLOT {
+        return Err(DropReason::InvalidSourceAddress);
+    }
+    Ok(())
 }
 
 /// Counts a packet of a flow, and returns the slot of its destination.
@@ -100,31 +138,44 @@ fn touch(flow: &Flow, reply: bool, jiffies: u64, length: u32) -> u32 {
         if reply { (&flow.seen[1], &flow.bytes[1]) } else { (&flow.seen[0], &flow.bytes[0]) };
     seen.store(Seen(seen.load()).one_more(jiffies as u32).0);
     bytes.store(Volume(bytes.load()).more(length).0);
-    receiver_slot(flow, reply)
+    slots(flow, reply).receiver
+}
+
+/// An entry that was found.
+struct Found<'f, F: Family> {
+    bucket: &'f F::Bucket,
+    number: u32,
+    key: &'f F::Key,
+    known: Verdict,
 }
 
 /// Brings an entry's state and age up to date; writes only what changes.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "inlined; a struct would live on the BPF stack")]
 fn settle<F: Family, T: FlowTable<F>>(
     tables: &T,
     packet: &Packet<F>,
-    bucket: &F::Bucket,
-    number: u32,
-    known: Verdict,
+    entry: &Found<'_, F>,
     reply: bool,
     jiffies: u64,
 ) {
-    let flow = tables.way(bucket, number).flow();
     let protocol = packet.tuple.protocol;
-    let next = conntrack::advance(known.state(), protocol, packet.tcp_flags, reply);
+    let state = entry.known.state();
+    let next = conntrack::advance(state, protocol, packet.tcp_flags, reply);
     let age = Age::new(conntrack::class(next, protocol), jiffies);
-    if tables.age(bucket, number).load() != age.0 {
-        tables.age(bucket, number).store(age.0);
+    if tables.age(entry.bucket, entry.number).load() != age.0 {
+        tables.age(entry.bucket, entry.number).store(age.0);
     }
-    if next != known.state() {
-        flow.verdict.store(Verdict::new(known.generation(), next).0);
+    if next == state {
+        return;
     }
+    // Locked, and only over what was read: another CPU may have revoked the flow meanwhile, or given
+    // the way to another one.
+    let way = tables.way(entry.bucket, entry.number);
+    tables.lock(entry.bucket);
+    if way.holds(entry.key) && way.flow().verdict.load() == entry.known.0 {
+        way.flow().verdict.store(Verdict::new(entry.known.generation(), next).0);
+    }
+    tables.unlock(entry.bucket);
 }
 
 /// The tuple from the initiator to the responder.
@@ -180,7 +231,7 @@ fn judge<F: Family, T: FlowTable<F>>(
     let outcome = match (result, bucket) {
         (Ok(()), Some(bucket)) => renew(tables, case, bucket, number, &fresh, &mut event),
         (Ok(()), None) => open(tables, case, &fresh, &mut event),
-        (Err(reason), Some(bucket)) => revoke(tables, bucket, number, &fresh, reason, &mut event),
+        (Err(reason), Some(bucket)) => revoke(tables, case, bucket, number, reason, &mut event),
         (Err(reason), None) => deny(reason, &mut event),
     };
     if event.kind != UNTOLD {
@@ -224,6 +275,9 @@ fn sides<F: Family, T: FlowTable<F>>(
     let own = policy::local::<F, T>(tables, endpoint)?;
     let address = if from { tuple.destination } else { tuple.source };
     let other = policy::identify::<F, T>(tables, &address)?;
+    if case.packet.role != Role::Error {
+        sent_by_local(case.frame.hook, other.slot)?;
+    }
     Ok(if from == case.reply { (other, own) } else { (own, other) })
 }
 
@@ -237,13 +291,19 @@ fn renew<F: Family, T: FlowTable<F>>(
     fresh: &Fresh,
     event: &mut Event,
 ) -> Result<(), DropReason> {
-    let flow = tables.way(bucket, number).flow();
-    let known = Verdict(flow.verdict.load());
-    flow.ends.store(fresh.ends.0);
-    flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(fresh.slots[0]).0);
-    flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(fresh.slots[1]).0);
-    let state = known.state() & !(state::REVOKED | state::TOLD);
-    flow.verdict.store(Verdict::new(fresh.generation, state).0);
+    let way = tables.way(bucket, number);
+    let flow = way.flow();
+    tables.lock(bucket);
+    // Only an opening flow can have lost its way meanwhile; its next packet opens it again.
+    if way.holds(case.key) {
+        let known = Verdict(flow.verdict.load());
+        let state = known.state() & !(state::REVOKED | state::TOLD);
+        flow.ends.store(fresh.ends.0);
+        flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(fresh.slots[0]).0);
+        flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(fresh.slots[1]).0);
+        flow.verdict.store(Verdict::new(fresh.generation, state).0);
+    }
+    tables.unlock(bucket);
     tables.count(Counter::FlowsRejudged);
     event.kind = Kind::Rejudged as u8;
     event::volume(event, flow);
@@ -255,24 +315,31 @@ fn renew<F: Family, T: FlowTable<F>>(
     Ok(())
 }
 
-/// A known flow isn't allowed any more: it ends here. What it was judged under is kept with it, so
-/// that it is judged again when that changes, and not before.
+/// A known flow isn't allowed any more: it ends here. Its ends stay what they were: a CPU that still
+/// goes by the old verdict and writes it back leaves an entry that is judged again.
 #[inline(always)]
 fn revoke<F: Family, T: FlowTable<F>>(
     tables: &T,
+    case: &Case<'_, F>,
     bucket: &F::Bucket,
     number: u32,
-    fresh: &Fresh,
     reason: DropReason,
     event: &mut Event,
 ) -> Result<(), DropReason> {
-    let flow = tables.way(bucket, number).flow();
-    let known = Verdict(flow.verdict.load());
+    let way = tables.way(bucket, number);
+    let flow = way.flow();
     event::volume(event, flow);
-    flow.ends.store(fresh.ends.0);
-    let state = known.state() | state::REVOKED | state::TOLD;
-    flow.verdict.store(Verdict::new(fresh.generation, state).0);
-    if known.state() & state::REVOKED == 0 {
+    let generation = event.generation;
+    let mut told = true;
+    tables.lock(bucket);
+    if way.holds(case.key) {
+        let known = Verdict(flow.verdict.load());
+        told = known.state() & state::REVOKED != 0;
+        let state = known.state() | state::REVOKED | state::TOLD;
+        flow.verdict.store(Verdict::new(generation, state).0);
+    }
+    tables.unlock(bucket);
+    if !told {
         tables.count(Counter::FlowsRevoked);
         event.kind = Kind::Revoked as u8;
         event.reason = reason as u8;

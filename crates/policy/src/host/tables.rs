@@ -137,7 +137,8 @@ impl Tables for HostTables {
         if events.len() >= self.room.events {
             self.count(Counter::EventsLost);
         } else {
-            let nanoseconds = self.jiffies.get() * 1_000_000_000 / u64::from(self.settings.hz);
+            let scaled = u128::from(self.jiffies.get()) * 1_000_000_000;
+            let nanoseconds = (scaled / u128::from(self.settings.hz)) as u64;
             events.push_back(Event { timestamp: nanoseconds, ..event.0 });
         }
     }

@@ -38,7 +38,25 @@ impl<S: Store> Installer<S> {
             numbers.occupy(row.peer6);
         }
         let capacity = capacity_of(&store);
-        Ok(Self { store, capacity, ipcache, trie4, numbers, bindings, plan: None })
+        let mut installer = Self { store, capacity, ipcache, trie4, numbers, bindings, plan: None };
+        installer.drop_orphans()?;
+        Ok(installer)
+    }
+
+    /// Addresses that lead to a slot whose endpoint is gone, or is another one: their process was
+    /// killed while it detached. Left alone, the slot's next owner would lend them its identity.
+    fn drop_orphans(&mut self) -> Result<(), S::Error> {
+        let owned = |net: &IpNet, slot: u32| {
+            let binding = self.bindings.get(&slot);
+            binding.is_some_and(|binding| binding.prefixes().any(|own| own == *net))
+        };
+        let orphans: Vec<IpNet> = self
+            .ipcache
+            .iter()
+            .filter(|(net, leaf)| leaf.as_endpoint().is_some_and(|slot| !owned(net, slot)))
+            .map(|(net, _)| net)
+            .collect();
+        orphans.into_iter().try_for_each(|net| self.remove_prefix(net))
     }
 }
 

@@ -109,8 +109,8 @@ impl<S: Store> Installer<S> {
     /// Publishes a plan as one generation. Packets see the old one or the new one, never a mixture.
     ///
     /// # Errors
-    /// The plan doesn't fit, and nothing was written; or a table couldn't be written, and the old
-    /// generation runs on.
+    /// The plan doesn't fit, and nothing was written; or a table couldn't be written: then
+    /// [`Installer::generation`] says whether the old generation runs on or the new one does.
     pub fn apply(&mut self, plan: &Arc<Plan>) -> Result<Applied, InstallError<S::Error>> {
         plan.fits(&self.capacity)?;
         let transition = self.transition(plan)?;
@@ -119,9 +119,9 @@ impl<S: Store> Installer<S> {
         let moved = self.expand(plan, &transition).map_err(InstallError::Store)?;
         self.settle_grace()?;
         self.store.set_active(generation);
+        self.plan = Some(Arc::clone(plan));
         self.settle_grace()?;
         self.contract(plan, &transition).map_err(InstallError::Store)?;
-        self.plan = Some(Arc::clone(plan));
         Ok(Applied { generation, ready, closed, moved })
     }
 

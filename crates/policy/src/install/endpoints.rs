@@ -37,6 +37,13 @@ pub struct Binding {
 }
 
 impl EndpointAddress {
+    /// Its addresses as prefixes.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + use<> {
+        let v4 = self.v4.map(|a| IpNet::V4(Ipv4Net::from(a)));
+        let v6 = self.v6.map(|a| IpNet::V6(Ipv6Net::from(a)));
+        v4.into_iter().chain(v6)
+    }
+
     /// Addresses in pairs of an IPv4 and an IPv6 one, each pair an endpoint's.
     pub fn pairs(addresses: &[IpAddr]) -> Vec<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -54,9 +61,7 @@ impl EndpointAddress {
 impl Binding {
     /// Its addresses as prefixes.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + use<> {
-        let v4 = self.address.v4.map(|a| IpNet::V4(Ipv4Net::from(a)));
-        let v6 = self.address.v6.map(|a| IpNet::V6(Ipv6Net::from(a)));
-        v4.into_iter().chain(v6)
+        self.address.prefixes()
     }
 }
 
@@ -71,7 +76,7 @@ impl<S: Store> Installer<S> {
     /// open as it was.
     ///
     /// # Errors
-    /// The interface has an endpoint already, or there is no room.
+    /// The interface or an address has an endpoint already, or there is no room.
     pub fn attach(
         &mut self,
         workload: WorkloadRef,
@@ -83,14 +88,15 @@ impl<S: Store> Installer<S> {
         self.check_free(&workload, &address)?;
         let (slot, linked) = self.choose_slot(address.ifindex)?;
         let binding = Binding { workload: Some(workload), address, linked };
+        // What may fail comes first: the slot is free, so the link leads nowhere yet.
+        if linked {
+            self.store.set_link(address.ifindex, Some(slot)).map_err(InstallError::Store)?;
+        }
         for slots in 0..2 {
             self.store.set_endpoint_policy(slots, slot, 0, 0);
         }
         let robbed: Vec<u32> = binding.prefixes().filter_map(|net| self.peer_at(&net)).collect();
         self.store.set_endpoint(slot, &row(&address));
-        if linked {
-            self.store.set_link(address.ifindex, Some(slot)).map_err(InstallError::Store)?;
-        }
         self.bindings.insert(slot, binding);
         for peer in robbed {
             self.bump_epoch(peer);
@@ -107,10 +113,11 @@ impl<S: Store> Installer<S> {
         let mut robbed = Vec::new();
         let before = self.bindings.len();
         for slot in slots {
-            let Some(binding) = self.bindings.remove(slot) else { continue };
+            let Some(binding) = self.bindings.get(slot).cloned() else { continue };
             let peers = self.store.endpoint(*slot);
             robbed.extend([peers.peer4, peers.peer6]);
             self.close(*slot, &binding).map_err(InstallError::Store)?;
+            self.bindings.remove(slot);
         }
         // Twice: a packet that found the old leaf before it went may store the first epoch.
         for _ in 0..2 {
@@ -166,6 +173,11 @@ impl<S: Store> Installer<S> {
                 let owner = binding.workload.clone().unwrap_or_else(|| workload.clone());
                 let ifindex = address.ifindex;
                 return Err(InstallError::InterfaceTaken { ifindex, workload: owner });
+            }
+            let own: Vec<IpNet> = binding.prefixes().collect();
+            if let Some(net) = address.prefixes().find(|net| own.contains(net)) {
+                let owner = binding.workload.clone().unwrap_or_else(|| workload.clone());
+                return Err(InstallError::AddressTaken { address: net.addr(), workload: owner });
             }
         }
         Ok(())

@@ -41,7 +41,7 @@ use crate::{
 use numbers::Numbers;
 use trie4::Trie4;
 
-/// Why something couldn't be installed. The running tables are as they were before.
+/// Why something couldn't be installed. But for [`InstallError::Store`], nothing was written.
 #[non_exhaustive]
 #[derive(Debug, Error)]
 pub enum InstallError<E: std::error::Error + 'static> {
@@ -81,7 +81,16 @@ pub enum InstallError<E: std::error::Error + 'static> {
         /// Whose it is.
         workload: WorkloadRef,
     },
-    /// The tables couldn't be read or written.
+    /// An endpoint has that address already.
+    #[error("address {address} has an endpoint already: {workload}")]
+    AddressTaken {
+        /// The address.
+        address: std::net::IpAddr,
+        /// Whose it is.
+        workload: WorkloadRef,
+    },
+    /// The tables couldn't be read or written. What was half done denies rather than allows, and the
+    /// call may be repeated; which generation runs, [`Installer::generation`] says.
     #[error("the tables couldn't be accessed: {0}")]
     Store(#[source] E),
 }
@@ -103,6 +112,9 @@ impl<E: std::error::Error + 'static> InstallError<E> {
             Self::NoSlot { capacity } => InstallError::NoSlot { capacity },
             Self::InterfaceTaken { ifindex, workload } => {
                 InstallError::InterfaceTaken { ifindex, workload }
+            }
+            Self::AddressTaken { address, workload } => {
+                InstallError::AddressTaken { address, workload }
             }
             Self::Store(error) => InstallError::Store(map(error)),
         }
