@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -78,7 +79,7 @@ fn cargo_build(places: &Places, toolchain: &Toolchain) -> Result<Command, Error>
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(places, toolchain))
         .env("PATH", path_with(&toolchain.bpf_linker)?)
-        .env("RUSTC_WRAPPER", current_executable()?)
+        .env("RUSTC_WRAPPER", wrapper(&places.target)?)
         .env(rustc_wrapper::REQUEST, "1");
     if toolchain.kind == Kind::Nightly {
         command.args(["-Z", "build-std=core"]);
@@ -115,12 +116,14 @@ fn path_with(bpf_linker: &Path) -> Result<OsString, Error> {
         .map_err(|_| Error::MissingProgram { program: "bpf-linker", hint: "" })
 }
 
-fn current_executable() -> Result<PathBuf, Error> {
-    env::current_exe().map_err(|source| Error::File {
-        doing: "cannot find this executable",
-        path: PathBuf::from("xtask"),
-        source,
-    })
+/// A copy of this executable: another cargo call may replace the one that runs while it runs.
+fn wrapper(target: &Path) -> Result<PathBuf, Error> {
+    let path = target.join("xtask-rustc-wrapper");
+    let copied = fs::create_dir_all(target).and_then(|()| fs::copy("/proc/self/exe", &path));
+    match copied {
+        Ok(_) => Ok(path),
+        Err(source) => Err(Error::File { doing: "cannot copy this executable", path, source }),
+    }
 }
 
 fn check_subprograms(root: &Path, contents: &Contents) -> Result<(), Error> {
