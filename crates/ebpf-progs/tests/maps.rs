@@ -1,0 +1,50 @@
+//! The prebuilt object has the maps and programs that the rest of flowgate counts on.
+
+use std::collections::BTreeMap;
+
+use flowgate_abi::maps::{self, MapKind};
+use serde_json::Value;
+
+fn manifest() -> Value {
+    serde_json::from_str(flowgate_ebpf_progs::MANIFEST).expect("the manifest is JSON")
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+    value[field].as_str().unwrap_or_else(|| panic!("{field} of {value}"))
+}
+
+#[test]
+fn the_objects_maps_are_those_of_the_boundary() {
+    let manifest = manifest();
+    let maps = manifest["maps"].as_array().expect("a list");
+    let mut found: BTreeMap<&str, &Value> =
+        maps.iter().map(|map| (text(map, "name"), map)).collect();
+    for spec in maps::ALL {
+        let map = found.remove(spec.name).unwrap_or_else(|| panic!("{} is missing", spec.name));
+        let size = |field: &str| map[field].as_u64().expect("a number") as usize;
+        let sizes = (size("key_size"), size("value_size"));
+        let wanted = if spec.kind == MapKind::RingBuf { (0, 0) } else { (spec.key, spec.value) };
+        assert_eq!(sizes, wanted, "{}", spec.name);
+        let kind = match spec.kind {
+            MapKind::Array | MapKind::MappedArray => "array",
+            MapKind::PerCpuArray => "percpu_array",
+            MapKind::Hash => "hash",
+            MapKind::LpmTrie => "lpm_trie",
+            MapKind::RingBuf => "ringbuf",
+        };
+        assert_eq!(text(map, "type"), kind, "{}", spec.name);
+    }
+    // What is left is the compiler's: read-only data.
+    assert!(found.keys().all(|name| name.contains("rodata")), "{:?}", found.keys());
+}
+
+#[test]
+fn the_object_has_the_programs_by_their_names() {
+    let manifest = manifest();
+    let programs = manifest["programs"].as_array().expect("a list");
+    let mut names: Vec<&str> = programs.iter().map(|program| text(program, "name")).collect();
+    names.sort_unstable();
+    let mut wanted = flowgate_ebpf_progs::PROGRAMS;
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+}
