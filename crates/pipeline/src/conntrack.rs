@@ -191,7 +191,7 @@ impl Vacancy {
 }
 
 /// VERIFIER: without branches, in masks of all ones or none: with them each way doubles what has to
-/// be verified behind it (540,000 instructions instead of 60,000, over the limit on 6.1).
+/// be verified behind it (twice as much on 6.12, over the limit on 6.1).
 #[inline(always)]
 fn vacancy<F: Family, T: FlowTable<F>>(tables: &T, bucket: &F::Bucket, jiffies: u64) -> Vacancy {
     let mut best = 0i64;
