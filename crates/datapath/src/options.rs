@@ -16,8 +16,8 @@ use crate::error::OpenError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// IPv4 flows; there is room for these at 70 % load. Established flows are never evicted, so a
-    /// new one may be refused (`FlowTableFull`) though other buckets have room: some in 100,000 from
-    /// 40 % load on, some in 1,000 at 70 %.
+    /// new one may be refused (`FlowTableFull`) though other buckets have room: some in 10,000 at
+    /// half load, some in 1,000 at 70 %.
     pub flows4: usize,
     /// IPv6 flows, likewise.
     pub flows6: usize,

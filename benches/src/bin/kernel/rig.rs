@@ -64,6 +64,11 @@ impl Rig {
     pub(crate) fn establish(&mut self, syn: &Frame, ends: (End, End)) -> Result<bool> {
         for frame in [*syn, syn.answer(), syn.flags(tcp::ACK)] {
             let sender = if frame.reply { ends.1 } else { ends.0 };
+            // What another local pod sends is met at its own link, which isn't here: the flow stays
+            // unanswered, and takes the same way.
+            if sender != self.here && sender != End::World {
+                continue;
+            }
             if !self.send(&frame, sender)?.passes() {
                 return Ok(false);
             }

@@ -135,10 +135,6 @@ fn established(rows: &mut Vec<Row>, version: Version) -> Result<()> {
     let inwards = (End::Client, End::Server);
     let frame = open(&client, version, inwards)?;
     rows.push(row("established, to a local endpoint by the stack", version, &client, HOT, frame));
-    let server = rig(End::Server, Delivery::Stack, silent())?;
-    let answer = open(&server, version, inwards)?.answer().flags(tcp::ACK);
-    let name = "established, reply from a local endpoint by the stack";
-    rows.push(row(name, version, &server, HOT, answer));
     let redirecting = rig(End::Client, Delivery::Redirect, silent())?;
     let frame = open(&redirecting, version, inwards)?;
     expect(&redirecting, &frame, Action::Redirect)?;
