@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::{
     host::HostTables,
-    install::{EndpointAddress, InstallError, Installer, Store},
+    install::{EndpointAddress, InstallError, Installer},
     outcome::{Flow, FlowProtocol, Outcome, Side},
     plan::Plan,
 };
@@ -147,24 +147,4 @@ pub fn outcome(plan: &Plan, judgement: Judgement) -> Outcome {
 
 fn side(plan: &Plan, number: u32) -> Side {
     if number == NOT_JUDGED { Side::NotAnEndpoint } else { plan.decided(number) }
-}
-
-impl Installer<HostTables> {
-    /// The tables, for the pipeline.
-    #[must_use]
-    pub const fn tables(&self) -> &HostTables {
-        self.store()
-    }
-}
-
-/// What would become of the first packet of a flow in an installer's tables.
-///
-/// # Errors
-/// See [`SimulateError`].
-pub fn simulate_in<S>(installer: &Installer<S>, flow: &Flow) -> Result<Outcome, SimulateError>
-where
-    S: Store + FlowTable<V4> + FlowTable<V6>,
-{
-    let plan = installer.plan().ok_or(SimulateError::NoPlan)?;
-    simulate(installer.store(), plan, flow)
 }

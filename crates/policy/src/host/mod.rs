@@ -10,7 +10,6 @@ mod tables;
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, VecDeque},
-    convert::Infallible,
 };
 
 use flowgate_abi::{
@@ -244,6 +243,3 @@ impl HostTables {
         Self::new(settings, room)
     }
 }
-
-/// Host tables never fail.
-pub type HostError = Infallible;
