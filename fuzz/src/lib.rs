@@ -152,9 +152,11 @@ fn tables(plan: &Plan) -> HostTables {
         hz: 250,
         timeouts: Timeouts([60, LONGEST, 10, 60]),
         events_per_second: u32::MAX,
-        reserved: 0,
+        fragment_timeout: 1250,
         mark: 1,
         flags: 0,
+        fragment_mask: 15,
+        reserved: 0,
     };
     let (trie4_nodes, prefixes) = (cost.trie4_nodes as u32, cost.prefixes6);
     let room = HostRoom { trie4_nodes, hosts6: prefixes, networks6: prefixes, events: 16 };

@@ -117,8 +117,39 @@ impl Addr6 {
     }
 }
 
-/// An Ethernet address.
+/// An Ethernet address, as users write it: its bytes, first byte first.
 pub type Mac = [u8; 6];
+
+/// An Ethernet address as the programs compare it.
+///
+/// ABI: three words of 16 bits, which is how Ethernet aligns it; LLVM's BPF back end turns `[u8; 6]`
+/// into byte loads.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct EtherAddr([u16; 3]);
+
+impl EtherAddr {
+    /// From its bytes.
+    #[must_use]
+    pub fn from_octets(octets: Mac) -> Self {
+        zerocopy::transmute!(octets)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn octets(self) -> Mac {
+        zerocopy::transmute!(self)
+    }
+}
+
+/// Without branches.
+impl PartialEq for EtherAddr {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c], [d, e, f]) = (self.0, other.0);
+        (a ^ d) | (b ^ e) | (c ^ f) == 0
+    }
+}
 
 const _: () = assert!(size_of::<Be16>() == 2 && size_of::<Be32>() == 4 && size_of::<Addr6>() == 16);
 

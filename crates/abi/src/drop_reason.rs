@@ -42,6 +42,11 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    /// The source Ethernet address isn't the endpoint's own; also that inside of an ARP packet.
+    ///
+    /// Operator: the endpoint spoofs, or its Ethernet address was changed without telling the
+    /// datapath.
+    InvalidSourceMac = 130, "invalid source Ethernet address";
     /// The source address isn't the endpoint's own.
     ///
     /// Operator: the endpoint spoofs, or its address was changed without telling the datapath.
@@ -62,26 +67,25 @@ drop_reasons! {
     ///
     /// Operator: nothing, unless the endpoint really needs that protocol.
     UnsupportedEtherType = 139, "unsupported EtherType";
-    /// An IP protocol that isn't TCP, UDP, SCTP, ICMP or ICMPv6.
-    ///
-    /// Operator: nothing, unless the endpoint really needs that protocol.
-    UnsupportedProtocol = 142, "unsupported transport protocol";
     /// The flow table has no room: both buckets hold established flows alone.
     ///
     /// Operator: raise the flow capacity; live flows are never evicted for new ones.
     FlowTableFull = 155, "flow table full";
-    /// An IPv6 extension header.
+    /// IPv6 extension headers that may not pass: more than eight, one that must come first and
+    /// doesn't, two fragment headers, or a routing header that sends the packet on to elsewhere
+    /// (RFC 5095).
     ///
-    /// Operator: expected for multicast listener reports of an endpoint's stack.
-    ExtensionHeader = 156, "IPv6 extension header";
-    /// A fragment.
-    ///
-    /// Operator: let path MTU discovery work, or lower the MTU of the sender.
-    Fragment = 157, "fragment";
+    /// Operator: look at the sender; a healthy stack doesn't send these.
+    ExtensionHeader = 156, "invalid IPv6 extension header";
     /// The ipcache knows no peer for the address, not even world. A defect of the tables.
     ///
     /// Operator: report it; apply the plan again.
     UnknownIdentity = 171, "no identity for the address";
+    /// A later fragment of a datagram of which no first fragment has passed, or too long ago.
+    ///
+    /// Operator: expected where fragments are reordered or the first one was dropped; otherwise let
+    /// path MTU discovery work.
+    FragmentNotFound = 175, "first fragment not found";
     /// A router advertisement or redirect from an endpoint (CVE-2020-10749).
     ///
     /// Operator: the endpoint is misconfigured or hostile.
@@ -111,6 +115,20 @@ drop_reasons! {
     /// Operator: expected after a policy was tightened, until both ends give up; the event of the
     /// first packet that was cut names the policy.
     Revoked = 226, "flow was revoked";
+    /// The fragment table has no room for one datagram more.
+    ///
+    /// Operator: somebody sends many fragments; raise the capacity if they are wanted.
+    FragmentTableFull = 227, "fragment table full";
+    /// A first fragment that ends inside of the transport header, or a later one that would be put
+    /// over it (RFC 1858, RFC 3128, RFC 7112).
+    ///
+    /// Operator: somebody tries to get around a filter; a healthy stack doesn't send these.
+    FragmentOverlap = 228, "tiny or overlapping fragment";
+    /// A source or destination that can't be on a wire: loopback, unspecified, IPv4-mapped IPv6, or
+    /// a multicast or reserved source (RFC 1122, RFC 4291, RFC 6890).
+    ///
+    /// Operator: look at the sender, and at the routes of this node.
+    Martian = 229, "martian address";
 }
 
 impl DropReason {

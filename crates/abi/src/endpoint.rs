@@ -1,6 +1,6 @@
 //! Endpoints, peers and the ipcache's leaves.
 
-use crate::{Addr4, Addr6, Mac, Shared32};
+use crate::{Addr4, Addr6, EtherAddr, Shared32};
 
 /// A local endpoint: one link of this node, found by the low bits of its interface index.
 ///
@@ -23,9 +23,9 @@ pub struct Endpoint {
     /// Its IPv6 address; `::`: none.
     pub addr6: Addr6,
     /// The Ethernet address of the endpoint itself.
-    pub mac: Mac,
+    pub mac: EtherAddr,
     /// The Ethernet address of the host side, its router.
-    pub router_mac: Mac,
+    pub router_mac: EtherAddr,
     /// This slot's own number.
     pub slot: u32,
     /// Counts the endpoints that have had this slot.
@@ -41,6 +41,8 @@ impl Endpoint {
     pub const REDIRECT_PEER: u32 = 1;
     /// Packets to it may be handed to its host side (`bpf_redirect`).
     pub const REDIRECT: u32 = 2;
+    /// Its Ethernet address is known: it may send from no other.
+    pub const CHECK_MAC: u32 = 4;
 }
 
 /// A peer: one distinct combination of labels, named ports and CIDR memberships.

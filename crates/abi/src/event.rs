@@ -111,7 +111,7 @@ pub enum Counter {
     FlowsRejudged = 2,
     /// Flows that were judged again and ended.
     FlowsRevoked = 3,
-    /// Opening flows that made room for others.
+    /// Flows that made room for others: opening ones, or ones that were over.
     FlowsEvicted = 4,
     /// Events that the rate limit kept back.
     EventsSuppressed = 5,
@@ -121,11 +121,14 @@ pub enum Counter {
     NeighbourPassed = 7,
     /// ICMP errors that belong to a tracked flow.
     Related = 8,
+    /// Packets that were allowed but couldn't be rewritten for a redirect (the kernel had no memory),
+    /// and were dropped.
+    RedirectFailed = 9,
 }
 
 impl Counter {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FlowsNew,
         Self::FlowsClosed,
         Self::FlowsRejudged,
@@ -135,6 +138,7 @@ impl Counter {
         Self::EventsLost,
         Self::NeighbourPassed,
         Self::Related,
+        Self::RedirectFailed,
     ];
 
     /// Its name in metrics.
@@ -150,6 +154,7 @@ impl Counter {
             Self::EventsLost => "events_lost",
             Self::NeighbourPassed => "neighbour_passed",
             Self::Related => "related",
+            Self::RedirectFailed => "redirect_failed",
         }
     }
 }

@@ -124,8 +124,8 @@ pub mod state {
     pub const FIN_INITIATOR: u32 = 8;
     /// The responder has sent a FIN.
     pub const FIN_RESPONDER: u32 = 16;
-    /// One end has sent a RST.
-    pub const RESET: u32 = 32;
+    /// The initiator has sent a RST, and nothing since.
+    pub const RESET_INITIATOR: u32 = 32;
     /// Both FINs, or a RST: the entry lives on for stragglers alone.
     pub const CLOSING: u32 = 64;
     /// The sweep has told of its end.
@@ -133,6 +133,8 @@ pub mod state {
     /// It was allowed once and isn't any more. The entry stays, so that no packet of either end opens
     /// the connection anew from the middle; a SYN does.
     pub const REVOKED: u32 = 256;
+    /// The responder has sent a RST, and nothing since.
+    pub const RESET_RESPONDER: u32 = 512;
 }
 
 /// For each end its peer and that peer's epoch: the initiator in the low half.
@@ -255,11 +257,11 @@ impl Volume {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age(pub u32);
 
-/// Which time-out an entry has, and whether it may be evicted.
+/// Which time-out an entry has, and whether it may be evicted: those with even numbers may.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Nobody has answered yet, or the handshake isn't complete: may be evicted, oldest first.
+    /// Nobody has answered yet, or the handshake isn't complete.
     Opening = 0,
     /// TCP, established.
     Established = 1,

@@ -7,7 +7,7 @@ use crate::maps;
 pub const LAYOUT: u64 = hash();
 
 /// Raised when a layout changes in a way that sizes don't show.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 const fn hash() -> u64 {
     let mut state = fnv(0xcbf2_9ce4_8422_2325, &REVISION.to_le_bytes());

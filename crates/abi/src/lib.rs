@@ -16,13 +16,14 @@ mod drop_reason;
 pub mod endpoint;
 pub mod event;
 pub mod flow;
+pub mod fragment;
 mod layout;
 pub mod maps;
 pub mod policy;
 mod settings;
 mod shared;
 
-pub use bytes::{Addr4, Addr6, Be16, Be32, Mac};
+pub use bytes::{Addr4, Addr6, Be16, Be32, EtherAddr, Mac};
 pub use drop_reason::DropReason;
 pub use layout::LAYOUT;
 pub use settings::{Settings, Timeouts};

@@ -7,6 +7,7 @@ use crate::{
     endpoint::{Endpoint, Peer},
     event::{Event, EventBudget, Tally, Traffic},
     flow::{Bucket4, Bucket6},
+    fragment::FragmentBucket,
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
 
@@ -63,6 +64,8 @@ pub type Cells = [u16; CELLS];
 pub type Trie4Root = [u32; 65536];
 /// An inner node of the IPv4 trie, by 8 bits.
 pub type Trie4Node = [u32; 256];
+/// The headers of one packet, as the programs' first half leaves them to the second.
+pub type Parsed = [u64; 14];
 /// A network of IPv6: prefix length, then the address.
 pub type Lpm6Key = [u32; 5];
 
@@ -71,6 +74,10 @@ maps! {
     FLOWS4: Array[u32 => Bucket4];
     /// IPv6 flows, by the high bits of the flow hash.
     FLOWS6: Array[u32 => Bucket6];
+    /// Datagrams of which the first fragment has passed, of both families.
+    FRAGMENTS: Array[u32 => FragmentBucket];
+    /// Element 0: the headers of the packet that each CPU has at hand.
+    PARSED: PerCpuArray[u32 => Parsed];
     /// Endpoints by slot; a slot is the low bits of the interface index where these are free.
     ENDPOINTS: MappedArray[u32 => Endpoint];
     /// Interface index -> slot, for endpoints that didn't get the slot of their low bits.

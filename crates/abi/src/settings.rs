@@ -31,12 +31,16 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Events that each CPU may emit per second; 0: none.
     pub events_per_second: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// For how long the later fragments of a datagram find its ports, in jiffies.
+    pub fragment_timeout: u32,
     /// The socket buffer mark by which `tc_to_endpoint` knows what `tc_from_endpoint` has judged.
     pub mark: u32,
     /// [`Settings::THROUGH_STACK`] and its like.
     pub flags: u32,
+    /// Buckets of the fragment table, less one; a power of two less one.
+    pub fragment_mask: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl Settings {
@@ -49,4 +53,4 @@ impl Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Timeouts(pub [u32; 4]);
 
-const _: () = assert!(size_of::<Settings>() == 72);
+const _: () = assert!(size_of::<Settings>() == 80);

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use flowgate_policy::outcome::{Flow, FlowProtocol};
 
-use crate::generate::Generator;
+use crate::{
+    envelope::{self, Extension},
+    generate::Generator,
+};
 
 /// TCP flags.
 pub mod tcp {
@@ -219,6 +222,16 @@ pub fn error_about(quoted: &Frame, reporter: IpAddr, icmp_type: u8) -> Vec<u8> {
     frame
 }
 
+fn extension(generator: &mut Generator) -> Extension {
+    match generator.below(8) {
+        0 => Extension::authentication(),
+        1 => Extension::routing(generator.below(2) as u8),
+        2 => Extension::fragment(7, 0, false),
+        3 => Extension::options(0, 1),
+        _ => Extension::options(60, 1 + generator.below(4) as u8),
+    }
+}
+
 /// What a generated frame is meant to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -242,12 +255,59 @@ pub struct Frames {
 impl Frames {
     /// A frame about a flow, or about one of the flows before it.
     pub fn next(&mut self, generator: &mut Generator, flow: Flow) -> (Kind, Vec<u8>) {
-        match generator.below(10) {
-            0..=4 => self.opening(generator, flow),
-            5..=7 => self.later(generator, flow),
-            8 => self.error(generator, flow),
+        match generator.below(24) {
+            0..=9 => self.opening(generator, flow),
+            10..=16 => self.later(generator, flow),
+            17..=18 => self.error(generator, flow),
+            19 => self.neighbour(generator, flow),
+            20..=21 => self.wrapped(generator, flow),
+            22 => self.pieces(generator, flow),
             _ => self.odd(generator, flow),
         }
+    }
+
+    /// A tag, extension headers, or both, around a packet of some flow.
+    fn wrapped(&mut self, generator: &mut Generator, flow: Flow) -> (Kind, Vec<u8>) {
+        let (_, mut bytes) = self.later(generator, flow);
+        if bytes[12] == 0x86 {
+            let extensions: Vec<Extension> =
+                (0..generator.below(10)).map(|_| extension(generator)).collect();
+            bytes = envelope::extended(&bytes, &extensions);
+        }
+        let tags: &[u16] =
+            [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 3]][generator.below(4) as usize];
+        let bytes = envelope::tagged(&bytes, tags);
+        (Kind::Odd, bytes)
+    }
+
+    /// One of the fragments of some packet, now and then before the first; or one that overlaps.
+    fn pieces(&mut self, generator: &mut Generator, flow: Flow) -> (Kind, Vec<u8>) {
+        let frame = Frame { payload: 40, ..self.any(generator, flow) }.bytes();
+        let size = [8, 16, 24, 32][generator.below(4) as usize];
+        let mut pieces = envelope::fragments(&frame, generator.below(3) as u16, size);
+        let which = generator.below(pieces.len() as u64) as usize;
+        (Kind::Odd, pieces.swap_remove(which))
+    }
+
+    /// ARP or neighbour discovery, true or not.
+    fn neighbour(&mut self, generator: &mut Generator, flow: Flow) -> (Kind, Vec<u8>) {
+        let other = self.any(generator, flow).flow;
+        let mac = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 9]][generator.below(2) as usize];
+        let bytes = match (flow.source, other.source) {
+            (IpAddr::V4(target), IpAddr::V4(sender)) => {
+                let sender = if generator.below(2) == 0 { sender } else { target };
+                envelope::arp(mac, ([2, 0, 0, 0, 0, 1], sender), target)
+            }
+            (IpAddr::V6(source), IpAddr::V6(other)) => {
+                let icmp_type = 130 + generator.below(8) as u8;
+                let hops = [255, 255, 1, 64][generator.below(4) as usize];
+                let flow = Flow { protocol: FlowProtocol::Icmp6 { icmp_type }, ..flow };
+                let frame = Frame { hops, ..Frame::opening(flow, 0) };
+                envelope::with_target(frame.bytes(), [source, other][generator.below(2) as usize])
+            }
+            _ => return self.odd(generator, flow),
+        };
+        (Kind::Odd, bytes)
     }
 
     fn opening(&mut self, generator: &mut Generator, flow: Flow) -> (Kind, Vec<u8>) {

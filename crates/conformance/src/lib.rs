@@ -15,6 +15,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod envelope;
 pub mod frames;
 pub mod generate;
 pub mod scenarios;

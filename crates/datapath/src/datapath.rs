@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flowgate_abi::{endpoint::Endpoint, event::Counter};
+use flowgate_abi::{Mac, endpoint::Endpoint, event::Counter};
 use flowgate_pipeline::{V4, V6};
 use flowgate_policy::{
     install::{Applied, EndpointAddress},
@@ -95,7 +95,7 @@ impl Datapath {
             v6: spec.v6,
             mac: spec.mac,
             router_mac: link.mac,
-            flags: flags(delivery),
+            flags: flags(delivery, spec.mac),
         };
         let slot = self.tables.attach(spec.workload.clone(), address)?;
         let hook = match self.attach_hooks(slot, spec, link.ifindex) {
@@ -121,7 +121,7 @@ impl Datapath {
             source,
         })?;
         let pair = matches!(link.kind.as_str(), "veth" | "netkit") && link.peer_elsewhere;
-        let known = spec.mac != [0; 6];
+        let known = spec.mac != UNKNOWN_MAC;
         let best = if pair && known { Delivery::RedirectPeer } else { Delivery::Stack };
         let delivery = delivery_of(spec.delivery, best);
         if delivery == Delivery::RedirectPeer && !pair {
@@ -327,10 +327,15 @@ const fn delivery_of(asked: Delivery, best: Delivery) -> Delivery {
     }
 }
 
-const fn flags(delivery: Delivery) -> u32 {
-    match delivery {
-        Delivery::RedirectPeer => Endpoint::REDIRECT_PEER,
-        Delivery::Redirect => Endpoint::REDIRECT,
-        Delivery::Stack | Delivery::Automatic => 0,
-    }
+fn flags(delivery: Delivery, mac: Mac) -> u32 {
+    let check = if mac == UNKNOWN_MAC { 0 } else { Endpoint::CHECK_MAC };
+    check
+        | match delivery {
+            Delivery::RedirectPeer => Endpoint::REDIRECT_PEER,
+            Delivery::Redirect => Endpoint::REDIRECT,
+            Delivery::Stack | Delivery::Automatic => 0,
+        }
 }
+
+/// No frame comes from this Ethernet address.
+const UNKNOWN_MAC: Mac = [0; 6];

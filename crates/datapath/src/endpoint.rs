@@ -49,7 +49,9 @@ impl EndpointSpec {
         self
     }
 
-    /// The Ethernet address of its own side; packets that are redirected to it carry this one.
+    /// The Ethernet address of its own side: packets that are redirected to it carry it, and frames
+    /// and ARP packets that it sends from another one are dropped. Where it isn't given, neither is
+    /// done.
     #[must_use]
     pub const fn mac(mut self, mac: Mac) -> Self {
         self.mac = mac;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flowgate_abi::{
     Settings, Timeouts,
     flow::WAYS,
+    fragment,
     maps::{self, CELLS, MapSpec},
 };
 use flowgate_policy::host::HostRoom;
@@ -15,12 +16,14 @@ use crate::error::OpenError;
 /// hundred pods; [`Options::memory`] says what other values need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// IPv4 flows; there is room for these at 70 % load. Established flows are never evicted, so a
-    /// new one may be refused (`FlowTableFull`) though other buckets have room: some in 10,000 at
-    /// half load, some in 1,000 at 70 %.
+    /// IPv4 flows; with so many, at most two thirds of the table are full. Established flows are never
+    /// evicted, so a new one is refused (`FlowTableFull`) once both of its buckets hold nothing else:
+    /// none up to two thirds, 3 in 100,000 at 70 %, 1 in 1,000 at 80 %.
     pub flows4: usize,
     /// IPv6 flows, likewise.
     pub flows6: usize,
+    /// Datagrams whose fragments are under way at one time, of both families.
+    pub fragments: usize,
     /// Endpoints.
     pub endpoints: usize,
     /// Peers: distinct combinations of labels, named ports and CIDR memberships.
@@ -49,6 +52,8 @@ pub struct Options {
     pub closing: Duration,
     /// How long an answered flow of another protocol may be silent.
     pub answered: Duration,
+    /// For how long the later fragments of a datagram find its ports.
+    pub fragment: Duration,
     /// Packets between local endpoints go through the host's stack, where netfilter and packet taps
     /// see them, instead of being redirected.
     pub through_stack: bool,
@@ -62,6 +67,7 @@ impl Default for Options {
         Self {
             flows4: 1 << 14,
             flows6: 1 << 13,
+            fragments: 2048,
             endpoints: 512,
             peers: 4096,
             row_cells: 1 << 16,
@@ -76,6 +82,7 @@ impl Default for Options {
             established: Duration::from_secs(8000),
             closing: Duration::from_secs(10),
             answered: Duration::from_secs(60),
+            fragment: Duration::from_secs(5),
             through_stack: false,
             mark: 0xf10a_7e00,
         }
@@ -107,6 +114,7 @@ impl Options {
             ("peers", self.peers, 3, flowgate_abi::endpoint::MAX_PEERS as usize),
             ("flows4", self.flows4, 1, 1 << 26),
             ("flows6", self.flows6, 1, 1 << 26),
+            ("fragments", self.fragments, 1, 1 << 20),
             ("row_cells", self.row_cells, 1, 1 << 27),
             ("decision_cells", self.decision_cells, 1, 1 << 27),
             ("decisions", self.decisions, 1, 0xffff),
@@ -147,9 +155,11 @@ impl Options {
                     .map(|timeout| units(timeout, hertz)),
             ),
             events_per_second: self.events_per_second,
-            reserved: 0,
+            fragment_timeout: jiffies(self.fragment, hertz),
             mark: self.mark,
             flags: if self.through_stack { Settings::THROUGH_STACK } else { 0 },
+            fragment_mask: fragment_buckets(self.fragments) - 1,
+            reserved: 0,
         }
     }
 
@@ -160,6 +170,7 @@ impl Options {
         vec![
             (&maps::FLOWS4, settings.flow4_mask + 1),
             (&maps::FLOWS6, settings.flow6_mask + 1),
+            (&maps::FRAGMENTS, settings.fragment_mask + 1),
             (&maps::ENDPOINTS, endpoints),
             (&maps::LINKS, endpoints),
             (&maps::IPCACHE4_NODES, self.trie4_nodes as u32),
@@ -186,10 +197,15 @@ impl Options {
     }
 }
 
-/// Buckets of seven ways that hold so many flows at 70 % load.
+/// Buckets of seven ways that hold so many flows at two thirds load.
 fn buckets(flows: usize) -> u32 {
-    let ways = flows.max(2) * 10 / 7;
+    let ways = flows.max(2) * 3 / 2;
     ways.div_ceil(WAYS as usize).next_power_of_two().max(2) as u32
+}
+
+/// Buckets of four ways that hold so many datagrams at half load.
+fn fragment_buckets(datagrams: usize) -> u32 {
+    (2 * datagrams).div_ceil(fragment::WAYS).next_power_of_two() as u32
 }
 
 /// So that the two slots of a table share no element.
@@ -201,6 +217,12 @@ fn whole_elements(cells: usize) -> u32 {
 fn units(timeout: Duration, hertz: u32) -> u32 {
     let jiffies = timeout.as_millis() * u128::from(hertz) / 1000;
     u32::try_from(jiffies.div_ceil(256)).unwrap_or(u32::MAX >> 2).clamp(1, u32::MAX >> 2)
+}
+
+/// In jiffies, at least one.
+fn jiffies(timeout: Duration, hertz: u32) -> u32 {
+    let jiffies = timeout.as_millis() * u128::from(hertz) / 1000;
+    u32::try_from(jiffies).unwrap_or(u32::MAX).max(1)
 }
 
 /// A seed that nobody outside can guess.

@@ -6,10 +6,12 @@ use zerocopy::FromBytes;
 pub trait Cursor {
     /// Takes a header; `None` if the packet ends before it does.
     fn take<T: FromBytes + Copy>(&mut self) -> Option<T>;
+}
 
-    /// Skips up to 255 bytes; `None` if the packet ends before. More is masked off, which is the
-    /// bound that the verifier sees.
-    fn skip(&mut self, bytes: usize) -> Option<()>;
+/// A cursor that reaches every byte of a packet, wherever it lies.
+pub trait Skip: Cursor {
+    /// Skips bytes; `None` if the packet ends before.
+    fn skip(&mut self, bytes: u32) -> Option<()>;
 }
 
 /// The host's cursor: a slice.
@@ -30,9 +32,11 @@ impl Cursor for SliceCursor<'_> {
         self.0 = rest;
         Some(value)
     }
+}
 
-    fn skip(&mut self, bytes: usize) -> Option<()> {
-        self.0 = self.0.get(bytes & 255..)?;
+impl Skip for SliceCursor<'_> {
+    fn skip(&mut self, bytes: u32) -> Option<()> {
+        self.0 = self.0.get(bytes as usize..)?;
         Some(())
     }
 }

@@ -11,9 +11,9 @@ use flowgate_abi::{Shared32, Shared64};
 use crate::wire::protocol;
 
 /// An address family.
-pub trait Family: Sized + 'static {
+pub trait Family: Copy + core::fmt::Debug + PartialEq + 'static {
     /// An address, as it lies in memory.
-    type Addr: Copy + PartialEq + Default;
+    type Addr: Copy + PartialEq + Default + zerocopy::FromBytes;
     /// The canonical tuple: see [`Family::key`].
     type Key: Copy + Default;
     /// A bucket of this family's flow table.
@@ -32,6 +32,11 @@ pub trait Family: Sized + 'static {
     fn address(endpoint: &Endpoint) -> Self::Addr;
     /// Neighbour discovery may come from this address, whoever the endpoint is.
     fn is_link_scoped(address: Self::Addr) -> bool;
+    /// No packet on a wire may come from this address: unspecified, loopback, multicast, reserved.
+    fn is_martian_source(address: Self::Addr) -> bool;
+    /// No packet on a wire may go to this address: unspecified, loopback. Multicast and broadcast are
+    /// destinations like any other.
+    fn is_martian_destination(address: Self::Addr) -> bool;
     /// The peer index of that address.
     fn peer(endpoint: &Endpoint) -> u32;
     /// The canonical key of a tuple: the smaller of the two ends comes first, so that both
@@ -175,7 +180,7 @@ bucket_access!(V4, Bucket4, Way4, 0 1);
 bucket_access!(V6, Bucket6, Way6, 0 1 2 3 4);
 
 /// IPv4.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V4 {}
 
 impl Family for V4 {
@@ -195,6 +200,17 @@ impl Family for V4 {
     #[inline(always)]
     fn is_link_scoped(_address: Addr4) -> bool {
         false
+    }
+
+    /// 0/8, 127/8, and 224/3 whole (RFC 6890).
+    #[inline(always)]
+    fn is_martian_source(address: Addr4) -> bool {
+        address.get() >= 0xe000_0000 || Self::is_martian_destination(address)
+    }
+
+    #[inline(always)]
+    fn is_martian_destination(address: Addr4) -> bool {
+        address.get() >> 24 == 0 || address.get() >> 24 == 127
     }
 
     #[inline(always)]
@@ -250,7 +266,7 @@ impl Family for V4 {
 }
 
 /// IPv6.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V6 {}
 
 impl Family for V6 {
@@ -271,6 +287,18 @@ impl Family for V6 {
     #[inline(always)]
     fn is_link_scoped(address: Addr6) -> bool {
         u64::from_be(address.first) >> 54 == 0x3fa || (address.first | address.last) == 0
+    }
+
+    /// `::`, `::1`, `::ffff:0:0/96`, and `ff00::/8` (RFC 4291).
+    #[inline(always)]
+    fn is_martian_source(address: Addr6) -> bool {
+        u64::from_be(address.first) >> 56 == 0xff || Self::is_martian_destination(address)
+    }
+
+    #[inline(always)]
+    fn is_martian_destination(address: Addr6) -> bool {
+        let last = u64::from_be(address.last);
+        address.first == 0 && (last <= 1 || last >> 32 == 0xffff)
     }
 
     #[inline(always)]

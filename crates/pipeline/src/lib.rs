@@ -4,7 +4,7 @@
 //! about live traffic, and for the host, where it simulates, tests and fuzzes.
 //!
 //! A packet's way: [`hook`] names the steps in their order and nothing else does; [`parse`] reads
-//! the headers once into a [`Packet`]; [`conntrack`] finds its flow; [`policy`] judges a flow that
+//! the headers once into a [`Packet`], with the help of [`fragment`] where they are missing; [`conntrack`] finds its flow; [`policy`] judges a flow that
 //! is new or was judged under another generation; [`event`] tells of it.
 //!
 //! Invariants: no unsafe code; every loop has a constant bound; a miss is never an allow, and no
@@ -22,6 +22,7 @@ pub mod conntrack;
 mod cursor;
 pub mod event;
 pub mod family;
+pub mod fragment;
 pub mod hook;
 pub mod parse;
 pub mod policy;
@@ -30,7 +31,7 @@ mod tables;
 mod verdict;
 pub mod wire;
 
-pub use cursor::{Cursor, SliceCursor};
+pub use cursor::{Cursor, Skip, SliceCursor};
 pub use family::{Family, V4, V6};
 pub use parse::Packet;
 pub use tables::{FlowTable, Tables};

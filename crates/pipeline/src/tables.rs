@@ -9,6 +9,7 @@ use flowgate_abi::{
     DropReason, Settings,
     endpoint::{Endpoint, Leaf, Peer},
     event::{Counter, Event, Hook},
+    fragment::FragmentBucket,
     policy::{Decision, Direction, EndpointPolicy, Generation},
 };
 
@@ -39,6 +40,12 @@ pub trait Tables {
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// The endpoint in a slot, free or not.
     fn slot(&self, slot: u32) -> Option<&Endpoint>;
+    /// A bucket of the fragment table.
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket>;
+    /// Takes the bucket's lock. No other call but [`Tables::unlock_fragments`] may follow until then.
+    fn lock_fragments(&self, bucket: &FragmentBucket);
+    /// Gives the bucket's lock back.
+    fn unlock_fragments(&self, bucket: &FragmentBucket);
     /// A peer.
     fn peer(&self, index: u32) -> Option<&Peer>;
 

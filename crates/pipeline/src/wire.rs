@@ -1,11 +1,15 @@
 //! Headers as they lie on the wire: natural alignment, byte order in the type, no methods that
 //! decide anything.
 
-use flowgate_abi::{Addr4, Addr6, Be16, Be32, Mac};
+use flowgate_abi::{Addr4, Addr6, Be16, Be32, EtherAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// EtherType of IPv4 (RFC 894).
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of a tag (IEEE 802.1Q).
+pub const ETHERTYPE_TAG: u16 = 0x8100;
+/// EtherType of a service provider's tag (IEEE 802.1ad).
+pub const ETHERTYPE_SERVICE_TAG: u16 = 0x88a8;
 /// EtherType of ARP (RFC 826).
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// EtherType of IPv6 (RFC 2464).
@@ -23,8 +27,22 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// RFC 9260.
     pub const SCTP: u8 = 132;
+    /// Hop-by-hop options of IPv6 (RFC 8200, section 4.3).
+    pub const HOP_BY_HOP: u8 = 0;
+    /// The routing header of IPv6 (RFC 8200, section 4.4).
+    pub const ROUTING: u8 = 43;
     /// The fragment header of IPv6 (RFC 8200, section 4.5).
     pub const FRAGMENT: u8 = 44;
+    /// The authentication header (RFC 4302).
+    pub const AUTHENTICATION: u8 = 51;
+    /// Destination options of IPv6 (RFC 8200, section 4.6).
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    /// The mobility header (RFC 6275).
+    pub const MOBILITY: u8 = 135;
+    /// The host identity protocol (RFC 7401).
+    pub const HIP: u8 = 139;
+    /// Shim6 (RFC 5533).
+    pub const SHIM6: u8 = 140;
 }
 
 /// TCP flags (RFC 9293, section 3.1).
@@ -44,11 +62,58 @@ pub mod tcp {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Ethernet {
     /// To whom.
-    pub destination: Mac,
+    pub destination: EtherAddr,
     /// From whom.
-    pub source: Mac,
+    pub source: EtherAddr,
     /// What is inside.
     pub ethertype: Be16,
+}
+
+/// A tag inside of a frame (IEEE 802.1Q); the type in front of it is Ethernet's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Tag {
+    /// Priority, drop eligibility, VLAN.
+    pub control: Be16,
+    /// What is inside.
+    pub ethertype: Be16,
+}
+
+/// ARP for IPv4 over Ethernet (RFC 826).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Arp {
+    /// Ethernet: 1.
+    pub hardware: Be16,
+    /// IPv4: its EtherType.
+    pub protocol: Be16,
+    /// Bytes of an Ethernet address and of an IPv4 address.
+    pub lengths: [u8; 2],
+    /// Request or reply.
+    pub operation: Be16,
+    /// Whose Ethernet address the sender says this is.
+    pub sender_mac: EtherAddr,
+    /// Whose IPv4 address the sender says this is, in halves.
+    pub sender: [Be16; 2],
+    /// Whom it asks or answers.
+    pub target_mac: EtherAddr,
+    /// Whose Ethernet address it asks for, in halves.
+    pub target: [Be16; 2],
+}
+
+/// The start of an IPv6 extension header (RFC 8200, section 4); the whole of a fragment header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Extension {
+    /// What comes next.
+    pub next_header: u8,
+    /// Units of 8 bytes behind these 8; the authentication header: units of 4 bytes, less 2.
+    pub length: u8,
+    /// Fragment: offset in bytes, and in the last bit whether more follow. Routing: type, and
+    /// segments left.
+    pub middle: Be16,
+    /// Fragment: what names the datagram.
+    pub identification: Be32,
 }
 
 /// IPv4 without its options (RFC 791).
@@ -147,6 +212,8 @@ pub struct Icmp {
     pub sequence: Be16,
 }
 
-const _: () = assert!(size_of::<Ethernet>() == 14 && size_of::<Ipv4>() == 20);
+const _: () = assert!(size_of::<Tag>() == 4 && size_of::<Arp>() == 28);
+const _: () = assert!(size_of::<Extension>() == 8 && size_of::<Ethernet>() == 14);
+const _: () = assert!(size_of::<Ipv4>() == 20);
 const _: () = assert!(size_of::<Ipv6>() == 40 && size_of::<Tcp>() == 20);
 const _: () = assert!(size_of::<Ports>() == 8 && size_of::<Icmp>() == 8);

@@ -125,9 +125,11 @@ fn roomy() -> HostTables {
         hz: 250,
         timeouts: flowgate_abi::Timeouts([60, 8000, 10, 60]),
         events_per_second: 0,
-        reserved: 0,
+        fragment_timeout: 1250,
         mark: 1,
         flags: 0,
+        fragment_mask: 15,
+        reserved: 0,
     };
     let room = flowgate_policy::host::HostRoom {
         trie4_nodes: 512,

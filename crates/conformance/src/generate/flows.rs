@@ -59,7 +59,7 @@ fn protocol(choices: &mut Choices, case: &Case, ipv4: bool) -> FlowProtocol {
         }
         1 if ipv4 => FlowProtocol::Icmp { icmp_type: choices.one(&[8, 0, 3, 13]) },
         1 => FlowProtocol::Icmp6 { icmp_type: choices.one(&[128, 129, 1, 2]) },
-        _ => FlowProtocol::Other(choices.one(&[47, 50, 51, 4])),
+        _ => FlowProtocol::Other(choices.one(&[47, 50, 89, 4])),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, sync::atomic::Ordering};
 
 use flowgate_abi::{
-    Addr6, Settings,
+    Addr6, EtherAddr, Settings,
     endpoint::{Endpoint, Leaf, Peer},
     maps::{self, CELLS},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
@@ -68,8 +68,8 @@ impl Store for KernelTables {
             addr6: endpoint.addr6,
             peer4: endpoint.peer4.load(),
             peer6: endpoint.peer6.load(),
-            mac: endpoint.mac,
-            router_mac: endpoint.router_mac,
+            mac: endpoint.mac.octets(),
+            router_mac: endpoint.router_mac.octets(),
         }
     }
 
@@ -179,8 +179,8 @@ impl Store for KernelTables {
         endpoint.flags = row.flags;
         endpoint.addr4 = row.addr4;
         endpoint.addr6 = row.addr6;
-        endpoint.mac = row.mac;
-        endpoint.router_mac = row.router_mac;
+        endpoint.mac = EtherAddr::from_octets(row.mac);
+        endpoint.router_mac = EtherAddr::from_octets(row.router_mac);
         endpoint.slot = slot;
         endpoint.incarnation = before.incarnation.wrapping_add(1);
         self.endpoints.write(slot as usize, 0, endpoint.as_mut_bytes());

@@ -4,6 +4,7 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::{bpf_redirect, bpf_redirect_peer},
 };
+use flowgate_abi::event::Counter;
 use flowgate_pipeline::{
     Tables, Verdict,
     hook::{Route, route},
@@ -39,6 +40,7 @@ pub fn act<F: Route>(skb: *mut __sk_buff, maps: &Maps, verdict: Verdict) -> i32 
 fn redirect<F: Route>(skb: *mut __sk_buff, maps: &Maps, slot: u32, into_peer: bool) -> i32 {
     let Some(endpoint) = maps.slot(slot) else { return DROP };
     if route::<F, _>(&mut SocketBuffer(skb), endpoint).is_none() {
+        maps.count(Counter::RedirectFailed);
         return DROP;
     }
     let ifindex = endpoint.ifindex.load();

@@ -1,21 +1,31 @@
 //! The eBPF programs: entry points of a few lines around `flowgate-pipeline`.
 //!
-//! A context becomes a cursor ([`packet`]), maps become tables ([`tables`]), the pipeline decides,
-//! and one exhaustive match turns its verdict into an action ([`act`]).
+//! A context becomes headers ([`headers`], over [`packet`]'s cursors), maps become tables
+//! ([`tables`]), the pipeline decides, and one exhaustive match turns its verdict into an action
+//! ([`act`]).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod act;
+mod headers;
 mod maps;
 mod packet;
 mod tables;
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use flowgate_abi::{Be16, event::Hook};
-use flowgate_pipeline::{V4, V6, hook, parse::Layer3};
+use flowgate_pipeline::{
+    V4, V6, hook,
+    parse::{Layer3, Link},
+};
 
-use crate::{act::act, tables::Maps};
+use crate::{
+    act::act,
+    headers::{read_plain, read_whole},
+    packet::Copying,
+    tables::Maps,
+};
 
 /// A packet comes from an endpoint; at TC ingress of the endpoint's host side.
 #[classifier]
@@ -23,10 +33,17 @@ pub fn tc_from_endpoint(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // An endpoint in this very network namespace could have set it.
     packet::take_mark(skb);
-    finish(match Layer3::of(packet::ethertype(skb)) {
-        Layer3::Ipv4 => from_endpoint_v4(skb),
-        Layer3::Ipv6 => from_endpoint_v6(skb),
-        other => not_ip(skb, other, Hook::FromEndpoint),
+    let link = packet::link(skb);
+    finish(match link.layer3 {
+        Layer3::Ipv4 => {
+            read_v4(skb, link, Hook::FromEndpoint);
+            from_endpoint_v4(skb)
+        }
+        Layer3::Ipv6 => {
+            read_v6(skb, link, Hook::FromEndpoint);
+            from_endpoint_v6(skb)
+        }
+        _ => not_ip(skb, link, Hook::FromEndpoint),
     })
 }
 
@@ -37,10 +54,17 @@ pub fn tc_to_endpoint(ctx: TcContext) -> i32 {
     if packet::take_mark(skb) {
         return act::PASS;
     }
-    finish(match Layer3::of(packet::ethertype(skb)) {
-        Layer3::Ipv4 => to_endpoint_v4(skb),
-        Layer3::Ipv6 => to_endpoint_v6(skb),
-        other => not_ip(skb, other, Hook::ToEndpoint),
+    let link = packet::link(skb);
+    finish(match link.layer3 {
+        Layer3::Ipv4 => {
+            read_v4(skb, link, Hook::ToEndpoint);
+            to_endpoint_v4(skb)
+        }
+        Layer3::Ipv6 => {
+            read_v6(skb, link, Hook::ToEndpoint);
+            to_endpoint_v6(skb)
+        }
+        _ => not_ip(skb, link, Hook::ToEndpoint),
     })
 }
 
@@ -58,35 +82,64 @@ pub fn tc_empty(_ctx: TcContext) -> i32 {
     act::PASS
 }
 
-// VERIFIER: a subprogram for each hook and family. Both families inlined into one took 440 of the
-// stack's 512 bytes on 5.10. They get the raw context pointer: LLVM would pass `data` and
-// `data_end` of a larger context as scalars, which no kernel takes.
+// VERIFIER: a subprogram for each hook and family, and one for each family's rare packets. Both
+// families inlined into one took 440 of the stack's 512 bytes on 5.10. They get the raw context
+// pointer: LLVM would pass `data` and `data_end` of a larger context as scalars, which no kernel takes.
+
+#[inline(always)]
+fn read_v4(skb: *mut __sk_buff, link: Link, hook: Hook) {
+    if !read_plain::<V4>(skb, link) {
+        read_whole_v4(skb, hook as u32);
+    }
+}
+
+#[inline(always)]
+fn read_v6(skb: *mut __sk_buff, link: Link, hook: Hook) {
+    if !read_plain::<V6>(skb, link) {
+        read_whole_v6(skb, hook as u32);
+    }
+}
+
+#[inline(never)]
+fn read_whole_v4(skb: *mut __sk_buff, hook: u32) {
+    read_whole::<V4>(skb, packet::link(skb), which(hook));
+}
+
+#[inline(never)]
+fn read_whole_v6(skb: *mut __sk_buff, hook: u32) {
+    read_whole::<V6>(skb, packet::link(skb), which(hook));
+}
+
+#[inline(always)]
+fn which(hook: u32) -> Hook {
+    if hook == Hook::FromEndpoint as u32 { Hook::FromEndpoint } else { Hook::ToEndpoint }
+}
 
 #[inline(never)]
 fn from_endpoint_v4(skb: *mut __sk_buff) -> i32 {
     let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::FromEndpoint));
-    let verdict = hook::from_endpoint::<V4, _, _>(packet::cursor4(skb, frame), frame, &maps);
+    let verdict = hook::from_endpoint::<V4, _>(headers::packet(), frame, &maps);
     outcome(act::<V4>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
 fn from_endpoint_v6(skb: *mut __sk_buff) -> i32 {
     let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::FromEndpoint));
-    let verdict = hook::from_endpoint::<V6, _, _>(packet::cursor6(skb, frame), frame, &maps);
+    let verdict = hook::from_endpoint::<V6, _>(headers::packet(), frame, &maps);
     outcome(act::<V6>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
 fn to_endpoint_v4(skb: *mut __sk_buff) -> i32 {
     let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::ToEndpoint));
-    let verdict = hook::to_endpoint::<V4, _, _>(packet::cursor4(skb, frame), frame, &maps);
+    let verdict = hook::to_endpoint::<V4, _>(headers::packet(), frame, &maps);
     outcome(act::<V4>(skb, &maps, verdict), &maps)
 }
 
 #[inline(never)]
 fn to_endpoint_v6(skb: *mut __sk_buff) -> i32 {
     let (maps, frame) = (Maps::new(), packet::frame(skb, Hook::ToEndpoint));
-    let verdict = hook::to_endpoint::<V6, _, _>(packet::cursor6(skb, frame), frame, &maps);
+    let verdict = hook::to_endpoint::<V6, _>(headers::packet(), frame, &maps);
     outcome(act::<V6>(skb, &maps, verdict), &maps)
 }
 
@@ -103,9 +156,9 @@ fn sweep_v6(index: u32) -> i32 {
 }
 
 #[inline(always)]
-fn not_ip(skb: *mut __sk_buff, layer3: Layer3, hook: Hook) -> i32 {
-    let maps = Maps::new();
-    act::<V4>(skb, &maps, hook::other(layer3, packet::frame(skb, hook), &maps))
+fn not_ip(skb: *mut __sk_buff, link: Link, hook: Hook) -> i32 {
+    let (maps, frame) = (Maps::new(), packet::frame(skb, hook));
+    act::<V4>(skb, &maps, hook::not_ip(Copying::new(skb), link, frame, &maps))
 }
 
 /// Set in a subprogram's result if there is an event to hand over. It lies outside of the actions,

@@ -12,7 +12,8 @@ use flowgate_abi::{
     endpoint::{Endpoint, Peer},
     event::{Event, EventBudget, Tally, Traffic},
     flow::{Bucket4, Bucket6},
-    maps::{Cells, Trie4Node, Trie4Root},
+    fragment::FragmentBucket,
+    maps::{self, Cells, Trie4Node, Trie4Root},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
 
@@ -23,6 +24,10 @@ type Mapped<T, const N: usize> = Array<T, N, MAPPED>;
 pub static FLOWS4: Array<Bucket4, 2> = Array::new();
 #[btf_map]
 pub static FLOWS6: Array<Bucket6, 2> = Array::new();
+#[btf_map]
+pub static FRAGMENTS: Array<FragmentBucket, 1> = Array::new();
+#[btf_map]
+pub static PARSED: PerCpuArray<maps::Parsed, 1> = PerCpuArray::new();
 #[btf_map]
 pub static ENDPOINTS: Mapped<Endpoint, 2> = Array::new();
 #[btf_map]
@@ -98,9 +103,11 @@ static SETTINGS: Settings = Settings {
     hz: 1000,
     timeouts: Timeouts([1; 4]),
     events_per_second: 0,
-    reserved: 0,
+    fragment_timeout: 1,
     mark: 1,
     flags: 0,
+    fragment_mask: 0,
+    reserved: 0,
 };
 
 /// The settings that the loader has set.

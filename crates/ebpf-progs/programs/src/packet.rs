@@ -1,16 +1,16 @@
 //! A socket buffer as the pipeline's cursor and frame.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes},
+    helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
 };
 use flowgate_abi::event::Hook;
 use flowgate_pipeline::{
-    Cursor,
-    hook::{Frame, FrameBytes},
-    wire::protocol,
+    Cursor, Skip,
+    hook::{Frame, FrameBytes, Rewrite},
+    parse::{self, Link},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -27,10 +27,12 @@ macro_rules! field {
     };
 }
 
-/// The EtherType of what is inside of the outermost header.
+/// What lies in front of the network header.
 #[inline(always)]
-pub fn ethertype(skb: *mut __sk_buff) -> EtherType {
-    EtherType::from_raw(field!(skb, protocol) as u16)
+pub fn link(skb: *mut __sk_buff) -> Link {
+    let outermost = EtherType::from_raw(field!(skb, protocol) as u16);
+    let link = parse::link(&SocketBuffer(skb), outermost);
+    Link { tagged: link.tagged || field!(skb, vlan_present) != 0, ..link }
 }
 
 /// What the hook knows of the frame.
@@ -58,89 +60,76 @@ pub fn set_mark(skb: *mut __sk_buff) {
     unsafe { ptr::write_volatile(&raw mut (*skb).mark, maps::settings().mark) };
 }
 
-const ETHERNET: usize = 14;
-/// Ethernet, IPv4 with all options, ICMP, the quoted packet with all options, its first 8 bytes.
-const SPAN4: u32 = 14 + 60 + 8 + 60 + 8;
-/// Ethernet, IPv6, ICMPv6, the quoted packet, its first 8 bytes.
-const SPAN6: u32 = 14 + 40 + 8 + 40 + 8;
-
-/// The cursor over an IPv4 packet.
-#[inline(always)]
-pub fn cursor4(skb: *mut __sk_buff, frame: Frame) -> Direct {
-    let cursor = Direct::new(skb);
-    let plain = match cursor.peek::<[u8; ETHERNET + 20 + 20]>() {
-        Some(header) => header[ETHERNET] == 0x45 && header[ETHERNET + 9] != protocol::ICMP,
-        None => false,
-    };
-    cursor.or_pulled(plain, skb, frame, SPAN4)
-}
-
-/// The cursor over an IPv6 packet.
-#[inline(always)]
-pub fn cursor6(skb: *mut __sk_buff, frame: Frame) -> Direct {
-    let cursor = Direct::new(skb);
-    let plain = match cursor.peek::<[u8; ETHERNET + 40 + 20]>() {
-        Some(header) => header[ETHERNET + 6] != protocol::ICMPV6,
-        None => false,
-    };
-    cursor.or_pulled(plain, skb, frame, SPAN6)
-}
-
-/// Direct packet access: the compare against `end` is what the verifier sees.
+/// Direct packet access, for the linear part: the compare against `end` is what the verifier sees.
 pub struct Direct {
     position: *const u8,
     end: *const u8,
 }
 
 impl Direct {
+    /// At the frame's start.
     #[inline(always)]
-    fn new(skb: *mut __sk_buff) -> Self {
+    pub fn new(skb: *mut __sk_buff) -> Self {
         Self {
             position: field!(skb, data) as usize as *const u8,
             end: field!(skb, data_end) as usize as *const u8,
         }
-    }
-
-    /// This cursor if every header lies in the linear part; else one after pulling them there.
-    #[inline(always)]
-    fn or_pulled(self, plain: bool, skb: *mut __sk_buff, frame: Frame, span: u32) -> Self {
-        let linear = (self.end as usize).wrapping_sub(self.position as usize) as u32;
-        let wanted = if frame.length < span { frame.length } else { span };
-        if plain || linear >= wanted {
-            return self;
-        }
-        // SAFETY: a plain helper call; the old pointers are dropped with `self`.
-        unsafe { bpf_skb_pull_data(skb, wanted) };
-        Self::new(skb)
-    }
-
-    #[inline(always)]
-    fn peek<T>(&self) -> Option<&T> {
-        let behind = self.position.wrapping_add(size_of::<T>());
-        if behind > self.end {
-            return None;
-        }
-        // SAFETY: the bytes up to `behind` are inside of the packet, as the verifier checks too.
-        // Packets allow unaligned access on every architecture that has a JIT we support.
-        Some(unsafe { &*self.position.cast::<T>() })
     }
 }
 
 impl Cursor for Direct {
     #[inline(always)]
     fn take<T: FromBytes + Copy>(&mut self) -> Option<T> {
-        let value = *self.peek::<T>()?;
-        self.position = self.position.wrapping_add(size_of::<T>());
-        Some(value)
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, bytes: usize) -> Option<()> {
-        let behind = self.position.wrapping_add(bytes & 255);
+        let behind = self.position.wrapping_add(size_of::<T>());
         if behind > self.end {
             return None;
         }
+        // SAFETY: the bytes up to `behind` are inside of the packet, as the verifier checks too.
+        // Packets allow unaligned access on every architecture that has a JIT we support.
+        let value = unsafe { *self.position.cast::<T>() };
         self.position = behind;
+        Some(value)
+    }
+}
+
+/// Every byte of the packet, by copy, wherever the kernel keeps it.
+pub struct Copying {
+    skb: *mut __sk_buff,
+    offset: u32,
+    length: u32,
+}
+
+impl Copying {
+    /// At the frame's start.
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb, offset: 0, length: field!(skb, len) }
+    }
+}
+
+impl Cursor for Copying {
+    #[inline(always)]
+    fn take<T: FromBytes + Copy>(&mut self) -> Option<T> {
+        let (mut value, size) = (MaybeUninit::<T>::uninit(), size_of::<T>() as u32);
+        let into = value.as_mut_ptr().cast();
+        // SAFETY: the buffer is `value`, of `size` bytes.
+        if unsafe { bpf_skb_load_bytes(self.skb.cast(), self.offset, into, size) } != 0 {
+            return None;
+        }
+        self.offset += size;
+        // SAFETY: the helper has written all of it; any bytes are a `T`.
+        Some(unsafe { value.assume_init() })
+    }
+}
+
+impl Skip for Copying {
+    #[inline(always)]
+    fn skip(&mut self, bytes: u32) -> Option<()> {
+        let behind = self.offset + bytes;
+        if behind > self.length {
+            return None;
+        }
+        self.offset = behind;
         Some(())
     }
 }
@@ -159,7 +148,9 @@ impl FrameBytes for SocketBuffer {
             unsafe { bpf_skb_load_bytes(self.0.cast(), offset, (&raw mut value).cast(), size) };
         (result == 0).then_some(value)
     }
+}
 
+impl Rewrite for SocketBuffer {
     #[inline(always)]
     fn store<T: IntoBytes + Immutable>(&mut self, offset: u32, value: T) -> bool {
         let size = size_of::<T>() as u32;

@@ -17,6 +17,7 @@ use flowgate_abi::{
     endpoint::{Endpoint, Leaf, Peer},
     event::{Counter, DROP_REASONS, Event, Hook, Tally},
     flow::{Bucket4, Bucket6, Way4, Way6},
+    fragment::FragmentBucket,
     maps::{CELLS, Cells},
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
@@ -112,6 +113,25 @@ impl Tables for Maps {
     #[inline(always)]
     fn slot(&self, slot: u32) -> Option<&Endpoint> {
         maps::ENDPOINTS.get(slot)
+    }
+
+    #[inline(always)]
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
+        maps::FRAGMENTS.get(index)
+    }
+
+    #[inline(always)]
+    fn lock_fragments(&self, bucket: &FragmentBucket) {
+        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+        // SAFETY: the lock of a map's value.
+        unsafe { helpers::bpf_spin_lock(lock) };
+    }
+
+    #[inline(always)]
+    fn unlock_fragments(&self, bucket: &FragmentBucket) {
+        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+        // SAFETY: the lock of a map's value, taken before.
+        unsafe { helpers::bpf_spin_unlock(lock) };
     }
 
     #[inline(always)]

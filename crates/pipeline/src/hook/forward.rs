@@ -1,6 +1,6 @@
 //! How an allowed packet goes on, and what changes in it on the way to a local endpoint.
 
-use flowgate_abi::{Be16, Mac, Settings, endpoint::Endpoint, flow::NO_SLOT};
+use flowgate_abi::{Be16, EtherAddr, Settings, endpoint::Endpoint, flow::NO_SLOT};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Family, Packet, Tables, V4, V6, Verdict};
@@ -21,8 +21,8 @@ pub(super) fn choose<F: Family, T: Tables>(
         return Verdict::Pass;
     }
     let through_stack = tables.settings().flags & Settings::THROUGH_STACK != 0;
-    // The last hop is the stack's: it knows how to tell the sender.
-    if through_stack || packet.hops <= 1 {
+    // The last hop is the stack's: it knows how to tell the sender. So is a tag.
+    if through_stack || packet.tagged || packet.hops <= 1 {
         Verdict::Stack(destination)
     } else if endpoint.flags & Endpoint::REDIRECT_PEER != 0 {
         Verdict::RedirectPeer(destination)
@@ -33,10 +33,14 @@ pub(super) fn choose<F: Family, T: Tables>(
     }
 }
 
-/// Bytes of a frame that may be rewritten.
+/// Bytes of a frame, by their offset.
 pub trait FrameBytes {
-    /// Reads at an offset.
+    /// Reads at an offset; `None`: the frame ends before.
     fn load<T: FromBytes + IntoBytes + Default>(&self, offset: u32) -> Option<T>;
+}
+
+/// Bytes of a frame that may be rewritten.
+pub trait Rewrite: FrameBytes {
     /// Writes at an offset; `false`: the frame ends before.
     fn store<T: IntoBytes + Immutable>(&mut self, offset: u32, value: T) -> bool;
 }
@@ -44,20 +48,20 @@ pub trait FrameBytes {
 /// How a family routes.
 pub trait Route: Family {
     /// One hop less.
-    fn one_hop_less<B: FrameBytes>(frame: &mut B) -> Option<()>;
+    fn one_hop_less<B: Rewrite>(frame: &mut B) -> Option<()>;
 }
 
 /// Makes a frame look as if this node had routed it to a local endpoint.
 #[inline(always)]
-pub fn route<F: Route, B: FrameBytes>(frame: &mut B, endpoint: &Endpoint) -> Option<()> {
+pub fn route<F: Route, B: Rewrite>(frame: &mut B, endpoint: &Endpoint) -> Option<()> {
     F::one_hop_less(frame)?;
-    let addresses: [Mac; 2] = [endpoint.mac, endpoint.router_mac];
+    let addresses: [EtherAddr; 2] = [endpoint.mac, endpoint.router_mac];
     frame.store(0, addresses).then_some(())
 }
 
 impl Route for V4 {
     #[inline(always)]
-    fn one_hop_less<B: FrameBytes>(frame: &mut B) -> Option<()> {
+    fn one_hop_less<B: Rewrite>(frame: &mut B) -> Option<()> {
         // TTL and protocol are one word of the checksum (RFC 1624, equation 3).
         let [word, checksum]: [Be16; 2] = frame.load(22)?;
         let less = word.get().wrapping_sub(0x100);
@@ -70,17 +74,25 @@ impl Route for V4 {
 
 impl Route for V6 {
     #[inline(always)]
-    fn one_hop_less<B: FrameBytes>(frame: &mut B) -> Option<()> {
+    fn one_hop_less<B: Rewrite>(frame: &mut B) -> Option<()> {
         let hops: u8 = frame.load(21)?;
         frame.store(21, hops.wrapping_sub(1)).then_some(())
     }
 }
 
-impl FrameBytes for &mut [u8] {
+impl FrameBytes for &[u8] {
     fn load<T: FromBytes + IntoBytes + Default>(&self, offset: u32) -> Option<T> {
         Some(T::read_from_prefix(self.get(offset as usize..)?).ok()?.0)
     }
+}
 
+impl FrameBytes for &mut [u8] {
+    fn load<T: FromBytes + IntoBytes + Default>(&self, offset: u32) -> Option<T> {
+        (&**self).load(offset)
+    }
+}
+
+impl Rewrite for &mut [u8] {
     fn store<T: IntoBytes + Immutable>(&mut self, offset: u32, value: T) -> bool {
         self.get_mut(offset as usize..).is_some_and(|rest| value.write_to_prefix(rest).is_ok())
     }

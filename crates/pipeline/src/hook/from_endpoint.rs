@@ -5,43 +5,52 @@ use flowgate_abi::{DropReason, endpoint::Endpoint, event::Counter};
 
 use super::{Frame, account, dropped, forward, track};
 use crate::{
-    Cursor, FlowTable, Packet, Verdict,
-    parse::{self, Parse, Role},
+    FlowTable, Packet, Verdict,
+    parse::{Parse, Role},
 };
 
-/// The steps of `tc_from_endpoint`.
+/// The steps of `tc_from_endpoint` for a packet that was read, or the reason for which it couldn't be.
 #[inline(always)]
-pub fn from_endpoint<F: Parse, C: Cursor, T: FlowTable<F>>(
-    mut cursor: C,
+pub fn from_endpoint<F: Parse, T: FlowTable<F>>(
+    packet: Result<&Packet<F>, DropReason>,
     frame: Frame,
     tables: &T,
 ) -> Verdict {
     let Some(endpoint) = tables.endpoint(frame.ifindex) else {
         return dropped(tables, frame, DropReason::UnknownEndpoint);
     };
-    let result = steps::<F, C, T>(&mut cursor, frame, endpoint, tables);
+    let result = match packet {
+        Ok(packet) => steps(packet, frame, endpoint, tables),
+        Err(reason) => Err(reason),
+    };
     account(tables, frame, endpoint, result)
 }
 
 #[inline(always)]
-fn steps<F: Parse, C: Cursor, T: FlowTable<F>>(
-    cursor: &mut C,
+fn steps<F: Parse, T: FlowTable<F>>(
+    packet: &Packet<F>,
     frame: Frame,
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Verdict, DropReason> {
-    let mut packet = Packet::<F>::unread();
-    parse::frame(cursor, &mut packet)?;
-    if packet.role == Role::Neighbour {
-        if !F::is_link_scoped(packet.sender) {
-            owns_source::<F>(endpoint, &packet)?;
-        }
+    owns_mac::<F>(endpoint, packet)?;
+    if packet.role.stays_on_link() {
+        tells_truth::<F>(endpoint, packet)?;
         tables.count(Counter::NeighbourPassed);
         return Ok(Verdict::Pass);
     }
-    owns_source::<F>(endpoint, &packet)?;
-    let destination = track::track(tables, frame, endpoint, &packet)?;
-    Ok(forward::choose(tables, &packet, destination))
+    owns_source::<F>(endpoint, packet)?;
+    let destination = track::track(tables, frame, endpoint, packet)?;
+    Ok(forward::choose(tables, packet, destination))
+}
+
+/// Where its Ethernet address is known, an endpoint sends from no other.
+#[inline(always)]
+fn owns_mac<F: Parse>(endpoint: &Endpoint, packet: &Packet<F>) -> Result<(), DropReason> {
+    if endpoint.flags & Endpoint::CHECK_MAC != 0 && packet.mac != endpoint.mac {
+        return Err(DropReason::InvalidSourceMac);
+    }
+    Ok(())
 }
 
 /// An endpoint sends from its own address, and reports errors about its own flows alone.
@@ -53,6 +62,22 @@ fn owns_source<F: Parse>(endpoint: &Endpoint, packet: &Packet<F>) -> Result<(), 
     }
     if packet.role == Role::Error && packet.tuple.source != own {
         return Err(DropReason::UnrelatedIcmpError);
+    }
+    Ok(())
+}
+
+/// An endpoint is no router, and says of no address but its own that it is its own. Link-local ones
+/// aren't known, and lead nowhere but to the host side of its link.
+#[inline(always)]
+fn tells_truth<F: Parse>(endpoint: &Endpoint, packet: &Packet<F>) -> Result<(), DropReason> {
+    if packet.role == Role::Router {
+        return Err(DropReason::ForbiddenIcmp6);
+    }
+    let own = F::address(endpoint);
+    for address in [packet.sender, packet.tuple.source] {
+        if address != own && !F::is_link_scoped(address) {
+            return Err(DropReason::InvalidSourceAddress);
+        }
     }
     Ok(())
 }

@@ -5,38 +5,37 @@
 use flowgate_abi::{DropReason, endpoint::Endpoint, event::Counter};
 
 use super::{Frame, account, dropped, track};
-use crate::{
-    Cursor, FlowTable, Packet, Verdict,
-    parse::{self, Parse, Role},
-};
+use crate::{FlowTable, Packet, Verdict, parse::Parse};
 
-/// The steps of `tc_to_endpoint`.
+/// The steps of `tc_to_endpoint` for a packet that was read, or the reason for which it couldn't be.
 #[inline(always)]
-pub fn to_endpoint<F: Parse, C: Cursor, T: FlowTable<F>>(
-    mut cursor: C,
+pub fn to_endpoint<F: Parse, T: FlowTable<F>>(
+    packet: Result<&Packet<F>, DropReason>,
     frame: Frame,
     tables: &T,
 ) -> Verdict {
     let Some(endpoint) = tables.endpoint(frame.ifindex) else {
         return dropped(tables, frame, DropReason::UnknownEndpoint);
     };
-    let result = steps::<F, C, T>(&mut cursor, frame, endpoint, tables);
+    let result = match packet {
+        Ok(packet) => steps(packet, frame, endpoint, tables),
+        Err(reason) => Err(reason),
+    };
     account(tables, frame, endpoint, result)
 }
 
 #[inline(always)]
-fn steps<F: Parse, C: Cursor, T: FlowTable<F>>(
-    cursor: &mut C,
+fn steps<F: Parse, T: FlowTable<F>>(
+    packet: &Packet<F>,
     frame: Frame,
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Verdict, DropReason> {
-    let mut packet = Packet::<F>::unread();
-    parse::frame(cursor, &mut packet)?;
-    if packet.role == Role::Neighbour {
+    // What stays on the link comes from its host side: nobody else is on it.
+    if packet.role.stays_on_link() {
         tables.count(Counter::NeighbourPassed);
         return Ok(Verdict::Pass);
     }
-    track::track(tables, frame, endpoint, &packet)?;
+    track::track(tables, frame, endpoint, packet)?;
     Ok(Verdict::Pass)
 }

@@ -212,6 +212,10 @@ fn judge<F: Family, T: FlowTable<F>>(
     number: u32,
 ) -> Result<u32, DropReason> {
     let tuple = opening(case.packet, case.reply);
+    // Known flows have been asked already.
+    if bucket.is_none() {
+        not_martian::<F>(&tuple)?;
+    }
     let generation = tables.generation();
     if generation == 0 {
         return Err(DropReason::EndpointNotReady);
@@ -239,6 +243,14 @@ fn judge<F: Family, T: FlowTable<F>>(
     }
     outcome?;
     Ok(if case.reply { initiator.slot } else { responder.slot })
+}
+
+#[inline(always)]
+fn not_martian<F: Family>(tuple: &Tuple<F::Addr>) -> Result<(), DropReason> {
+    if F::is_martian_source(tuple.source) || F::is_martian_destination(tuple.destination) {
+        return Err(DropReason::Martian);
+    }
+    Ok(())
 }
 
 /// The kind of an event that isn't worth telling.

@@ -17,12 +17,12 @@ use flowgate_abi::{
     endpoint::{Endpoint, Leaf, Peer},
     event::{Event, EventBudget, Hook, Tally},
     flow::{Bucket4, Bucket6},
+    fragment::FragmentBucket,
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
 use flowgate_pipeline::{
-    SliceCursor, V4, V6, Verdict,
-    hook::{self, Frame, route},
-    parse::Layer3,
+    V4, V6, Verdict,
+    hook::{self, route},
     sweep,
 };
 use ipnet::Ipv6Net;
@@ -48,6 +48,7 @@ pub struct HostTables {
     jiffies: Cell<u64>,
     flows4: Vec<Bucket4>,
     flows6: Vec<Bucket6>,
+    fragments: Vec<FragmentBucket>,
     endpoints: Vec<Endpoint>,
     links: HashMap<u32, u32>,
     trie4_root: Vec<Shared32>,
@@ -96,6 +97,7 @@ impl HostTables {
             jiffies: Cell::new(1 << 20),
             flows4: zeroed(settings.flow4_mask as usize + 1),
             flows6: zeroed(settings.flow6_mask as usize + 1),
+            fragments: zeroed(settings.fragment_mask as usize + 1),
             endpoints: zeroed(endpoints),
             links: HashMap::new(),
             trie4_root: zeroed(1 << 16),
@@ -137,9 +139,11 @@ impl HostTables {
             hz: 250,
             timeouts: Timeouts([60, 8000, 10, 60]),
             events_per_second: u32::MAX,
-            reserved: 0,
+            fragment_timeout: 250 * 5,
             mark: 1,
             flags: 0,
+            fragment_mask: 15,
+            reserved: 0,
         };
         let room = HostRoom {
             trie4_nodes: cost.trie4_nodes as u32,
@@ -151,20 +155,15 @@ impl HostTables {
     }
 
     /// Runs a frame through a hook, with everything that this changes.
-    ///
-    /// # Panics
-    /// If the frame is shorter than an Ethernet header.
     pub fn run(&self, frame: &[u8], ifindex: u32, hook: Hook) -> Passed {
-        let layer3 =
-            Layer3::of(flowgate_abi::Be16::new(u16::from_be_bytes([frame[12], frame[13]])));
-        let seen = Frame { length: frame.len() as u32, ifindex, hook };
-        let verdict = hook::run(SliceCursor::new(frame), layer3, seen, self);
+        let verdict = hook::run(frame, ifindex, hook, self);
         let mut frame = frame.to_vec();
         if let Verdict::Redirect(slot) | Verdict::RedirectPeer(slot) = verdict {
             let endpoint = &self.endpoints[slot as usize];
             let bytes = &mut frame.as_mut_slice();
-            let routed = match layer3 {
-                Layer3::Ipv6 => route::<V6, _>(bytes, endpoint),
+            // What is redirected has no tags, so the EtherType is that of the network header.
+            let routed = match bytes[12] {
+                0x86 => route::<V6, _>(bytes, endpoint),
                 _ => route::<V4, _>(bytes, endpoint),
             };
             debug_assert!(routed.is_some(), "a parsed frame has room for its addresses");
@@ -235,9 +234,11 @@ impl HostTables {
             hz: 250,
             timeouts: Timeouts([60, 8000, 10, 60]),
             events_per_second: u32::MAX,
-            reserved: 0,
+            fragment_timeout: 250 * 5,
             mark: 1,
             flags: 0,
+            fragment_mask: 15,
+            reserved: 0,
         };
         let room = HostRoom { trie4_nodes: 256, hosts6: 64, networks6: 64, events: 16 };
         Self::new(settings, room)

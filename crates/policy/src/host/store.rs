@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use flowgate_abi::{
-    Addr6, Settings, Shared32,
+    Addr6, EtherAddr, Settings, Shared32,
     endpoint::{Endpoint, Leaf},
     policy::{Decision, PortTable},
 };
@@ -55,8 +55,8 @@ impl Store for HostTables {
             addr6: endpoint.addr6,
             peer4: endpoint.peer4.load(),
             peer6: endpoint.peer6.load(),
-            mac: endpoint.mac,
-            router_mac: endpoint.router_mac,
+            mac: endpoint.mac.octets(),
+            router_mac: endpoint.router_mac.octets(),
         }
     }
 
@@ -138,8 +138,8 @@ impl Store for HostTables {
             addr4: row.addr4,
             peer4: Shared32::new(row.peer4),
             addr6: row.addr6,
-            mac: row.mac,
-            router_mac: row.router_mac,
+            mac: EtherAddr::from_octets(row.mac),
+            router_mac: EtherAddr::from_octets(row.router_mac),
             slot,
             incarnation,
             peer6: Shared32::new(row.peer6),

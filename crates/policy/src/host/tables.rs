@@ -7,6 +7,7 @@ use flowgate_abi::{
     endpoint::{Endpoint, Leaf, Peer},
     event::{Counter, DROP_REASONS, Event, Hook, Tally},
     flow::{Bucket4, Bucket6, Way4, Way6},
+    fragment::FragmentBucket,
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
 use flowgate_pipeline::{FlowTable, Tables, V4, V6, event};
@@ -69,6 +70,15 @@ impl Tables for HostTables {
     fn slot(&self, slot: u32) -> Option<&Endpoint> {
         self.endpoints.get(slot as usize)
     }
+
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
+        self.fragments.get(index as usize)
+    }
+
+    // The tables aren't Sync: nobody else is here.
+    fn lock_fragments(&self, _bucket: &FragmentBucket) {}
+
+    fn unlock_fragments(&self, _bucket: &FragmentBucket) {}
 
     fn peer(&self, index: u32) -> Option<&Peer> {
         self.peers.get(index as usize)

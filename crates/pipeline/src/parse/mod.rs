@@ -1,0 +1,107 @@
+//! Reads a packet's headers once, into a [`Packet`].
+//!
+//! Two readers: [`plain`] for what nearly every packet is, by direct access and with few checks, and
+//! [`whole`] for everything. Where [`plain`] takes a packet, [`whole`] reads the same from it
+//! (`plain_reads_what_whole_reads`).
+//!
+//! Invariants: ports come from a transport header that is there, or, for a later fragment, from that
+//! of its datagram's first; a protocol without ports has none, so no port rule matches it.
+
+mod icmp;
+mod link;
+mod network;
+mod whole;
+
+use flowgate_abi::{DropReason, EtherAddr};
+
+pub use icmp::Role;
+pub use link::{Layer3, Link, arp, link};
+pub use network::{Fragment, Network, Parse};
+pub use whole::whole;
+
+use crate::{
+    Cursor, Family,
+    family::Tuple,
+    wire::{Ethernet, Ports, Tcp, protocol},
+};
+
+/// A packet's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<F: Family> {
+    /// Both ends, the protocol, the ports.
+    pub tuple: Tuple<F::Addr>,
+    /// Who sent the packet: the tuple's source, but for an error and for neighbour discovery.
+    pub sender: F::Addr,
+    /// To whom the packet goes.
+    pub receiver: F::Addr,
+    /// The Ethernet address that it came from.
+    pub mac: EtherAddr,
+    /// Hops left before this one.
+    pub hops: u8,
+    /// The TCP flags; 0 for other protocols and for later fragments.
+    pub tcp_flags: u8,
+    /// What it means to its flow.
+    pub role: Role,
+    /// Its frame has a tag.
+    pub tagged: bool,
+}
+
+impl<F: Family> Packet<F> {
+    /// Nothing read yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn unread() -> Self {
+        Self {
+            tuple: Tuple::default(),
+            sender: F::Addr::default(),
+            receiver: F::Addr::default(),
+            mac: EtherAddr::default(),
+            hops: 0,
+            tcp_flags: 0,
+            role: Role::Any,
+            tagged: false,
+        }
+    }
+}
+
+/// Reads a packet that is like most: no tags, options, extension headers or fragments, and TCP or
+/// UDP inside. `false`: this isn't one, and [`whole`] has to read it.
+#[inline(always)]
+pub fn plain<F: Parse, C: Cursor>(cursor: &mut C, link: Link, packet: &mut Packet<F>) -> bool {
+    if link.tags > 0 {
+        return false;
+    }
+    let Some(ethernet) = cursor.take::<Ethernet>() else { return false };
+    packet.mac = ethernet.source;
+    packet.tagged = link.tagged;
+    if !F::plain(cursor, packet) {
+        return false;
+    }
+    packet.sender = packet.tuple.source;
+    packet.receiver = packet.tuple.destination;
+    match packet.tuple.protocol {
+        protocol::TCP => tcp(cursor, packet).is_ok(),
+        protocol::UDP => ports(cursor, &mut packet.tuple).is_ok(),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn tcp<F: Family, C: Cursor>(cursor: &mut C, packet: &mut Packet<F>) -> Result<(), DropReason> {
+    let header: Tcp = cursor.take().ok_or(DropReason::MalformedPacket)?;
+    if header.data_offset >> 4 < 5 {
+        return Err(DropReason::MalformedPacket);
+    }
+    packet.tuple.source_port = header.source;
+    packet.tuple.destination_port = header.destination;
+    packet.tcp_flags = header.flags;
+    Ok(())
+}
+
+#[inline(always)]
+fn ports<A, C: Cursor>(cursor: &mut C, tuple: &mut Tuple<A>) -> Result<(), DropReason> {
+    let header: Ports = cursor.take().ok_or(DropReason::MalformedPacket)?;
+    tuple.source_port = header.source;
+    tuple.destination_port = header.destination;
+    Ok(())
+}

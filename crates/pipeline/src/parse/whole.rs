@@ -1,0 +1,71 @@
+//! Reads any packet.
+
+use flowgate_abi::DropReason;
+
+use super::{Link, Packet, Parse, Role, icmp::icmp, network, ports, tcp};
+use crate::{
+    Skip, Tables,
+    fragment::{self, Name},
+    hook::Frame,
+    wire::{Ethernet, protocol},
+};
+
+/// Reads a whole frame, wherever its bytes lie: Ethernet with its tags, IP with options or extension
+/// headers, the transport's header, or, for a later fragment, what its datagram's first one said.
+///
+/// # Errors
+/// The reason for which the packet is dropped.
+#[inline(always)]
+pub fn whole<F: Parse, C: Skip, T: Tables>(
+    cursor: &mut C,
+    link: Link,
+    (frame, tables): (Frame, &T),
+    packet: &mut Packet<F>,
+) -> Result<(), DropReason> {
+    let ethernet: Ethernet = cursor.take().ok_or(DropReason::MalformedPacket)?;
+    packet.mac = ethernet.source;
+    packet.tagged = link.tagged;
+    cursor.skip(link.tags * 4).ok_or(DropReason::MalformedPacket)?;
+    let network = F::network(cursor, &mut packet.tuple)?;
+    packet.hops = network.hops;
+    packet.sender = packet.tuple.source;
+    packet.receiver = packet.tuple.destination;
+    let fragment = network.fragment;
+    if fragment.place == 0 {
+        return transport(cursor, packet);
+    }
+    let name = Name::of(tables, frame, packet, fragment)?;
+    if fragment.is_later() {
+        fragment::recall(tables, &name, packet)?;
+        return no_overlap(fragment.place & !7, packet.tuple.protocol);
+    }
+    transport(cursor, packet)?;
+    no_overlap(network.room, packet.tuple.protocol)?;
+    fragment::remember(tables, &name, packet)
+}
+
+/// A first fragment has the whole transport header, and no later one begins inside of it.
+#[inline(always)]
+fn no_overlap(bytes: u32, protocol: u8) -> Result<(), DropReason> {
+    if bytes < network::least_header(protocol) {
+        return Err(DropReason::FragmentOverlap);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn transport<F: Parse, C: Skip>(cursor: &mut C, packet: &mut Packet<F>) -> Result<(), DropReason> {
+    packet.role = Role::Any;
+    match packet.tuple.protocol {
+        protocol::TCP => tcp(cursor, packet),
+        p if p == F::ICMP => icmp(cursor, packet),
+        p if has_ports(p) => ports(cursor, &mut packet.tuple),
+        // Anything else has no ports, and rules with ports don't match it.
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+pub(super) fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
+}

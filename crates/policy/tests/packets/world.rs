@@ -1,0 +1,176 @@
+//! A node with two pods. The server takes TCP 80, UDP 53 and pings, from the client and from
+//! 203.0.113.0/24 and `2001:db8:ffff::/48`; the client takes nothing.
+
+use std::{net::IpAddr, sync::Arc};
+
+use flowgate_abi::{DropReason, Settings, endpoint::Endpoint, event::Hook};
+use flowgate_conformance::frames::{Frame, tcp};
+use flowgate_identity::{Labels, LocalAllocator, Selector};
+use flowgate_pipeline::Verdict;
+use flowgate_policy::{
+    compile::Compiler,
+    host::{HostRoom, HostTables},
+    install::{EndpointAddress, Installer},
+    inventory::{Inventory, Workload, WorkloadRef},
+    model::{
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
+        Protocol, Rule, WorkloadSelector,
+    },
+    options::Options,
+    outcome::{Flow, FlowProtocol},
+};
+
+pub(crate) const CLIENT: u32 = 1;
+pub(crate) const SERVER: u32 = 2;
+pub(crate) const OUTSIDE: [&str; 2] = ["203.0.113.7", "2001:db8:ffff::7"];
+
+/// Ethernet address of the pod with this interface index.
+pub(crate) fn mac(pod: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 0, pod as u8]
+}
+
+/// The pod's address of either family.
+pub(crate) fn address(pod: u32, v6: bool) -> IpAddr {
+    let text = if v6 { format!("2001:db8::{pod}") } else { format!("198.18.0.{pod}") };
+    text.parse().unwrap()
+}
+
+pub(crate) struct World {
+    pub(crate) installer: Installer<HostTables>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let inventory = Inventory {
+            workloads: [CLIENT, SERVER].map(workload).to_vec(),
+            ..Inventory::default()
+        };
+        let plan = Compiler::new(LocalAllocator::new())
+            .compile(&inventory, &policies(), &Options::default())
+            .unwrap();
+        let Ok(mut installer) = Installer::adopt(tables());
+        for pod in [CLIENT, SERVER] {
+            installer.attach(workload(pod).id, place(pod)).unwrap();
+        }
+        let _ = installer.apply(&Arc::new(plan)).unwrap();
+        Self { installer }
+    }
+
+    /// What becomes of a frame at a pod.
+    pub(crate) fn run(&self, pod: u32, hook: Hook, frame: &[u8]) -> Result<Verdict, DropReason> {
+        match self.installer.store().run(frame, pod, hook).verdict {
+            Verdict::Drop(reason) => Err(reason),
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// What becomes of a frame that a pod sends.
+    pub(crate) fn send(&self, pod: u32, frame: &[u8]) -> Result<(), DropReason> {
+        self.run(pod, Hook::FromEndpoint, frame).map(|_| ())
+    }
+
+    /// What becomes of a frame that comes to a pod from elsewhere.
+    pub(crate) fn receive(&self, pod: u32, frame: &[u8]) -> Result<(), DropReason> {
+        self.run(pod, Hook::ToEndpoint, frame).map(|_| ())
+    }
+}
+
+/// A packet from the client to the server.
+pub(crate) fn request(protocol: FlowProtocol, v6: bool) -> Frame {
+    between(address(CLIENT, v6), address(SERVER, v6), protocol)
+}
+
+pub(crate) fn between(source: IpAddr, destination: IpAddr, protocol: FlowProtocol) -> Frame {
+    Frame::opening(Flow { source, destination, protocol }, 40_000).flags(tcp::SYN)
+}
+
+/// A packet's bytes, sent by the client's Ethernet address.
+pub(crate) fn bytes(frame: Frame) -> Vec<u8> {
+    let mut bytes = frame.bytes();
+    bytes[6..12].copy_from_slice(&mac(CLIENT));
+    bytes
+}
+
+fn workload(pod: u32) -> Workload {
+    let app = if pod == CLIENT { "client" } else { "server" };
+    Workload {
+        id: WorkloadRef { namespace: "default".into(), name: app.into() },
+        labels: Labels::from_iter([("app", app)]),
+        addresses: vec![address(pod, false), address(pod, true)],
+        ports: vec![],
+        node: None,
+        host_network: false,
+    }
+}
+
+fn place(pod: u32) -> EndpointAddress {
+    let v4 = match address(pod, false) {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    };
+    let v6 = match address(pod, true) {
+        IpAddr::V6(v6) => Some(v6),
+        IpAddr::V4(_) => None,
+    };
+    EndpointAddress {
+        ifindex: pod,
+        v4,
+        v6,
+        mac: mac(pod),
+        router_mac: [2, 0, 0, 0, 1, 0],
+        flags: Endpoint::REDIRECT_PEER | Endpoint::CHECK_MAC,
+    }
+}
+
+fn policies() -> Vec<Policy> {
+    let select = |app: &str| WorkloadSelector {
+        namespaces: NamespaceSelector::Named("default".into()),
+        labels: Selector::match_label("app", app),
+    };
+    let id = |name: &str| PolicyRef {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: "default".into(),
+        name: name.into(),
+    };
+    let port = |protocol, number: u16| Port { protocol, port: PortMatch::Range(number, number) };
+    let outside = |text: &str| Peer::Cidr { cidr: text.parse().unwrap(), except: vec![] };
+    let server = Policy {
+        id: id("server"),
+        subject: select("server"),
+        ingress: Some(vec![Rule {
+            peers: Peers::OneOf(vec![
+                Peer::Workloads(select("client")),
+                outside("203.0.113.0/24"),
+                outside("2001:db8:ffff::/48"),
+            ]),
+            ports: Ports::OneOf(vec![port(Protocol::Tcp, 80), port(Protocol::Udp, 53)]),
+        }]),
+        egress: None,
+    };
+    let client =
+        Policy { id: id("client"), subject: select("client"), ingress: Some(vec![]), egress: None };
+    vec![server, client]
+}
+
+fn tables() -> HostTables {
+    let settings = Settings {
+        hash_seed: 7,
+        flow4_mask: 63,
+        flow6_mask: 63,
+        endpoint_mask: 7,
+        peers: 64,
+        row_cells: 1024,
+        decision_cells: 4096,
+        decisions: 64,
+        hz: 250,
+        timeouts: flowgate_abi::Timeouts([60, 8000, 10, 60]),
+        events_per_second: u32::MAX,
+        fragment_timeout: 1250,
+        mark: 1,
+        flags: 0,
+        fragment_mask: 0,
+        reserved: 0,
+    };
+    let room = HostRoom { trie4_nodes: 64, hosts6: 64, networks6: 64, events: 64 };
+    HostTables::new(settings, room)
+}
