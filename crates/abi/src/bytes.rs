@@ -123,10 +123,14 @@ pub type Mac = [u8; 6];
 /// An Ethernet address as the programs compare it.
 ///
 /// ABI: three words of 16 bits, which is how Ethernet aligns it; LLVM's BPF back end turns `[u8; 6]`
-/// into byte loads.
-#[repr(transparent)]
+/// into byte loads, and a copy of `[u16; 3]` into a call of `memcpy`.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct EtherAddr([u16; 3]);
+pub struct EtherAddr {
+    first: u16,
+    middle: u16,
+    last: u16,
+}
 
 impl EtherAddr {
     /// From its bytes.
@@ -146,8 +150,7 @@ impl EtherAddr {
 impl PartialEq for EtherAddr {
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        let ([a, b, c], [d, e, f]) = (self.0, other.0);
-        (a ^ d) | (b ^ e) | (c ^ f) == 0
+        (self.first ^ other.first) | (self.middle ^ other.middle) | (self.last ^ other.last) == 0
     }
 }
 

@@ -42,7 +42,6 @@ pub fn read_plain<F: Parse>(skb: *mut __sk_buff, link: Link) -> bool {
     // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
     let read = unsafe { &mut *read };
     read.reason = None;
-    read.packet = Packet::unread();
     parse::plain(&mut Direct::new(skb), link, &mut read.packet)
 }
 
@@ -52,7 +51,6 @@ pub fn read_whole<F: Parse>(skb: *mut __sk_buff, link: Link, hook: Hook) {
     let Some(read) = element::<F>() else { return };
     // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
     let read = unsafe { &mut *read };
-    read.packet = Packet::unread();
     let at = (packet::frame(skb, hook), &Maps::new());
     read.reason = parse::whole(&mut Copying::new(skb), link, at, &mut read.packet).err();
 }

@@ -47,6 +47,5 @@ fn read<F: Parse, T: FlowTable<F>>(
     if parse::plain(&mut SliceCursor::new(bytes), link, packet) {
         return Ok(());
     }
-    *packet = Packet::unread();
     parse::whole(&mut SliceCursor::new(bytes), link, (frame, tables), packet)
 }

@@ -12,7 +12,7 @@ mod link;
 mod network;
 mod whole;
 
-use flowgate_abi::{DropReason, EtherAddr};
+use flowgate_abi::{Be16, DropReason, EtherAddr};
 
 pub use icmp::Role;
 pub use link::{Layer3, Link, arp, link};
@@ -62,10 +62,20 @@ impl<F: Family> Packet<F> {
             tagged: false,
         }
     }
+
+    /// No transport header read yet.
+    #[inline(always)]
+    fn clear_transport(&mut self) {
+        self.tuple.source_port = Be16::from_raw(0);
+        self.tuple.destination_port = Be16::from_raw(0);
+        self.tuple.icmp_type = 0;
+        self.tcp_flags = 0;
+        self.role = Role::Any;
+    }
 }
 
 /// Reads a packet that is like most: no tags, options, extension headers or fragments, and TCP or
-/// UDP inside. `false`: this isn't one, and [`whole`] has to read it.
+/// UDP inside. `false`: this isn't one, and [`whole`] has to read it. Writes every field.
 #[inline(always)]
 pub fn plain<F: Parse, C: Cursor>(cursor: &mut C, link: Link, packet: &mut Packet<F>) -> bool {
     if link.tags > 0 {
@@ -74,6 +84,7 @@ pub fn plain<F: Parse, C: Cursor>(cursor: &mut C, link: Link, packet: &mut Packe
     let Some(ethernet) = cursor.take::<Ethernet>() else { return false };
     packet.mac = ethernet.source;
     packet.tagged = link.tagged;
+    packet.clear_transport();
     if !F::plain(cursor, packet) {
         return false;
     }

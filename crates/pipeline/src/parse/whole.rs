@@ -2,7 +2,7 @@
 
 use flowgate_abi::DropReason;
 
-use super::{Link, Packet, Parse, Role, icmp::icmp, network, ports, tcp};
+use super::{Link, Packet, Parse, icmp::icmp, network, ports, tcp};
 use crate::{
     Skip, Tables,
     fragment::{self, Name},
@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Reads a whole frame, wherever its bytes lie: Ethernet with its tags, IP with options or extension
-/// headers, the transport's header, or, for a later fragment, what its datagram's first one said.
+/// headers, the transport's header, or, for a later fragment, what its datagram's first one said. Writes
+/// every field of a packet that it doesn't drop.
 ///
 /// # Errors
 /// The reason for which the packet is dropped.
@@ -25,6 +26,7 @@ pub fn whole<F: Parse, C: Skip, T: Tables>(
     let ethernet: Ethernet = cursor.take().ok_or(DropReason::MalformedPacket)?;
     packet.mac = ethernet.source;
     packet.tagged = link.tagged;
+    packet.clear_transport();
     cursor.skip(link.tags * 4).ok_or(DropReason::MalformedPacket)?;
     let network = F::network(cursor, &mut packet.tuple)?;
     packet.hops = network.hops;
@@ -55,7 +57,6 @@ fn no_overlap(bytes: u32, protocol: u8) -> Result<(), DropReason> {
 
 #[inline(always)]
 fn transport<F: Parse, C: Skip>(cursor: &mut C, packet: &mut Packet<F>) -> Result<(), DropReason> {
-    packet.role = Role::Any;
     match packet.tuple.protocol {
         protocol::TCP => tcp(cursor, packet),
         p if p == F::ICMP => icmp(cursor, packet),
