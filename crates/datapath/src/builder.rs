@@ -16,9 +16,10 @@ use crate::{
     report::{BackendKind, Report, State},
     sys::{
         kernel::{KernelTables, Origin},
-        probe,
+        probe, verify,
     },
     tables::Tables,
+    verification::Verification,
 };
 
 /// Where the tables lie.
@@ -83,6 +84,24 @@ impl Builder {
         }
     }
 
+    /// Has the running kernel's verifier judge each program, with the maps and settings that
+    /// [`Builder::open`] would load it with, and keeps nothing of it. There is no minimum version: what an
+    /// older kernel objects to is an answer too.
+    ///
+    /// Needs `CAP_SYS_ADMIN` beside what opening needs, to find the object's types again.
+    ///
+    /// # Errors
+    /// A missing capability, or maps that the kernel refuses. A program that it refuses is no error.
+    pub fn verify(&self) -> Result<Vec<Verification>, OpenError> {
+        self.options.check()?;
+        let hertz = probe::permitted()?;
+        verify::verify(self.object_bytes(), &self.options, hertz)
+    }
+
+    fn object_bytes(&self) -> &[u8] {
+        self.object.as_deref().unwrap_or(flowgate_ebpf_progs::OBJECT)
+    }
+
     fn open_host(self) -> Datapath {
         let settings = self.options.settings(1000);
         let tables = HostTables::new(settings, self.options.host_room());
@@ -100,9 +119,8 @@ impl Builder {
     fn open_kernel(self) -> Result<Datapath, OpenError> {
         let probe = probe::probe()?;
         let pins = self.pins.as_deref().map(Pins::prepare).transpose()?;
-        let object = self.object.as_deref().unwrap_or(flowgate_ebpf_progs::OBJECT);
         let maps = pins.as_ref().map(|pins| pins.maps.as_path());
-        let loaded = KernelTables::load(object, &self.options, probe.hertz, maps);
+        let loaded = KernelTables::load(self.object_bytes(), &self.options, probe.hertz, maps);
         let (mut tables, origin) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {

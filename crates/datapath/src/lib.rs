@@ -53,6 +53,7 @@ mod replay;
 mod report;
 mod sys;
 mod tables;
+mod verification;
 
 pub use builder::{Backend, Builder};
 pub use counters::{Counters, DropKey, EndpointTraffic};
@@ -64,3 +65,4 @@ pub use flows::TrackedFlow;
 pub use options::Options;
 pub use replay::{Action, Replayed, Stage};
 pub use report::{BackendKind, ProgramReport, Report, State};
+pub use verification::{Verification, VerifierCost};

@@ -258,7 +258,7 @@ pub(crate) fn next_event(ring: &mut RingBuf<MapData>) -> Option<Event> {
     Event::read_from_bytes(&item).ok()
 }
 
-fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
+pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
     use aya::maps::Map;
     match ebpf.map(name) {
         Some(
@@ -299,6 +299,20 @@ fn load(
     settings: &Settings,
     pins: Option<&Path>,
 ) -> Result<Ebpf, OpenError> {
+    let mut ebpf = make_maps(object, options, settings, pins)?;
+    for name in ALL_PROGRAMS {
+        program(&mut ebpf, name).load().map_err(|error| OpenError::program(name, error))?;
+    }
+    Ok(ebpf)
+}
+
+/// The object with its maps made or opened, and its programs not loaded yet.
+pub(super) fn make_maps(
+    object: &[u8],
+    options: &Options,
+    settings: &Settings,
+    pins: Option<&Path>,
+) -> Result<Ebpf, OpenError> {
     let mut loader = EbpfLoader::new();
     loader.override_global("SETTINGS", settings.as_bytes(), true);
     for (spec, entries) in options.sizes(settings) {
@@ -309,9 +323,5 @@ fn load(
             loader.map_pin_path(spec.name, pins.join(spec.name));
         }
     }
-    let mut ebpf = loader.load(object).map_err(OpenError::object)?;
-    for name in ALL_PROGRAMS {
-        program(&mut ebpf, name).load().map_err(|error| OpenError::program(name, error))?;
-    }
-    Ok(ebpf)
+    loader.load(object).map_err(OpenError::object)
 }

@@ -10,3 +10,4 @@ pub(crate) mod probe;
 mod store;
 #[allow(unsafe_code)]
 mod syscall;
+pub(crate) mod verify;

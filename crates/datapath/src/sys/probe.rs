@@ -25,9 +25,13 @@ pub(crate) fn probe() -> Result<Probe, OpenError> {
     {
         return Err(OpenError::KernelTooOld { release, minimum: MINIMUM });
     }
+    Ok(Probe { hertz: permitted()?, release })
+}
+
+/// Asks for capabilities alone, whatever the kernel's version, and returns jiffies per second.
+pub(crate) fn permitted() -> Result<u32, OpenError> {
     capabilities()?;
-    let hertz = syscall::hertz().map_err(OpenError::Kernel)?;
-    Ok(Probe { hertz, release })
+    syscall::hertz().map_err(OpenError::Kernel)
 }
 
 fn release() -> io::Result<String> {

@@ -10,12 +10,17 @@ use std::{
     path::Path,
 };
 
+use aya_obj::generated::bpf_insn;
+
 /// Commands of `bpf(2)` (`include/uapi/linux/bpf.h`).
 const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const PROG_LOAD: libc::c_int = 5;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BTF_GET_FD_BY_ID: libc::c_int = 19;
 /// Take the value's spin lock while copying it (Linux 5.1).
 const F_LOCK: u64 = 4;
 const ARRAY: u32 = 2;
@@ -154,9 +159,110 @@ impl Grace {
 }
 
 fn create(attr: &CreateAttr) -> io::Result<OwnedFd> {
-    let fd = bpf(MAP_CREATE, attr)?;
+    made(MAP_CREATE, attr)
+}
+
+/// A command whose result is a new descriptor.
+fn made<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attr)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The part of `union bpf_attr` for loading a program, as far as Linux 5.0 has it.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    padding: u32,
+}
+
+/// A program, relocated.
+pub(super) struct ProgramLoad<'a> {
+    pub(super) instructions: &'a [bpf_insn],
+    pub(super) license: &'a CStr,
+    /// The object's types, if it has any.
+    pub(super) types: Option<BorrowedFd<'a>>,
+    /// Which type each function of the program has: records, and the size of one.
+    pub(super) functions: &'a [u8],
+    pub(super) function_size: u32,
+}
+
+/// Loads a TC program with the verifier's statistics (`BPF_LOG_STATS`, Linux 5.2), and returns its log, whatever
+/// became of the program.
+pub(super) fn load_classifier(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, String) {
+    const SCHED_CLS: u32 = 3;
+    const LOG_STATS: u32 = 4;
+    let mut log = vec![0u8; 1 << 18];
+    let mut attr = LoadAttr {
+        prog_type: SCHED_CLS,
+        insn_cnt: program.instructions.len() as u32,
+        insns: program.instructions.as_ptr() as u64,
+        license: program.license.as_ptr() as u64,
+        log_level: LOG_STATS,
+        log_size: log.len() as u32,
+        log_buf: log.as_mut_ptr() as u64,
+        ..LoadAttr::default()
+    };
+    if let Some(types) = program.types
+        && program.function_size > 0
+    {
+        attr.prog_btf_fd = types.as_raw_fd() as u32;
+        attr.func_info_rec_size = program.function_size;
+        attr.func_info = program.functions.as_ptr() as u64;
+        attr.func_info_cnt = program.functions.len() as u32 / program.function_size;
+    }
+    let loaded = made(PROG_LOAD, &attr);
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    (loaded, String::from_utf8_lossy(&log[..end]).into_owned())
+}
+
+/// Bytes of machine code of a program and its subprograms (`bpf_prog_info.jited_prog_len`).
+pub(super) fn jited_bytes(program: BorrowedFd<'_>) -> io::Result<u32> {
+    info_word(program, 16)
+}
+
+/// The types of the object that a map belongs to (`bpf_map_info.btf_id`).
+pub(super) fn types_of_map(map: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    match info_word(map, 64)? {
+        0 => Ok(None),
+        id => made(BTF_GET_FD_BY_ID, &id).map(Some),
+    }
+}
+
+/// A word of what the kernel tells about a program or map.
+fn info_word(fd: BorrowedFd<'_>, offset: usize) -> io::Result<u32> {
+    /// The part of `union bpf_attr` for questions.
+    #[repr(C)]
+    struct InfoAttr {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = [0u8; 80];
+    let attr = InfoAttr {
+        fd: fd.as_raw_fd() as u32,
+        length: info.len() as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &attr)?;
+    let word = info[offset..offset + 4].try_into().expect("4 bytes");
+    Ok(u32::from_ne_bytes(word))
 }
 
 /// The CPUs that the kernel keeps per-CPU values for.
