@@ -39,8 +39,14 @@ pub(crate) enum Error {
     Privileges { reason: String },
     #[error("no test executable came out of `cargo test -p {package} --test {test}`")]
     NoTestBinary { package: String, test: String },
-    #[error("no package linux-image-{version}*-cloud-amd64 is known to apt, and none is cached")]
-    NoKernel { version: String },
+    #[error("no index of packages: {why}")]
+    NoIndex { why: String },
+    #[error("kernel {line} can't be had here: {why}")]
+    NoKernel { line: String, why: String },
+    #[error("no kernel could be asked: {}", kernels.join(", "))]
+    NoKernels { kernels: Vec<String> },
+    #[error("`{release}` is no release of a kernel")]
+    Release { release: String },
     #[error("{}: no {what} inside", tree.display())]
     KernelTree { tree: PathBuf, what: &'static str },
     #[error("the virtual machine ended without a result{}; its last lines:\n{tail}",
@@ -57,7 +63,11 @@ impl Error {
     pub(crate) fn is_absence(&self) -> bool {
         matches!(
             self,
-            Self::Privileges { .. } | Self::NoToolchain { .. } | Self::MissingProgram { .. }
+            Self::Privileges { .. }
+                | Self::NoToolchain { .. }
+                | Self::MissingProgram { .. }
+                | Self::NoKernel { .. }
+                | Self::NoKernels { .. }
         )
     }
 }

@@ -1,7 +1,7 @@
 //! Debian's kernels, unpacked without being installed.
 //!
-//! Packages come from apt by their own names, the newest of a version first, and stay in the target
-//! directory. What is unpacked there serves again, also when apt can't be reached.
+//! The newest of a line is taken. What is unpacked in the target directory serves again, also when apt can't
+//! be reached.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
+use crate::line::Line;
+use crate::package_index::PackageIndex;
 use crate::process;
 use crate::tree;
 
@@ -24,32 +26,85 @@ pub(crate) struct KernelImage {
     tree: PathBuf,
 }
 
-impl KernelImage {
-    /// The newest kernel of a version such as `6.1`, fetched if it isn't there yet.
-    pub(crate) fn of(version: &str) -> Result<Self, Error> {
+/// Unpacked kernels, and where more come from.
+pub(crate) struct KernelImages {
+    cache: PathBuf,
+    index: PackageIndex,
+}
+
+impl KernelImages {
+    /// In the target directory.
+    pub(crate) fn open() -> Self {
         let cache = tree::target().join("kernels");
-        fs::create_dir_all(&cache).map_err(|source| Error::File {
-            doing: "cannot be made",
-            path: cache.clone(),
-            source,
-        })?;
-        let package = newest(version, &cache)?;
-        let unpacked = cache.join(&package);
-        if !unpacked.is_dir() {
-            fetch(&package, &cache)?;
-        }
-        Self::open(&unpacked)
+        let index = PackageIndex::open(cache.join("index"));
+        Self { cache, index }
     }
 
+    /// The newest kernel of a line, or of all, fetched if it isn't there yet.
+    pub(crate) fn newest(&self, line: Option<Line>) -> Result<KernelImage, Error> {
+        let absent = |why: String| Error::NoKernel {
+            line: line.map_or_else(|| "newest".to_owned(), |line| line.to_string()),
+            why: self.index.trouble.clone().unwrap_or(why),
+        };
+        let package = self
+            .known()
+            .filter(|package| line_of(package).is_some_and(|l| line.is_none_or(|line| l == line)))
+            .max_by(|a, b| by_version(a, b))
+            .ok_or_else(|| absent("apt knows no package of it".to_owned()))?;
+        let unpacked = self.cache.join(&package);
+        if !unpacked.is_dir() {
+            self.fetch(&package).map_err(|error| absent(error.to_string()))?;
+        }
+        KernelImage::open(&unpacked)
+    }
+
+    /// Packages that apt knows or that are unpacked.
+    fn known(&self) -> impl Iterator<Item = String> {
+        let indexed = self.index.names(&format!("^{PREFIX}[0-9].*{SUFFIX}$"));
+        let cached = fs::read_dir(&self.cache).into_iter().flatten().flatten();
+        indexed
+            .into_iter()
+            .chain(cached.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+    }
+
+    fn fetch(&self, package: &str) -> Result<(), Error> {
+        let download = emptied(self.cache.join("download"))?;
+        let partly = emptied(self.cache.join("unpacking"))?;
+        self.index.download(&self.index.parts(package), &download)?;
+        for file in tree::files(&download)? {
+            process::run(Command::new("dpkg").arg("-x").arg(download.join(file)).arg(&partly))?;
+        }
+        let _only_space = fs::remove_dir_all(&download);
+        let done = self.cache.join(package);
+        fs::rename(&partly, &done).map_err(|source| Error::File {
+            doing: "cannot be moved into place",
+            path: done,
+            source,
+        })
+    }
+}
+
+/// A directory of this name without anything in it.
+fn emptied(directory: PathBuf) -> Result<PathBuf, Error> {
+    let _absent_is_fine = fs::remove_dir_all(&directory);
+    match fs::create_dir_all(&directory) {
+        Ok(()) => Ok(directory),
+        Err(source) => Err(Error::File { doing: "cannot be made", path: directory, source }),
+    }
+}
+
+impl KernelImage {
     fn open(unpacked: &Path) -> Result<Self, Error> {
         let absent = |what| Error::KernelTree { tree: unpacked.to_owned(), what };
-        let vmlinuz = starting_with(&unpacked.join("boot"), "vmlinuz").ok_or(absent("vmlinuz"))?;
         let tree = [unpacked.to_owned(), unpacked.join("usr")]
             .into_iter()
             .find(|tree| tree.join("lib/modules").is_dir())
             .ok_or(absent("lib/modules"))?;
         let modules = starting_with(&tree.join("lib/modules"), "").ok_or(absent("modules"))?;
         let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let vmlinuz = starting_with(&unpacked.join("boot"), "vmlinuz")
+            .or_else(|| starting_with(&modules, "vmlinuz"))
+            .ok_or(absent("vmlinuz"))?;
         Ok(Self { release, vmlinuz, tree })
     }
 
@@ -97,57 +152,10 @@ pub(crate) fn module_bytes(file: &Path) -> Result<Vec<u8>, Error> {
     Err(Error::Failed { command: shown, status: output.status })
 }
 
-/// The newest package that apt knows or that is cached.
-fn newest(version: &str, cache: &Path) -> Result<String, Error> {
-    let pattern = format!("^{PREFIX}{}\\..*{SUFFIX}$", version.replace('.', "\\."));
-    let mut search = Command::new("apt-cache");
-    let listed =
-        process::ask(search.args(["search", "--names-only", &pattern])).unwrap_or_default();
-    let known = listed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
-    let cached = fs::read_dir(cache).into_iter().flatten().flatten();
-    let cached = cached.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    known
-        .chain(cached)
-        .filter(|name| is_of_version(name, version))
-        .max_by(|a, b| by_version(a, b))
-        .ok_or_else(|| Error::NoKernel { version: version.to_owned() })
-}
-
-fn fetch(package: &str, cache: &Path) -> Result<(), Error> {
-    let download = cache.join("download");
-    let partly = cache.join("unpacking");
-    for directory in [&download, &partly] {
-        let _absent_is_fine = fs::remove_dir_all(directory);
-        fs::create_dir_all(directory).map_err(|source| Error::File {
-            doing: "cannot be made",
-            path: directory.clone(),
-            source,
-        })?;
-    }
-    process::run(
-        Command::new("apt-get")
-            .args(["-q", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User=root"])
-            .args(["download", package])
-            .current_dir(&download),
-    )?;
-    let file = starting_with(&download, PREFIX)
-        .ok_or(Error::KernelTree { tree: download.clone(), what: "package" })?;
-    process::run(Command::new("dpkg").arg("-x").arg(file).arg(&partly))?;
-    let _only_space = fs::remove_dir_all(&download);
-    let done = cache.join(package);
-    fs::rename(&partly, &done).map_err(|source| Error::File {
-        doing: "cannot be moved into place",
-        path: done,
-        source,
-    })
-}
-
 /// `linux-image-6.1.0-49-cloud-amd64` is of 6.1; `linux-image-6.12-cloud-amd64` names no kernel.
-fn is_of_version(package: &str, version: &str) -> bool {
-    package
-        .strip_prefix(PREFIX)
-        .and_then(|rest| rest.strip_prefix(version))
-        .is_some_and(|rest| rest.starts_with('.') && rest.ends_with(SUFFIX))
+fn line_of(package: &str) -> Option<Line> {
+    let release = package.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    Line::of_release(release).filter(|line| release.starts_with(&format!("{line}.")))
 }
 
 /// By the numbers in the names, one after the other.
@@ -182,12 +190,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn meta_packages_and_other_versions_are_no_kernels() {
-        assert!(is_of_version("linux-image-6.1.0-49-cloud-amd64", "6.1"));
-        assert!(is_of_version("linux-image-6.12.117+deb12-cloud-amd64", "6.12"));
-        assert!(!is_of_version("linux-image-6.12-cloud-amd64", "6.12"));
-        assert!(!is_of_version("linux-image-6.12.117+deb12-cloud-amd64", "6.1"));
-        assert!(!is_of_version("linux-image-6.1.0-49-amd64", "6.1"));
+    fn meta_packages_and_other_flavours_are_no_kernels() {
+        assert_eq!(line_of("linux-image-6.1.0-49-cloud-amd64"), Some(Line::new(6, 1)));
+        assert_eq!(line_of("linux-image-6.12.117+deb12-cloud-amd64"), Some(Line::new(6, 12)));
+        assert_eq!(line_of("linux-image-6.12-cloud-amd64"), None);
+        assert_eq!(line_of("linux-image-cloud-amd64"), None);
+        assert_eq!(line_of("linux-image-6.1.0-49-amd64"), None);
     }
 
     #[test]

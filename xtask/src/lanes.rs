@@ -38,7 +38,7 @@ pub(crate) enum Lane {
     Prebuilt,
     /// The quickstart built from packaged crates, outside of this workspace
     Packaged,
-    /// The kernel tests on other kernels, in virtual machines
+    /// The kernel tests on other kernels, in virtual machines; the verifier's budget
     Kernels,
     /// The corpora of the fuzz targets, replayed
     Fuzz,
@@ -61,7 +61,7 @@ impl Lane {
             Self::E2e => e2e(),
             Self::Prebuilt => verify::run(),
             Self::Packaged => packaged::run(),
-            Self::Kernels => kernels::run_promised(),
+            Self::Kernels => return kernels(),
             Self::Fuzz => return fuzz::replay(),
         }
         .map(|()| Outcome::Passed(String::new()))
@@ -225,6 +225,14 @@ fn kernel() -> Result<Outcome, Error> {
     Ok(Outcome::Passed(match skipped {
         0 => String::new(),
         count => format!("{count} tests said SKIPPED"),
+    }))
+}
+
+fn kernels() -> Result<Outcome, Error> {
+    let skipped = kernels::run_all()?;
+    Ok(Outcome::Passed(match skipped.as_slice() {
+        [] => String::new(),
+        skipped => format!("SKIPPED: {}", skipped.join(", ")),
     }))
 }
 

@@ -1,6 +1,7 @@
 //! A virtual machine under plain emulation: boots a kernel with an initramfs, passes on what its serial
-//! console says, and returns the exit code of what ran in it.
+//! console says, and returns output and exit code of each program that ran in it.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,23 +13,31 @@ use crate::error::Error;
 
 /// The emulator.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// The script in the machine prints this before it runs the program.
+/// The script in the machine prints this before it runs a program.
 pub(crate) const BEGIN: &str = "@@flowgate-begin";
 /// And this after it, with the exit code.
 pub(crate) const END: &str = "@@flowgate-exit:";
+/// And this when there is no other program.
+pub(crate) const DONE: &str = "@@flowgate-done";
 
 /// Lines of the console that an error shows.
 const TAIL: usize = 25;
 
-/// What ran in the machine.
+/// What a program in the machine did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Finished {
     pub(crate) code: i32,
-    /// What the program wrote.
+    /// What it wrote.
     pub(crate) lines: Vec<String>,
 }
 
-/// Boots and waits until the program ended, at most for `limit`.
-pub(crate) fn boot(kernel: &Path, initramfs: &Path, limit: Duration) -> Result<Finished, Error> {
+/// Boots and waits until all programs ended, at most for `limit`. Lines are passed on under a name.
+pub(crate) fn boot(
+    kernel: &Path,
+    initramfs: &Path,
+    limit: Duration,
+    name: &str,
+) -> Result<Vec<Finished>, Error> {
     let mut command = Command::new(QEMU);
     command
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"])
@@ -44,7 +53,11 @@ pub(crate) fn boot(kernel: &Path, initramfs: &Path, limit: Duration) -> Result<F
     let mut child =
         command.spawn().map_err(|source| Error::Start { command: QEMU.to_owned(), source })?;
     let lines = child.stdout.take().map(lines_of);
-    let result = lines.map_or_else(|| Console::default().result(false), |l| watch(&l, limit));
+    let console = Console { name: name.to_owned(), ..Console::default() };
+    let result = match lines {
+        Some(lines) => watch(&lines, limit, console),
+        None => console.result(false),
+    };
     stop(&mut child);
     result
 }
@@ -55,14 +68,17 @@ fn stop(child: &mut Child) {
     let _status_says_nothing = child.wait();
 }
 
-fn watch(lines: &Receiver<String>, limit: Duration) -> Result<Finished, Error> {
+fn watch(
+    lines: &Receiver<String>,
+    limit: Duration,
+    mut console: Console,
+) -> Result<Vec<Finished>, Error> {
     let deadline = Instant::now() + limit;
-    let mut console = Console::default();
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 console.take(&line);
-                if console.code.is_some() {
+                if console.done {
                     return console.result(false);
                 }
             }
@@ -75,9 +91,11 @@ fn watch(lines: &Receiver<String>, limit: Duration) -> Result<Finished, Error> {
 /// What has been read from the console so far.
 #[derive(Default)]
 struct Console {
-    all: Vec<String>,
-    begun: Option<usize>,
-    code: Option<i32>,
+    name: String,
+    tail: VecDeque<String>,
+    running: Option<Finished>,
+    finished: Vec<Finished>,
+    done: bool,
 }
 
 impl Console {
@@ -85,23 +103,29 @@ impl Console {
         let line = line.trim_end_matches('\r');
         // The kernel's own messages may stand before ours in a line.
         if let Some((_, code)) = line.split_once(END) {
-            self.code = code.trim().parse().ok();
+            let code = code.trim().parse().unwrap_or(-1);
+            let program = self.running.take().unwrap_or_default();
+            self.finished.push(Finished { code, ..program });
         } else if line.contains(BEGIN) {
-            self.begun = Some(self.all.len() + 1);
-        } else if self.begun.is_some() {
-            println!("    {line}");
+            self.running = Some(Finished::default());
+        } else if line.contains(DONE) {
+            self.done = true;
+        } else if let Some(program) = &mut self.running {
+            println!("    {:<8} | {line}", self.name);
+            program.lines.push(line.to_owned());
         }
-        self.all.push(line.to_owned());
+        self.tail.push_back(line.to_owned());
+        if self.tail.len() > TAIL {
+            self.tail.pop_front();
+        }
     }
 
-    fn result(mut self, timed_out: bool) -> Result<Finished, Error> {
-        let Some(code) = self.code else {
-            let tail = self.all.split_off(self.all.len().saturating_sub(TAIL)).join("\n");
-            return Err(Error::Machine { timed_out, tail });
-        };
-        let mut lines = self.all.split_off(self.begun.unwrap_or(0).min(self.all.len()));
-        lines.pop();
-        Ok(Finished { code, lines })
+    fn result(self, timed_out: bool) -> Result<Vec<Finished>, Error> {
+        if self.done {
+            return Ok(self.finished);
+        }
+        let tail = Vec::from(self.tail).join("\n");
+        Err(Error::Machine { timed_out, tail })
     }
 }
 
@@ -128,15 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn the_result_is_what_stands_between_the_marks() {
-        let finished = console(&["boot", BEGIN, "test a ... ok\r", "[1.0] x @@flowgate-exit:3"]);
-        let finished = finished.result(false).unwrap();
-        assert_eq!((finished.code, finished.lines), (3, vec!["test a ... ok".to_owned()]));
+    fn a_result_is_what_stands_between_the_marks() {
+        let seen = ["boot", BEGIN, "test a ... ok\r", "[1.0] x @@flowgate-exit:3"];
+        let seen = [seen.as_slice(), &["noise", BEGIN, "@@flowgate-exit:0", DONE]].concat();
+        let finished = console(&seen).result(false).unwrap();
+        let first = Finished { code: 3, lines: vec!["test a ... ok".to_owned()] };
+        assert_eq!(finished, [first, Finished::default()]);
     }
 
     #[test]
     fn without_an_end_there_is_no_result() {
-        let error = console(&["boot", "Kernel panic"]).result(true);
+        let error = console(&["boot", BEGIN, "@@flowgate-exit:0", "Kernel panic"]).result(true);
         assert!(
             matches!(error, Err(Error::Machine { timed_out: true, tail }) if tail.contains("panic"))
         );

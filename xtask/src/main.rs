@@ -4,23 +4,31 @@
 //! [`verify`] (the shipped object against its sources), [`kernels`] (other kernels in virtual
 //! machines), [`lanes`] (what CI runs). Nothing here is a dependency of any crate that users add.
 
+mod budget;
 mod build;
 mod error;
+mod findings;
 mod fuzz;
+mod guest;
 mod initramfs;
 mod kernel_image;
 mod kernels;
 mod lanes;
+mod line;
 mod machine;
 mod manifest;
 mod namespaces;
 mod object_file;
+mod package_index;
 mod packaged;
 mod privileges;
 mod process;
 mod rustc_wrapper;
+mod said;
+mod setting;
 mod setup;
 mod strip;
+mod table;
 mod test_binary;
 mod toolchain;
 mod tree;
@@ -59,7 +67,7 @@ enum Command {
         #[arg(long)]
         hashes_only: bool,
     },
-    /// Run the kernel tests on other kernels, in virtual machines
+    /// Run the kernel tests on other kernels, in virtual machines, and hold the verifier's budget
     Kernels(kernels::Options),
     /// Run the lanes of CI, all of them or those named
     Ci {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::error::Error;
+use crate::machine::Finished;
 use crate::privileges;
 use crate::process;
 use crate::test_binary::TestBinary;
@@ -22,14 +23,28 @@ const SKIPPED: &str = "SKIPPED";
 pub(crate) fn run(test: &TestBinary, object: Option<&Path>) -> Result<usize, Error> {
     privileges::require()?;
     let mut command = isolated(test);
+    command.arg("--nocapture");
     if let Some(object) = object {
         command.env("FLOWGATE_OBJECT", object);
     }
-    let (status, skipped) = stream(&mut command)?;
+    let (status, lines) = stream(&mut command, "")?;
     if status.success() {
-        return Ok(skipped);
+        return Ok(lines.iter().filter(|line| says_skipped(line)).count());
     }
     Err(Error::Failed { command: test.executable.display().to_string(), status })
+}
+
+/// Runs the tests with these arguments and so many cases; whatever they say is no error.
+pub(crate) fn hear(
+    test: &TestBinary,
+    arguments: &[String],
+    corpus: u32,
+) -> Result<Finished, Error> {
+    privileges::require()?;
+    let mut command = isolated(test);
+    command.args(arguments).env("FLOWGATE_CORPUS", corpus.to_string());
+    let (status, lines) = stream(&mut command, "    running  | ")?;
+    Ok(Finished { code: status.code().unwrap_or(-1), lines })
 }
 
 /// Whether a test's line says that it can't run.
@@ -42,23 +57,22 @@ fn isolated(test: &TestBinary) -> Command {
     command
         .args(["--net", "--mount", "--", "sh", "-c", INIT, "sh"])
         .arg(&test.executable)
-        .arg("--nocapture")
         .current_dir(&test.directory)
         .env("CARGO_MANIFEST_DIR", &test.directory)
         .stdout(Stdio::piped());
     command
 }
 
-/// Passes the output on and counts the tests that skipped themselves.
-fn stream(command: &mut Command) -> Result<(ExitStatus, usize), Error> {
+/// Passes the output on, each line behind a prefix, and keeps it.
+fn stream(command: &mut Command, prefix: &str) -> Result<(ExitStatus, Vec<String>), Error> {
     let mut child = command.spawn().map_err(|source| process::start_error(command, source))?;
-    let mut skipped = 0;
+    let mut lines = Vec::new();
     for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).split(b'\n')) {
         let line = line.map_err(|source| process::start_error(command, source))?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        skipped += usize::from(says_skipped(&line));
+        let line = String::from_utf8_lossy(&line).into_owned();
+        println!("{prefix}{line}");
+        lines.push(line);
     }
     let status = child.wait().map_err(|source| process::start_error(command, source))?;
-    Ok((status, skipped))
+    Ok((status, lines))
 }

@@ -27,6 +27,11 @@ impl TestTarget {
         Self { package: "flowgate-datapath".to_owned(), test: "kernel".to_owned() }
     }
 
+    /// What the verifier says of each program.
+    pub(crate) fn verifier() -> Self {
+        Self { package: "flowgate-datapath".to_owned(), test: "kernel_verifier".to_owned() }
+    }
+
     /// Builds the executable.
     pub(crate) fn build(&self) -> Result<TestBinary, Error> {
         let messages = process::capture(

@@ -42,6 +42,7 @@ pub struct Builder {
     options: Options,
     pins: Option<PathBuf>,
     object: Option<Cow<'static, [u8]>>,
+    minimum: Option<(u32, u32)>,
 }
 
 impl Builder {
@@ -69,6 +70,14 @@ impl Builder {
     /// with the same programs and maps.
     pub fn object(mut self, object: impl Into<Cow<'static, [u8]>>) -> Self {
         self.object = Some(object.into());
+        self
+    }
+
+    /// Opens on kernels from this version on, instead of those that are promised (6.1 and later).
+    /// [`Builder::verify`] tells what an older kernel objects to; what it accepts nobody promises to go on
+    /// being accepted.
+    pub const fn minimum_kernel(mut self, major: u32, minor: u32) -> Self {
+        self.minimum = Some((major, minor));
         self
     }
 
@@ -117,7 +126,7 @@ impl Builder {
     }
 
     fn open_kernel(self) -> Result<Datapath, OpenError> {
-        let probe = probe::probe()?;
+        let probe = probe::probe(self.minimum.unwrap_or(probe::MINIMUM))?;
         let pins = self.pins.as_deref().map(Pins::prepare).transpose()?;
         let maps = pins.as_ref().map(|pins| pins.maps.as_path());
         let loaded = KernelTables::load(self.object_bytes(), &self.options, probe.hertz, maps);

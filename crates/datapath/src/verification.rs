@@ -29,7 +29,9 @@ pub struct VerifierCost {
 
 impl Verification {
     pub(crate) fn accepted(program: &'static str, log: &str, jited_bytes: u32) -> Self {
-        let verdict = cost(log, jited_bytes).ok_or_else(|| format!("unknown log: {log}"));
+        let unknown =
+            || format!("accepted, with an unknown log: {}", log.trim().replace('\n', "; "));
+        let verdict = cost(log, jited_bytes).ok_or_else(unknown);
         Self { program, verdict }
     }
 
@@ -57,23 +59,25 @@ impl fmt::Display for Verification {
 
 fn cost(log: &str, jited_bytes: u32) -> Option<VerifierCost> {
     let instructions = log.lines().find_map(|line| line.strip_prefix(PROCESSED))?;
-    let stack = log.lines().find_map(|line| line.strip_prefix(STACK))?;
+    // Since Linux 7.2 the deepest chain of calls follows the frames.
+    let stack = log.lines().find_map(|line| line.strip_prefix(STACK))?.split(' ').next()?;
     Some(VerifierCost {
         instructions: instructions.split(' ').next()?.parse().ok()?,
-        stack: stack.split('+').map(|frame| frame.trim().parse().ok()).collect::<Option<_>>()?,
+        stack: stack.split('+').map(|frame| frame.parse().ok()).collect::<Option<_>>()?,
         jited_bytes,
     })
 }
 
 /// The last line that is no statistics.
 fn last_word(log: &str) -> Option<&str> {
-    let statistics = |line: &&str| [PROCESSED, STACK, TIME].iter().any(|s| line.starts_with(s));
+    let statistics = |line: &&str| STATISTICS.iter().any(|beginning| line.starts_with(beginning));
     log.lines().map(str::trim).rfind(|line| !line.is_empty() && !statistics(line))
 }
 
 const PROCESSED: &str = "processed ";
 const STACK: &str = "stack depth ";
-const TIME: &str = "verification time ";
+/// What the lines of statistics begin with.
+const STATISTICS: [&str; 4] = [PROCESSED, STACK, "insns processed ", "verification time "];
 
 #[cfg(test)]
 mod tests {
@@ -83,13 +87,21 @@ mod tests {
         processed 77305 insns (limit 1000000) max_states_per_insn 23 total_states 4231 \
         peak_states 1290 mark_read 0\n";
 
+    /// The same of Linux 7.2.
+    const ACCEPTED_SINCE_7_2: &str = "verification time 151443 usec\n\
+        stack depth 0+304+368 max 384\ninsns processed 77305\n\
+        processed 77305 insns (limit 1000000) max_states_per_insn 23 total_states 4231 \
+        peak_states 1290 mark_read 0\n";
+
     #[test]
     fn the_cost_is_read_from_the_statistics() {
-        let verification = Verification::accepted("tc_sweep", ACCEPTED, 1234);
-        assert_eq!(
-            verification.to_string(),
-            "tc_sweep: instructions 77305, stack 0+304+368, jited 1234"
-        );
+        for log in [ACCEPTED, ACCEPTED_SINCE_7_2] {
+            let verification = Verification::accepted("tc_sweep", log, 1234);
+            assert_eq!(
+                verification.to_string(),
+                "tc_sweep: instructions 77305, stack 0+304+368, jited 1234"
+            );
+        }
     }
 
     #[test]
@@ -101,7 +113,7 @@ mod tests {
     #[test]
     fn a_refusal_is_the_verifiers_last_word() {
         let log = "BPF program is too large. Processed 1000001 insn\nverification time 9 usec\n\
-                   stack depth 0+8\nprocessed 1000001 insns (limit 1000000)\n\n";
+                   stack depth 0+8\ninsns processed 1000001\nprocessed 1000001 insns (limit 1000000)\n\n";
         let error = std::io::Error::from_raw_os_error(7);
         let refused = Verification::refused("tc_sweep", log, &error);
         let reason = "BPF program is too large. Processed 1000001 insn";

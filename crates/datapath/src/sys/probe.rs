@@ -18,12 +18,12 @@ pub(crate) struct Probe {
 }
 
 /// Asks, and says what is missing.
-pub(crate) fn probe() -> Result<Probe, OpenError> {
+pub(crate) fn probe(minimum: (u32, u32)) -> Result<Probe, OpenError> {
     let release = release().map_err(OpenError::Kernel)?;
     if let Some(version) = version(&release)
-        && version < MINIMUM
+        && version < minimum
     {
-        return Err(OpenError::KernelTooOld { release, minimum: MINIMUM });
+        return Err(OpenError::KernelTooOld { release, minimum });
     }
     Ok(Probe { hertz: permitted()?, release })
 }
