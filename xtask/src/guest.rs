@@ -19,7 +19,7 @@ const BUSYBOX: &str = "busybox";
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) executable: PathBuf,
-    pub(crate) arguments: Vec<String>,
+    pub(crate) arguments: Vec<&'static str>,
     /// Constants blinded for all users (`net.core.bpf_jit_harden` 2), or as they are (0).
     pub(crate) hardened: bool,
 }
@@ -116,7 +116,7 @@ mod tests {
     fn a_job_runs_under_its_own_setting() {
         let job = |hardened| Job {
             executable: "/target/kernel-1".into(),
-            arguments: vec!["--exact".to_owned(), "a_test".to_owned()],
+            arguments: vec!["--exact", "a_test"],
             hardened,
         };
         let script = init("", &[job(false), job(true)], 7);

@@ -1,41 +1,23 @@
 //! `cargo xtask kernels`: the kernel tests on other kernels, and on the running one.
 //!
-//! A kernel of Debian's boots in a virtual machine with the test executables in its initramfs; the running one
-//! is asked in namespaces. Each says what its verifier thinks of the programs, and compares a corpus with the
+//! [`crate::ask`] has each kernel say what its verifier thinks of the programs, and compare a corpus with the
 //! host and the oracle, with the JIT compiler as it is and hardened. [`crate::findings`] judges what they
 //! said, [`crate::table`] prints it. The corpus is smaller than elsewhere, because emulation is slow.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
+use crate::ask;
 use crate::budget::Budget;
 use crate::error::{self, Error};
-use crate::findings::{Finding, Seen, Terms};
-use crate::guest::{self, Job};
-use crate::kernel_image::{KernelImage, KernelImages};
+use crate::findings::{Finding, Terms};
 use crate::line::{Line, NotALine};
-use crate::machine::{Finished, QEMU};
-use crate::namespaces;
-use crate::privileges;
-use crate::process;
-use crate::said;
-use crate::setting::{self, Changed};
-use crate::setup::VM_SETUP;
 use crate::table::{self, Row};
-use crate::test_binary::{TestBinary, TestTarget};
 use crate::tree;
 
 /// The lines that are promised, and those that are reported as far as they go.
 const PROMISED: [Line; 2] = [Line::new(6, 1), Line::new(6, 12)];
 const FURTHER: Line = Line::new(5, 10);
-/// The comparison of oracle, host and kernel, alone.
-const COMPARISON: &str = "oracle_host_and_kernel_agree";
-/// Virtual machines at a time: each keeps one CPU busy.
-const MACHINES: usize = 2;
 
 /// Which kernels, and what to do with what they say.
 #[derive(clap::Args)]
@@ -48,13 +30,13 @@ pub(crate) struct Options {
     record: bool,
     /// Cases of the corpus for each kernel
     #[arg(long, default_value_t = 3000)]
-    corpus: u32,
+    pub(crate) corpus: u32,
     /// Seconds that one kernel may take
     #[arg(long, default_value_t = 600)]
-    timeout: u64,
+    pub(crate) timeout: u64,
     /// Harden the running kernel's JIT compiler, too, while the tests run: a setting of the whole machine
     #[arg(long)]
-    harden_running: bool,
+    pub(crate) harden_running: bool,
 }
 
 impl Default for Options {
@@ -95,7 +77,8 @@ impl Wanted {
         promised.chain([Self::Running, Self::Line(FURTHER), Self::Newest]).collect()
     }
 
-    fn shown(self) -> String {
+    /// As it is named on the command line.
+    pub(crate) fn shown(self) -> String {
         match self {
             Self::Line(line) => line.to_string(),
             Self::Newest => "newest".to_owned(),
@@ -103,8 +86,9 @@ impl Wanted {
         }
     }
 
-    /// The running kernel's figures depend on the machine, so they may be missing from the record.
-    fn terms(self, line: Line) -> Terms {
+    /// What is asked of it. The running kernel's figures depend on the machine, so they may be missing from
+    /// the record.
+    pub(crate) fn terms(self, line: Line) -> Terms {
         let promised = match self {
             Self::Line(line) => PROMISED.contains(&line),
             Self::Running => line >= PROMISED[0],
@@ -129,12 +113,7 @@ fn matrix(options: &Options) -> Result<Vec<String>, Error> {
         [] => Wanted::all(),
         some => some.to_vec(),
     };
-    let tests = Tests::build()?;
-    let mut rows = in_machines(&wanted, &tests, options);
-    if wanted.contains(&Wanted::Running) {
-        rows.push(row(Wanted::Running, || running(&tests, options)));
-    }
-    rows.sort_by_key(|row| wanted.iter().position(|wanted| *wanted == row.wanted));
+    let mut rows = ask::rows(&wanted, options)?;
     let mut budget = Budget::read(&Budget::place())?;
     if options.record {
         record(&rows, &mut budget)?;
@@ -145,132 +124,6 @@ fn matrix(options: &Options) -> Result<Vec<String>, Error> {
     println!("\n{}", table::matrix(&rows));
     println!("{}", table::figures(&rows, &budget));
     outcome(&rows)
-}
-
-/// The test executables.
-struct Tests {
-    verifier: TestBinary,
-    kernel: TestBinary,
-}
-
-impl Tests {
-    fn build() -> Result<Self, Error> {
-        Ok(Self {
-            verifier: TestTarget::verifier().build()?,
-            kernel: TestTarget::kernel().build()?,
-        })
-    }
-
-    /// The verifier's word, and the corpus as it is and hardened. All of the kernel tests run once on the
-    /// kernels that are promised.
-    fn jobs(&self, promised: bool) -> [Job; 3] {
-        let job = |test: &TestBinary, filter: &[&str], hardened| Job {
-            executable: test.executable.clone(),
-            arguments: [&["--test-threads=1", "--show-output"], filter]
-                .concat()
-                .iter()
-                .map(|a| (*a).to_owned())
-                .collect(),
-            hardened,
-        };
-        let comparison: &[&str] = &["--exact", COMPARISON];
-        [
-            job(&self.verifier, &[], false),
-            job(&self.kernel, if promised { &[] } else { comparison }, false),
-            job(&self.kernel, comparison, true),
-        ]
-    }
-}
-
-/// The rows of all kernels but the running one, some machines at a time.
-fn in_machines(wanted: &[Wanted], tests: &Tests, options: &Options) -> Vec<Row> {
-    let wanted = wanted.iter().copied().filter(|wanted| *wanted != Wanted::Running);
-    let images = require_programs().map(|()| KernelImages::open());
-    let image = |wanted| match (&images, wanted) {
-        (Ok(images), Wanted::Line(line)) => images.newest(Some(line)),
-        (Ok(images), _) => images.newest(None),
-        (Err(program), _) => Err(Error::MissingProgram { program, hint: VM_SETUP }),
-    };
-    let images: Vec<_> = wanted.map(|wanted| (wanted, image(wanted))).collect();
-    let queue = Mutex::new(images.into_iter());
-    let rows = Mutex::new(Vec::new());
-    let next = || queue.lock().ok()?.next();
-    thread::scope(|scope| {
-        for _ in 0..MACHINES {
-            scope.spawn(|| {
-                while let Some((wanted, image)) = next() {
-                    let row = row(wanted, || in_machine(wanted, &image?, tests, options));
-                    rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
-                }
-            });
-        }
-    });
-    rows.into_inner().unwrap_or_default()
-}
-
-/// The first program that a virtual machine needs and that isn't installed.
-fn require_programs() -> Result<(), &'static str> {
-    [QEMU, "busybox", "modprobe", "depmod", "xz", "zstd", "dpkg", "apt-get"]
-        .into_iter()
-        .find(|program| process::find(program).is_none())
-        .map_or(Ok(()), Err)
-}
-
-fn row(wanted: Wanted, ask: impl FnOnce() -> Result<(String, Seen), Error>) -> Row {
-    let begun = Instant::now();
-    let (kernel, seen) = match ask() {
-        Ok((release, seen)) => (release, Ok(seen)),
-        Err(error) => (wanted.shown(), Err(error)),
-    };
-    Row { wanted, kernel, seen, findings: Vec::new(), took: begun.elapsed() }
-}
-
-fn in_machine(
-    wanted: Wanted,
-    image: &KernelImage,
-    tests: &Tests,
-    options: &Options,
-) -> Result<(String, Seen), Error> {
-    let line = line_of(&image.release)?;
-    let jobs = tests.jobs(wanted.terms(line).promised);
-    let limit = Duration::from_secs(options.timeout);
-    let said = guest::run(image, &jobs, options.corpus, limit)?;
-    let [verifier, corpus, hardened] = said.as_slice() else {
-        let tail = format!("{} of {} programs ended", said.len(), jobs.len());
-        return Err(Error::Machine { timed_out: false, tail });
-    };
-    Ok((image.release.clone(), seen(line, verifier, corpus, Some(hardened))))
-}
-
-fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
-    privileges::require()?;
-    let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
-    let line = line_of(&release)?;
-    let [verifier, corpus, hardened] = tests.jobs(false);
-    let hear = |test, job: &Job| namespaces::hear(test, &job.arguments, options.corpus);
-    let verifier = hear(&tests.verifier, &verifier)?;
-    let corpus = hear(&tests.kernel, &corpus)?;
-    let hardened = match options.harden_running {
-        true => {
-            let _until_the_end = Changed::to(Path::new(setting::HARDENING), "2")?;
-            Some(hear(&tests.kernel, &hardened)?)
-        }
-        false => None,
-    };
-    Ok((release, seen(line, &verifier, &corpus, hardened.as_ref())))
-}
-
-fn line_of(release: &str) -> Result<Line, Error> {
-    Line::of_release(release).ok_or_else(|| Error::Release { release: release.to_owned() })
-}
-
-fn seen(line: Line, verifier: &Finished, corpus: &Finished, hardened: Option<&Finished>) -> Seen {
-    Seen {
-        line,
-        programs: said::programs(verifier),
-        corpus: said::agreement(corpus),
-        hardened: hardened.map(said::agreement),
-    }
 }
 
 /// Takes over what was seen. A line that two kernels are of is recorded from the first.

@@ -4,6 +4,7 @@
 //! [`verify`] (the shipped object against its sources), [`kernels`] (other kernels in virtual
 //! machines), [`lanes`] (what CI runs). Nothing here is a dependency of any crate that users add.
 
+mod ask;
 mod budget;
 mod build;
 mod error;

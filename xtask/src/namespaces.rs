@@ -35,11 +35,7 @@ pub(crate) fn run(test: &TestBinary, object: Option<&Path>) -> Result<usize, Err
 }
 
 /// Runs the tests with these arguments and so many cases; whatever they say is no error.
-pub(crate) fn hear(
-    test: &TestBinary,
-    arguments: &[String],
-    corpus: u32,
-) -> Result<Finished, Error> {
+pub(crate) fn hear(test: &TestBinary, arguments: &[&str], corpus: u32) -> Result<Finished, Error> {
     privileges::require()?;
     let mut command = isolated(test);
     command.args(arguments).env("FLOWGATE_CORPUS", corpus.to_string());

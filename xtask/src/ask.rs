@@ -1,0 +1,163 @@
+//! The kernels asked: Debian's in virtual machines, the running one in namespaces.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::findings::Seen;
+use crate::guest::{self, Job};
+use crate::kernel_image::{KernelImage, KernelImages};
+use crate::kernels::{Options, Wanted};
+use crate::line::Line;
+use crate::machine::{Finished, QEMU};
+use crate::namespaces;
+use crate::privileges;
+use crate::process;
+use crate::said;
+use crate::setting::{self, Changed};
+use crate::setup::VM_SETUP;
+use crate::table::Row;
+use crate::test_binary::{TestBinary, TestTarget};
+use crate::tree;
+
+/// The comparison of oracle, host and kernel, alone.
+const COMPARISON: &str = "oracle_host_and_kernel_agree";
+/// Virtual machines at a time: each keeps one CPU busy.
+const MACHINES: usize = 2;
+
+/// Asks each kernel; the rows come in the order of what is wanted.
+pub(crate) fn rows(wanted: &[Wanted], options: &Options) -> Result<Vec<Row>, Error> {
+    let tests = Tests::build()?;
+    let mut rows = in_machines(wanted, &tests, options);
+    if wanted.contains(&Wanted::Running) {
+        rows.push(row(Wanted::Running, || running(&tests, options)));
+    }
+    rows.sort_by_key(|row| wanted.iter().position(|wanted| *wanted == row.wanted));
+    Ok(rows)
+}
+
+/// The test executables.
+struct Tests {
+    verifier: TestBinary,
+    kernel: TestBinary,
+}
+
+impl Tests {
+    fn build() -> Result<Self, Error> {
+        Ok(Self {
+            verifier: TestTarget::verifier().build()?,
+            kernel: TestTarget::kernel().build()?,
+        })
+    }
+
+    /// The verifier's word, and the corpus as it is and hardened. All of the kernel tests run once on the
+    /// kernels that are promised.
+    fn jobs(&self, promised: bool) -> [Job; 3] {
+        // One thread, because lines of tests that run at once come mixed.
+        let always = ["--test-threads=1", "--show-output"];
+        let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
+            executable: test.executable.clone(),
+            arguments: [&always, filter].concat(),
+            hardened,
+        };
+        let comparison = ["--exact", COMPARISON].as_slice();
+        [
+            job(&self.verifier, &[], false),
+            job(&self.kernel, if promised { &[] } else { comparison }, false),
+            job(&self.kernel, comparison, true),
+        ]
+    }
+}
+
+/// The rows of all kernels but the running one, some machines at a time.
+fn in_machines(wanted: &[Wanted], tests: &Tests, options: &Options) -> Vec<Row> {
+    let wanted = wanted.iter().copied().filter(|wanted| *wanted != Wanted::Running);
+    let images = require_programs().map(|()| KernelImages::open());
+    let image = |wanted| match (&images, wanted) {
+        (Ok(images), Wanted::Line(line)) => images.newest(Some(line)),
+        (Ok(images), _) => images.newest(None),
+        (Err(program), _) => Err(Error::MissingProgram { program, hint: VM_SETUP }),
+    };
+    let images: Vec<_> = wanted.map(|wanted| (wanted, image(wanted))).collect();
+    let queue = Mutex::new(images.into_iter());
+    let rows = Mutex::new(Vec::new());
+    let next = || queue.lock().ok()?.next();
+    thread::scope(|scope| {
+        for _ in 0..MACHINES {
+            scope.spawn(|| {
+                while let Some((wanted, image)) = next() {
+                    let row = row(wanted, || in_machine(wanted, &image?, tests, options));
+                    rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+                }
+            });
+        }
+    });
+    rows.into_inner().unwrap_or_default()
+}
+
+/// The first program that a virtual machine needs and that isn't installed.
+fn require_programs() -> Result<(), &'static str> {
+    [QEMU, "busybox", "modprobe", "depmod", "xz", "zstd", "dpkg", "apt-get"]
+        .into_iter()
+        .find(|program| process::find(program).is_none())
+        .map_or(Ok(()), Err)
+}
+
+fn row(wanted: Wanted, ask: impl FnOnce() -> Result<(String, Seen), Error>) -> Row {
+    let begun = Instant::now();
+    let (kernel, seen) = match ask() {
+        Ok((release, seen)) => (release, Ok(seen)),
+        Err(error) => (wanted.shown(), Err(error)),
+    };
+    Row { wanted, kernel, seen, findings: Vec::new(), took: begun.elapsed() }
+}
+
+fn in_machine(
+    wanted: Wanted,
+    image: &KernelImage,
+    tests: &Tests,
+    options: &Options,
+) -> Result<(String, Seen), Error> {
+    let line = line_of(&image.release)?;
+    let jobs = tests.jobs(wanted.terms(line).promised);
+    let limit = Duration::from_secs(options.timeout);
+    let said = guest::run(image, &jobs, options.corpus, limit)?;
+    let [verifier, corpus, hardened] = said.as_slice() else {
+        let tail = format!("{} of {} programs ended", said.len(), jobs.len());
+        return Err(Error::Machine { timed_out: false, tail });
+    };
+    Ok((image.release.clone(), seen(line, verifier, corpus, Some(hardened))))
+}
+
+fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
+    privileges::require()?;
+    let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
+    let line = line_of(&release)?;
+    let [verifier, corpus, hardened] = tests.jobs(false);
+    let hear = |test, job: &Job| namespaces::hear(test, &job.arguments, options.corpus);
+    let verifier = hear(&tests.verifier, &verifier)?;
+    let corpus = hear(&tests.kernel, &corpus)?;
+    let hardened = match options.harden_running {
+        true => {
+            let _until_the_end = Changed::to(Path::new(setting::HARDENING), "2")?;
+            Some(hear(&tests.kernel, &hardened)?)
+        }
+        false => None,
+    };
+    Ok((release, seen(line, &verifier, &corpus, hardened.as_ref())))
+}
+
+fn line_of(release: &str) -> Result<Line, Error> {
+    Line::of_release(release).ok_or_else(|| Error::Release { release: release.to_owned() })
+}
+
+fn seen(line: Line, verifier: &Finished, corpus: &Finished, hardened: Option<&Finished>) -> Seen {
+    Seen {
+        line,
+        programs: said::programs(verifier),
+        corpus: said::agreement(corpus),
+        hardened: hardened.map(said::agreement),
+    }
+}
