@@ -73,14 +73,17 @@ impl Tests {
 
 /// The rows of all kernels but the running one, some machines at a time.
 fn in_machines(wanted: &[Wanted], tests: &Tests, options: &Options) -> Vec<Row> {
-    let wanted = wanted.iter().copied().filter(|wanted| *wanted != Wanted::Running);
+    let wanted: Vec<_> = wanted.iter().filter(|wanted| **wanted != Wanted::Running).collect();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
     let images = require_programs().map(|()| KernelImages::open());
     let image = |wanted| match (&images, wanted) {
         (Ok(images), Wanted::Line(line)) => images.newest(Some(line)),
         (Ok(images), _) => images.newest(None),
         (Err(program), _) => Err(Error::MissingProgram { program, hint: VM_SETUP }),
     };
-    let images: Vec<_> = wanted.map(|wanted| (wanted, image(wanted))).collect();
+    let images: Vec<_> = wanted.into_iter().map(|wanted| (*wanted, image(*wanted))).collect();
     let queue = Mutex::new(images.into_iter());
     let rows = Mutex::new(Vec::new());
     let next = || queue.lock().ok()?.next();

@@ -20,6 +20,7 @@ const SUITES: [(&str, &str); 3] = [
 ];
 /// What the parts of an image are called, before its release.
 const PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
+const CONFIGURATION: &str = "apt.conf";
 /// How old the lists may be.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -93,26 +94,33 @@ impl PackageIndex {
                 source,
             })?;
         }
+        tree::write(&self.directory.join(CONFIGURATION), self.configuration().as_bytes())?;
         tree::write(&self.directory.join("sources.list"), sources.as_bytes())?;
-        process::run(self.apt("apt-get").args(["update", "-o", "APT::Update::Error-Mode=any"]))?;
+        process::run(self.apt("apt-get").arg("update"))?;
         tree::write(&self.stamp(), b"")
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let at = |name: &str| self.directory.join(name).display().to_string();
-        command.arg("-q").args(["-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=20"]);
-        for option in [
-            format!("Dir::Etc::SourceList={}", at("sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("Dir::State::Lists={}", at("lists")),
-            format!("Dir::Cache={}", at("cache")),
-            "APT::Sandbox::User=root".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-        ] {
-            command.arg("-o").arg(option);
-        }
+        command.arg("-q").arg("-c").arg(self.directory.join(CONFIGURATION));
         command
+    }
+
+    fn configuration(&self) -> String {
+        let at = |name: &str| self.directory.join(name).display().to_string();
+        [
+            ("Dir::Etc::SourceList", at("sources.list")),
+            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
+            ("Dir::State::Lists", at("lists")),
+            ("Dir::Cache", at("cache")),
+            ("APT::Sandbox::User", "root".to_owned()),
+            ("APT::Update::Error-Mode", "any".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+            ("Acquire::Retries", "3".to_owned()),
+            ("Acquire::http::Timeout", "20".to_owned()),
+        ]
+        .map(|(name, value)| format!("{name} \"{value}\";\n"))
+        .concat()
     }
 }
 
