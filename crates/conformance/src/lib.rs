@@ -22,6 +22,7 @@ pub mod envelope;
 pub mod frames;
 pub mod generate;
 pub mod scenarios;
+pub mod shapes;
 pub mod strategy;
 pub mod trio;
 pub mod walk;
