@@ -28,6 +28,7 @@ use flowgate_policy::{
 };
 use futures_core::Stream;
 use tokio::time::Sleep;
+use zerocopy::FromBytes;
 
 use crate::sys::kernel;
 
@@ -179,25 +180,45 @@ impl SharedNames {
     /// An event with its names. `None`: it isn't one that this build knows.
     pub(crate) fn decode(&self, event: &Event) -> Option<FlowEvent> {
         let names = self.lock();
-        let decided = event.judgement != Judgement::NONE;
         let plan = names.plans.iter().rev().find(|(number, _)| *number == event.generation);
-        Some(FlowEvent {
-            at: Duration::from_nanos(event.timestamp),
-            kind: Kind::from_number(event.kind)?,
-            reason: DropReason::from_number(event.reason),
-            source: end(&names, event, 0),
-            destination: end(&names, event, 1),
-            protocol: event.protocol,
-            icmp_type: event.icmp_type,
-            tcp_flags: event.tcp_flags,
-            generation: event.generation,
-            outcome: plan.filter(|_| decided).map(|(_, plan)| outcome(plan, event.judgement)),
-            ifindex: event.ifindex,
-        })
+        named(event, plan.map(|(_, plan)| plan.as_ref()), &names.workloads)
     }
 }
 
-fn end(names: &Names, event: &Event, which: usize) -> FlowEnd {
+impl FlowEvent {
+    /// Reads a record as the programs write it into the ring: an [`Event`]'s bytes. For whoever
+    /// keeps records, or reads the ring without a datapath; [`Events`] knows the workloads, too.
+    ///
+    /// `plan` is the one of the event's generation, if it is known: it names the policies. `None`: the
+    /// record isn't an event that this build knows.
+    #[must_use]
+    pub fn decode(record: &[u8], plan: Option<&Plan>) -> Option<Self> {
+        named(&Event::read_from_bytes(record).ok()?, plan, &BTreeMap::new())
+    }
+}
+
+fn named(
+    event: &Event,
+    plan: Option<&Plan>,
+    workloads: &BTreeMap<u32, WorkloadRef>,
+) -> Option<FlowEvent> {
+    let decided = event.judgement != Judgement::NONE;
+    Some(FlowEvent {
+        at: Duration::from_nanos(event.timestamp),
+        kind: Kind::from_number(event.kind)?,
+        reason: DropReason::from_number(event.reason),
+        source: end(workloads, event, 0),
+        destination: end(workloads, event, 1),
+        protocol: event.protocol,
+        icmp_type: event.icmp_type,
+        tcp_flags: event.tcp_flags,
+        generation: event.generation,
+        outcome: plan.filter(|_| decided).map(|plan| outcome(plan, event.judgement)),
+        ifindex: event.ifindex,
+    })
+}
+
+fn end(workloads: &BTreeMap<u32, WorkloadRef>, event: &Event, which: usize) -> FlowEnd {
     let (address, port, identity, slot) = if which == 0 {
         (event.source, event.source_port, event.source_identity, event.source_slot)
     } else {
@@ -209,7 +230,7 @@ fn end(names: &Names, event: &Event, which: usize) -> FlowEnd {
         )
     };
     let slot = u32::from(slot);
-    let workload = (slot != NO_SLOT).then(|| names.workloads.get(&slot).cloned()).flatten();
+    let workload = (slot != NO_SLOT).then(|| workloads.get(&slot).cloned()).flatten();
     FlowEnd {
         address: address_of(event.family, address),
         port: port.get(),
