@@ -1,12 +1,23 @@
 //! Writes the seeds of the corpora: `cargo run --example seeds` in `fuzz/`.
 //!
-//! Frames are built by flowgate-conformance around the fixed endpoints; manifests are those of the
-//! 50 scenarios that differ most in shape, and the fixed world itself.
+//! Frames are built by flowgate-conformance around the fixed endpoints, some by hand and some of
+//! every shape; manifests are those of the 50 scenarios that differ most in shape, and a world of
+//! two pods; event records are those of a few flows. What `cargo xtask fuzz --merge` found lies
+//! beside them.
 
 use std::{fs, io, net::IpAddr, path::Path};
 
-use flowgate_conformance::frames::{Frame, error_about, tcp};
-use flowgate_policy::outcome::{Flow, FlowProtocol};
+use flowgate_abi::event::Hook;
+use flowgate_conformance::{
+    frames::{Frame, error_about, tcp},
+    shapes,
+    trio::{Rules, Trio},
+};
+use flowgate_policy::{
+    host::HostTables,
+    outcome::{Flow, FlowProtocol},
+};
+use zerocopy::IntoBytes;
 
 const SCENARIOS: [&str; 10] = [
     "01-deny-ingress",
@@ -27,6 +38,14 @@ fn main() -> io::Result<()> {
     fs::create_dir_all(&frames)?;
     for (name, bytes) in seeds() {
         fs::write(frames.join(name), bytes)?;
+    }
+    for shape in shapes::all().into_iter().filter(|shape| shape.name.ends_with(", tcp")) {
+        fs::write(frames.join(shape.name.replace(", ", "-").replace(' ', "_")), shape.bytes)?;
+    }
+    let events = fuzz.join("corpus/events");
+    fs::create_dir_all(&events)?;
+    for (number, record) in records().into_iter().enumerate() {
+        fs::write(events.join(format!("record-{number}")), record)?;
     }
     let manifests = fuzz.join("corpus/manifest");
     fs::create_dir_all(&manifests)?;
@@ -78,6 +97,20 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("icmp6-error", error_about(&tcp6, address("2001:db8::2"), 1)),
         ("icmp6-neighbour", icmp6(135).bytes()),
     ]
+}
+
+/// What is told of the seeds' flows at the client's hook, and of their end.
+fn records() -> Vec<Vec<u8>> {
+    let trio = Trio::new();
+    let installer = trio.install(HostTables::for_plan(trio.widest()), Rules::OneWay);
+    let tables = installer.store();
+    for (_, frame) in seeds() {
+        let _ = tables.run(&frame, 1, Hook::FromEndpoint);
+        let _ = tables.run(&frame, 2, Hook::ToEndpoint);
+    }
+    tables.advance(1 << 24);
+    while tables.sweep() > 0 {}
+    tables.take_events().iter().map(|event| event.as_bytes().to_vec()).collect()
 }
 
 fn address(text: &str) -> IpAddr {

@@ -1,62 +1,58 @@
-//! What the fuzz targets work on: host tables with two endpoints under a fixed plan.
+//! What the fuzz targets work on: small host tables with two endpoints, and a run of a frame that
+//! checks everything that must hold of any frame.
 //!
-//! Not here: what a target asserts (it is in the target). Invariant: the same input always meets
-//! the same state, so that a finding can be replayed alone; [`World::forget`] sees to that.
+//! Not here: what a target makes of its bytes (it is in the target, or in [`step`]). Invariant: the
+//! same input always meets the same state, so that a finding can be replayed alone;
+//! [`World::begin`] sees to that.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+mod books;
+mod frame;
+mod ledger;
+pub mod step;
+mod table;
 
-use flowgate_abi::{Settings, Timeouts, endpoint::Endpoint, event::Hook};
-use flowgate_identity::LocalAllocator;
-use flowgate_kubernetes::Manifests;
+use flowgate_abi::{Settings, event::Hook, flow::NO_SLOT};
+use flowgate_conformance::trio::{Party, Rules, Trio};
+use flowgate_pipeline::Verdict;
 use flowgate_policy::{
-    compile::Compiler,
     host::{HostRoom, HostTables, Passed},
-    install::{EndpointAddress, Installer},
-    inventory::Workload,
-    options::Options,
-    plan::Plan,
+    install::{Installer, Store},
 };
 
-/// The manifests that the plan is made from.
+use books::Books;
+use ledger::Ledger;
+
+/// The manifests that seed the target `manifest`.
 pub const MANIFESTS: &str = include_str!("world.yaml");
-/// The longest time-out, in units of 256 jiffies.
-const LONGEST: u32 = 8000;
+/// An Ethernet header: the kernel hands over nothing shorter.
+pub const ETHERNET: usize = 14;
+/// Where a frame can be met.
+pub const PLACES: [(Hook, Party); 4] = [
+    (Hook::FromEndpoint, Party::Client),
+    (Hook::FromEndpoint, Party::Server),
+    (Hook::ToEndpoint, Party::Client),
+    (Hook::ToEndpoint, Party::Server),
+];
+/// The rules under which every input begins.
+const FIRST: Rules = Rules::OneWay;
 
-/// One of the two endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    /// Its interface index.
-    pub ifindex: u32,
-    /// The only IPv4 address that it may send from.
-    pub v4: [u8; 4],
-    /// The only IPv6 address that it may send from.
-    pub v6: [u8; 16],
+/// The words of 32 bits in an input; what is left over is the last one's.
+#[must_use]
+pub fn words(bytes: &[u8]) -> Vec<u32> {
+    let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    bytes.chunks(4).map(word).collect()
 }
 
-/// Both endpoints: the client and the server.
-pub const ENDS: [End; 2] = [end(1), end(2)];
-
-const fn end(number: u8) -> End {
-    let v6 = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number];
-    End { ifindex: number as u32, v4: [198, 18, 0, number], v6 }
-}
-
-/// Tables, installed.
+/// Tables with the three parties, and what has been allowed in them.
 #[derive(Debug)]
 pub struct World {
+    trio: Trio,
     installer: Installer<HostTables>,
-}
-
-/// Everything that the tables count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Packets dropped, for any reason.
-    pub dropped: u64,
-    /// Packets passed by the endpoint whose packet it was.
-    pub passed: u64,
-    /// Neighbour discovery and ARP.
-    pub neighbour: u64,
+    rules: Rules,
+    ledger: Ledger,
+    /// Jiffies since the input began.
+    elapsed: u64,
 }
 
 impl Default for World {
@@ -67,98 +63,110 @@ impl Default for World {
 
 impl World {
     /// A world in which nothing has happened yet.
-    ///
-    /// # Panics
-    /// If the fixed manifests don't compile any more.
     #[must_use]
     pub fn new() -> Self {
-        let mut manifests = Manifests::default();
-        manifests.read("world.yaml", MANIFESTS).expect("the fixed manifests are right");
-        let plan = Compiler::new(LocalAllocator::new())
-            .compile(&manifests.inventory, &manifests.policies, &Options::default())
-            .expect("the fixed manifests compile");
-        let Ok(mut installer) = Installer::adopt(tables(&plan));
-        for (workload, end) in manifests.inventory.workloads.iter().zip(ENDS) {
-            attach(&mut installer, workload, end);
-        }
-        let _ = installer.apply(&Arc::new(plan)).expect("the plan fits");
-        Self { installer }
+        let trio = Trio::new();
+        let installer = trio.install(tables(&trio), FIRST);
+        let generation = installer.generation();
+        Self { trio, installer, rules: FIRST, ledger: Ledger::new(generation), elapsed: 0 }
     }
 
-    /// Runs a frame at an endpoint, which has an Ethernet header at least.
-    #[must_use]
-    pub fn run(&self, frame: &[u8], end: End, hook: Hook) -> Passed {
-        self.installer.store().run(frame, end.ifindex, hook)
-    }
-
-    /// What was counted so far.
-    #[must_use]
-    pub fn counted(&self, end: End, hook: Hook) -> Counted {
-        let tables = self.installer.store();
-        let slot = end.ifindex as usize;
-        let direction = usize::from(hook == Hook::ToEndpoint);
-        Counted {
-            dropped: tables.drops().iter().map(|tally| tally.packets).sum(),
-            passed: tables.traffic()[slot][direction].packets,
-            neighbour: tables.counters()[flowgate_abi::event::Counter::NeighbourPassed as usize],
-        }
-    }
-
-    /// Lets every flow expire, and its entry go; then it is as early as it was.
+    /// Lets every flow expire, and its entry go; then it is as early as it was, under the first rules.
     ///
     /// # Panics
     /// If an entry stays: the sweep's defect.
-    pub fn forget(&self) {
+    pub fn begin(&mut self) {
         let tables = self.installer.store();
-        let beyond = u64::from(LONGEST + 2) * 256;
+        let longest = tables.settings().timeouts.0.into_iter().max().unwrap_or_default();
+        let beyond = u64::from(longest + 2) * 256;
         tables.advance(beyond);
-        // The first sweep tells of them, the second frees them.
-        tables.sweep();
-        tables.sweep();
-        let taken = |tag: &flowgate_abi::Shared32| tag.load() != 0;
-        assert!(!tables.flows4().iter().any(|bucket| bucket.tags.iter().any(taken)));
-        assert!(!tables.flows6().iter().any(|bucket| bucket.tags.iter().any(taken)));
+        // A sweep takes one entry of a bucket at a time, and tells of it before it frees it.
+        while tables.sweep() > 0 {}
+        table::assert_empty(tables);
         tables.take_events();
-        // Back to where every input begins.
-        tables.advance(beyond.wrapping_neg());
+        tables.advance(self.elapsed.wrapping_add(beyond).wrapping_neg());
+        self.elapsed = 0;
+        if self.rules != FIRST {
+            self.change(FIRST);
+        }
+        self.ledger = Ledger::new(self.installer.generation());
+    }
+
+    /// Runs a frame, which has an Ethernet header at least.
+    ///
+    /// # Panics
+    /// If anything is wrong with what becomes of it.
+    pub fn run(&mut self, frame: &[u8], hook: Hook, party: Party) -> Passed {
+        let ifindex = party.ifindex().expect("a local party");
+        let tables = self.installer.store();
+        let before = Books::of(tables);
+        let passed = tables.run(frame, ifindex, hook);
+        Books::of(tables).balance(&before, frame.len(), (hook, ifindex), passed.verdict);
+        frame::assert_kept(frame, &passed);
+        if hook == Hook::FromEndpoint && passes(&passed) {
+            frame::assert_own(frame, party);
+        }
+        table::assert_sound(tables, self.installer.generation());
+        let events = tables.take_events();
+        self.ledger.note(&events, (hook, party), |flow| self.trio.allows(self.rules, flow));
+        if passes(&passed) {
+            let allows = |flow: &_| self.trio.allows(self.rules, flow);
+            self.ledger.assert_allowed(frame, (hook, party), allows);
+        }
+        passed
+    }
+
+    /// Publishes a generation.
+    ///
+    /// # Panics
+    /// If it doesn't fit.
+    pub fn change(&mut self, rules: Rules) {
+        let _ = self.installer.apply(self.trio.plan(rules)).expect("the plan fits");
+        self.rules = rules;
+        self.ledger.begin_generation(self.installer.generation());
+    }
+
+    /// Takes an endpoint off and attaches it anew, under a new generation.
+    ///
+    /// # Panics
+    /// If it can't be attached.
+    pub fn reattach(&mut self, party: Party) {
+        let slot = party.ifindex().expect("a local party");
+        assert_eq!(self.installer.detach(&[slot]).expect("host tables can be written"), 1);
+        let _ = self.trio.attach(&mut self.installer, party);
+        self.change(self.rules);
+    }
+
+    /// Lets time pass, in jiffies.
+    pub fn wait(&mut self, jiffies: u64) {
+        self.installer.store().advance(jiffies);
+        self.elapsed = self.elapsed.wrapping_add(jiffies);
+    }
+
+    /// Sweeps the flow tables once.
+    pub fn sweep(&mut self) {
+        self.installer.store().sweep();
+        table::assert_sound(self.installer.store(), self.installer.generation());
     }
 }
 
-fn attach(installer: &mut Installer<HostTables>, workload: &Workload, end: End) {
-    let address = EndpointAddress {
-        ifindex: end.ifindex,
-        v4: Some(end.v4.into()),
-        v6: Some(end.v6.into()),
-        mac: [2, 0, 0, 0, 1, end.v4[3]],
-        router_mac: [2, 0, 0, 0, 0, end.v4[3]],
-        flags: Endpoint::REDIRECT,
-    };
-    let slot = installer.attach(workload.id.clone(), address).expect("there is room");
-    assert_eq!(slot, end.ifindex, "an interface index chooses the slot by its low bits");
+/// It goes on.
+#[must_use]
+pub fn passes(passed: &Passed) -> bool {
+    !matches!(passed.verdict, Verdict::Drop(_))
 }
 
-/// Small tables: emptying them is part of every run.
-fn tables(plan: &Plan) -> HostTables {
-    let cost = plan.cost();
+/// Small tables, so that buckets spill, evict and fill up; emptying them is part of every run.
+fn tables(trio: &Trio) -> HostTables {
+    let cost = trio.widest().cost();
     let settings = Settings {
-        hash_seed: 0x5eed,
         flow4_mask: 1,
         flow6_mask: 1,
         endpoint_mask: 7,
-        peers: cost.peers as u32 + 1,
-        row_cells: cost.row_cells as u32,
-        decision_cells: cost.decision_cells as u32,
-        decisions: cost.decisions as u32,
-        hz: 250,
-        timeouts: Timeouts([60, LONGEST, 10, 60]),
-        events_per_second: u32::MAX,
-        fragment_timeout: 1250,
-        mark: 1,
-        flags: 0,
-        fragment_mask: 15,
-        reserved: 0,
+        ..*HostTables::for_plan(trio.widest()).settings()
     };
+    assert!(settings.endpoint_mask < NO_SLOT);
     let (trie4_nodes, prefixes) = (cost.trie4_nodes as u32, cost.prefixes6);
-    let room = HostRoom { trie4_nodes, hosts6: prefixes, networks6: prefixes, events: 16 };
+    let room = HostRoom { trie4_nodes, hosts6: prefixes, networks6: prefixes, events: 64 };
     HostTables::new(settings, room)
 }
