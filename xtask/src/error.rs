@@ -54,6 +54,17 @@ pub(crate) enum Error {
     Machine { timed_out: bool, tail: String },
     #[error("{package} would bring a build-time compiler for eBPF: {found}")]
     CompilerInTree { package: String, found: String },
+    #[error("{count} inputs make a fuzz target fail: see the list above")]
+    Findings { count: usize },
+    #[error("no fuzz target is called {name}; there are {}", known.join(", "))]
+    NoTarget { name: String, known: Vec<String> },
+    #[error("the corpus couldn't be merged: see {}", log.display())]
+    Merge { log: PathBuf },
+    #[error(
+        "no llvm-profdata and llvm-cov of LLVM {major}, which is the compiler's: \
+         `rustup component add llvm-tools`, or `apt-get install llvm-{major}`"
+    )]
+    NoLlvmTools { major: String },
     #[error("{count} of {total} {what} failed")]
     Some { count: usize, total: usize, what: &'static str },
 }
@@ -68,6 +79,7 @@ impl Error {
                 | Self::MissingProgram { .. }
                 | Self::NoKernel { .. }
                 | Self::NoKernels { .. }
+                | Self::NoLlvmTools { .. }
         )
     }
 }

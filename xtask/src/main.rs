@@ -2,15 +2,18 @@
 //!
 //! Each command is a file of its own: [`setup`] (what a rebuild needs), [`build`] (the eBPF object),
 //! [`verify`] (the shipped object against its sources), [`kernels`] (other kernels in virtual
-//! machines), [`lanes`] (what CI runs). Nothing here is a dependency of any crate that users add.
+//! machines), [`fuzz_run`] (fuzzing, by the clock), [`coverage`] (what the corpora reach), [`lanes`]
+//! (what CI runs). Nothing here is a dependency of any crate that users add.
 
 mod ask;
 mod budget;
 mod build;
+mod coverage;
 mod error;
 mod findings;
 mod fuzz;
 mod guest;
+mod fuzz_run;
 mod initramfs;
 mod kernel_image;
 mod kernels;
@@ -70,6 +73,10 @@ enum Command {
     },
     /// Run the kernel tests on other kernels, in virtual machines, and hold the verifier's budget
     Kernels(kernels::Options),
+    /// Fuzz each target for some minutes, then say what of the code the corpora reach
+    Fuzz(fuzz_run::Options),
+    /// Say what of the code the fuzz targets' corpora reach
+    Coverage,
     /// Run the lanes of CI, all of them or those named
     Ci {
         /// Lanes to run, in the order given
@@ -102,6 +109,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         }
         Command::VerifyPrebuilt { hashes_only: false } => verify::run().map(|()| ExitCode::SUCCESS),
         Command::Kernels(options) => kernels::run(&options),
+        Command::Fuzz(options) => fuzz_run::run(&options),
+        Command::Coverage => coverage::run(),
         Command::Ci { lanes } => Ok(lanes::run(&lanes)),
     }
 }
