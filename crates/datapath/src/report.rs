@@ -50,6 +50,8 @@ pub enum State {
 pub struct ProgramReport {
     /// Its name.
     pub name: &'static str,
+    /// The kernel's number for it, by which other tools find it as long as it is loaded.
+    pub id: u32,
     /// Instructions that the verifier walked (Linux 5.16; the limit is a million).
     pub verified_instructions: Option<u32>,
     /// Bytes of machine code.

@@ -153,6 +153,7 @@ impl KernelTables {
             if let Ok(info) = self.program_mut(name).info() {
                 reports.push(ProgramReport {
                     name,
+                    id: info.id(),
                     verified_instructions: info.verified_instruction_count(),
                     jited_bytes: info.size_jitted(),
                 });
