@@ -19,24 +19,22 @@ use crate::process;
 use crate::rustc_wrapper;
 use crate::strip;
 use crate::toolchain::{self, Kind, Toolchain};
-use crate::tree;
+use crate::tree::{self, Product};
 
-/// The binary target that becomes the object.
-const BINARY: &str = "flowgate";
-/// Names of the functions that may stay functions, one to a line.
-const SUBPROGRAMS: &str = "crates/ebpf-progs/programs/SUBPROGRAMS";
+/// Beside a package's manifest: names of the functions that may stay functions, one to a line.
+const SUBPROGRAMS: &str = "SUBPROGRAMS";
 
-/// Builds the object into `out`, by default where the shipped one lies.
-pub(crate) fn run(out: Option<&Path>, kind: Option<Kind>) -> Result<(), Error> {
+/// Builds an object into `out`, by default where the prebuilt one lies.
+pub(crate) fn run(product: Product, out: Option<&Path>, kind: Option<Kind>) -> Result<(), Error> {
     let toolchain = Toolchain::find(kind)?;
     eprintln!("using {}", toolchain.describe());
-    let out = out.map_or_else(|| tree::root().join(tree::OBJECTS), Path::to_path_buf);
-    let places = Places { root: tree::root(), target: tree::target().join("ebpf"), out };
+    let out = out.map_or_else(|| tree::root().join(product.objects), Path::to_path_buf);
+    let places = Places { product, root: tree::root(), target: tree::target().join("ebpf"), out };
     let manifest = build(&places, &toolchain)?;
     let out = places.out;
     println!(
         "{}: {} bytes, {} programs, {} maps, sha256 {}",
-        out.join(tree::OBJECT).display(),
+        out.join(product.object).display(),
         manifest.object_size,
         manifest.programs.len(),
         manifest.maps.len(),
@@ -45,8 +43,10 @@ pub(crate) fn run(out: Option<&Path>, kind: Option<Kind>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where a build finds and leaves things.
+/// What a build makes, and where it finds and leaves things.
 pub(crate) struct Places {
+    /// What is made.
+    pub(crate) product: Product,
     /// The tree that is built.
     pub(crate) root: PathBuf,
     /// Cargo's target directory.
@@ -59,11 +59,11 @@ pub(crate) struct Places {
 pub(crate) fn build(places: &Places, toolchain: &Toolchain) -> Result<Manifest, Error> {
     process::run(&mut cargo_build(places, toolchain)?)?;
     let release = places.target.join(toolchain::TARGET).join("release");
-    let bytes = strip::without_dwarf(&tree::read(&release.join(BINARY))?)?;
+    let bytes = strip::without_dwarf(&tree::read(&release.join(places.product.binary))?)?;
     let contents = object_file::parse(&bytes)?;
-    check_subprograms(&places.root, &contents)?;
-    let manifest = describe(&places.root, toolchain, &bytes, contents)?;
-    tree::write(&places.out.join(tree::OBJECT), &bytes)?;
+    check_subprograms(places, &contents)?;
+    let manifest = describe(places, toolchain, &bytes, contents)?;
+    tree::write(&places.out.join(places.product.object), &bytes)?;
     tree::write(&places.out.join(tree::MANIFEST), manifest.to_text()?.as_bytes())?;
     Ok(manifest)
 }
@@ -71,7 +71,7 @@ pub(crate) fn build(places: &Places, toolchain: &Toolchain) -> Result<Manifest, 
 fn cargo_build(places: &Places, toolchain: &Toolchain) -> Result<Command, Error> {
     let mut command = Command::new(&toolchain.cargo);
     toolchain::clean(&mut command)
-        .current_dir(places.root.join(tree::PROGRAMS))
+        .current_dir(places.root.join(places.product.programs))
         .args(["build", "--release", "--locked", "--target", toolchain::TARGET])
         .arg("--target-dir")
         .arg(&places.target)
@@ -129,13 +129,14 @@ fn wrapper(target: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-fn check_subprograms(root: &Path, contents: &Contents) -> Result<(), Error> {
-    let text = tree::read_text(&root.join(SUBPROGRAMS))?;
+fn check_subprograms(places: &Places, contents: &Contents) -> Result<(), Error> {
+    let list = Path::new(places.product.programs).join(SUBPROGRAMS);
+    let text = tree::read_text(&places.root.join(&list))?;
     let names = unlisted(&contents.subprograms, &text);
     if names.is_empty() {
         return Ok(());
     }
-    Err(Error::Subprograms { list: SUBPROGRAMS, names })
+    Err(Error::Subprograms { list, names })
 }
 
 /// Names in the object that the list doesn't hold; `#` begins a comment in it.
@@ -149,14 +150,14 @@ fn unlisted(found: &BTreeSet<String>, list: &str) -> Vec<String> {
 }
 
 fn describe(
-    root: &Path,
+    places: &Places,
     toolchain: &Toolchain,
     bytes: &[u8],
     contents: Contents,
 ) -> Result<Manifest, Error> {
     Ok(Manifest {
         toolchain: toolchain.versions.clone(),
-        source_hash: manifest::source_hash(root)?,
+        source_hash: manifest::source_hash(&places.root, places.product.sources)?,
         object_sha256: manifest::sha256(bytes),
         object_size: bytes.len() as u64,
         programs: contents.programs,

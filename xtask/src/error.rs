@@ -25,14 +25,14 @@ pub(crate) enum Error {
          the name to the list if it is meant to be a subprogram)",
         names.join(", ")
     )]
-    Subprograms { list: &'static str, names: Vec<String> },
+    Subprograms { list: PathBuf, names: Vec<String> },
     #[error("no toolchain that builds for {target}: run `cargo xtask setup`")]
     NoToolchain { target: &'static str },
     #[error("`{program}` isn't in PATH: run `cargo xtask setup{hint}`")]
     MissingProgram { program: &'static str, hint: &'static str },
     #[error(
-        "the shipped object is stale: {what}\n  recorded {recorded}\n  now      {now}\n\
-             run `cargo xtask build-ebpf` and commit what it writes"
+        "a prebuilt object is stale: {what}\n  recorded {recorded}\n  now      {now}\n\
+             run `cargo xtask build-ebpf` (with `--bench` for the bench's) and commit what it writes"
     )]
     Stale { what: &'static str, recorded: String, now: String },
     #[error("{reason}")]

@@ -155,7 +155,7 @@ fn summary(rows: &[Row]) -> ExitCode {
 
 fn fmt() -> Result<(), Error> {
     process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
-    for package in [tree::PROGRAMS, "fuzz"] {
+    for package in [tree::SHIPPED.programs, tree::BENCH.programs, "fuzz"] {
         let manifest = tree::root().join(package).join("Cargo.toml");
         if manifest.is_file() {
             process::run(

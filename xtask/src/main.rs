@@ -58,7 +58,10 @@ enum Command {
     Setup(setup::Options),
     /// Rebuild the eBPF object and its manifest
     BuildEbpf {
-        /// Write here instead of crates/ebpf-progs/objects
+        /// Build the program of the kernel bench instead
+        #[arg(long)]
+        bench: bool,
+        /// Write here instead of where the prebuilt object lies
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         /// Use this toolchain instead of the first one found
@@ -101,8 +104,9 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Setup(options) => setup::run(&options),
-        Command::BuildEbpf { out, toolchain } => {
-            build::run(out.as_deref(), toolchain).map(|()| ExitCode::SUCCESS)
+        Command::BuildEbpf { bench, out, toolchain } => {
+            let product = if bench { tree::BENCH } else { tree::SHIPPED };
+            build::run(product, out.as_deref(), toolchain).map(|()| ExitCode::SUCCESS)
         }
         Command::VerifyPrebuilt { hashes_only: true } => {
             verify::hashes().map(|()| ExitCode::SUCCESS)

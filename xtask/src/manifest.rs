@@ -12,9 +12,6 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::tree;
 
-/// The packages that the object is built from.
-const SOURCES: [&str; 3] = ["crates/abi", "crates/pipeline", tree::PROGRAMS];
-
 /// What `manifest.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -72,10 +69,10 @@ impl Manifest {
     }
 }
 
-/// The hash of the sources under a tree's root.
-pub(crate) fn source_hash(root: &Path) -> Result<String, Error> {
+/// The hash of packages under a tree's root.
+pub(crate) fn source_hash(root: &Path, packages: &[&str]) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    for path in source_files(root)? {
+    for path in source_files(root, packages)? {
         let contents = tree::read(&root.join(&path))?;
         let name = path.to_string_lossy().replace('\\', "/");
         // Lengths go in first, so that no two lists of files share one stream of bytes.
@@ -92,9 +89,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn source_files(root: &Path) -> Result<Vec<PathBuf>, Error> {
+fn source_files(root: &Path, packages: &[&str]) -> Result<Vec<PathBuf>, Error> {
     let mut all = Vec::new();
-    for package in SOURCES {
+    for package in packages {
         let files = tree::files(&root.join(package))?;
         all.extend(files.into_iter().filter(|f| is_source(f)).map(|f| Path::new(package).join(f)));
     }
@@ -119,6 +116,8 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const SOURCES: &[&str] = tree::SHIPPED.sources;
+
     fn example(root: &Path) {
         for package in SOURCES {
             tree::write(&root.join(package).join("src/lib.rs"), b"//!").unwrap();
@@ -131,22 +130,22 @@ mod tests {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         example(one.path());
         example(two.path());
-        let before = source_hash(one.path()).unwrap();
-        assert_eq!(before, source_hash(two.path()).unwrap());
+        let before = source_hash(one.path(), SOURCES).unwrap();
+        assert_eq!(before, source_hash(two.path(), SOURCES).unwrap());
         tree::write(&two.path().join("crates/abi/src/lib.rs"), b"//! changed").unwrap();
-        assert_ne!(before, source_hash(two.path()).unwrap());
+        assert_ne!(before, source_hash(two.path(), SOURCES).unwrap());
     }
 
     #[test]
     fn build_products_and_tests_do_not_count() {
         let root = tempfile::tempdir().unwrap();
         example(root.path());
-        let before = source_hash(root.path()).unwrap();
+        let before = source_hash(root.path(), SOURCES).unwrap();
         for other in ["crates/abi/tests/a.rs", "crates/abi/target/src/b.rs", "crates/abi/README.md"]
         {
             tree::write(&root.path().join(other), b"x").unwrap();
         }
-        assert_eq!(before, source_hash(root.path()).unwrap());
+        assert_eq!(before, source_hash(root.path(), SOURCES).unwrap());
     }
 
     #[test]

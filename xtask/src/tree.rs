@@ -5,14 +5,44 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// The directory of the prebuilt objects, relative to the root.
-pub(crate) const OBJECTS: &str = "crates/ebpf-progs/objects";
-/// The package of the eBPF programs, relative to the root.
-pub(crate) const PROGRAMS: &str = "crates/ebpf-progs/programs";
-/// The object's file name.
-pub(crate) const OBJECT: &str = "flowgate.o";
-/// The manifest's file name.
+/// The manifest's file name, beside its object.
 pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// An eBPF object and where it comes from; paths are relative to the root.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Product {
+    /// The package that it is built from.
+    pub(crate) programs: &'static str,
+    /// All packages that reach it.
+    pub(crate) sources: &'static [&'static str],
+    /// The binary target.
+    pub(crate) binary: &'static str,
+    /// The directory where it lies prebuilt, with its manifest.
+    pub(crate) objects: &'static str,
+    /// Its file name.
+    pub(crate) object: &'static str,
+}
+
+/// What users load.
+pub(crate) const SHIPPED: Product = Product {
+    programs: "crates/ebpf-progs/programs",
+    sources: &["crates/abi", "crates/pipeline", "crates/ebpf-progs/programs"],
+    binary: "flowgate",
+    objects: "crates/ebpf-progs/objects",
+    object: "flowgate.o",
+};
+
+/// What drives the kernel bench.
+pub(crate) const BENCH: Product = Product {
+    programs: "benches/programs",
+    sources: &["benches/programs"],
+    binary: "bench",
+    objects: "benches/objects",
+    object: "bench.o",
+};
+
+/// All of them.
+pub(crate) const PRODUCTS: [Product; 2] = [SHIPPED, BENCH];
 
 /// The root of the source tree: the directory above this package.
 pub(crate) fn root() -> PathBuf {
