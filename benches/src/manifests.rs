@@ -6,8 +6,8 @@ use flowgate_identity::LocalAllocator;
 use flowgate_kubernetes::Manifests;
 use flowgate_policy::{compile::Compiler, options::Options, plan::Plan};
 
-/// A node with three pods: `client` may send to `server` and to ports 80 and 443 of anything,
-/// `client` alone may reach `server`, and nobody may reach `closed`.
+/// A node with three pods: `client` may send to the other two and to ports 80 and 443 of anything
+/// (UDP and SCTP: 80), `client` alone may reach `server`, and nobody may reach `closed`.
 pub const NODE: &str = include_str!("node.yaml");
 
 /// Pods, and as many policies: each lets four applications in on two ports, and every fifth one

@@ -67,3 +67,109 @@ pub fn syn(version: Version, source: End, destination: End, source_port: u16) ->
     };
     Frame { hops: 255, ..Frame::opening(flow, source_port) }
 }
+
+/// A packet as bytes, and where packets of other flows differ from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Ethernet and all that follows; [`Packet::LEAST`] bytes at least.
+    pub bytes: Vec<u8>,
+    /// Offset of the port or identifier that the client chooses.
+    pub port_at: usize,
+    /// Offset of the low 16 bits of the address of the client's counterpart.
+    pub address_at: usize,
+    /// The VLAN that it was tagged with, which the kernel keeps beside the bytes; 0: none.
+    pub vlan: u16,
+}
+
+impl Packet {
+    /// Shorter ones can't be measured.
+    pub const LEAST: usize = 96;
+
+    /// From a frame, which gets a longer payload if it has to.
+    ///
+    /// # Panics
+    /// Never: addresses of one flow are of one family.
+    #[must_use]
+    pub fn new(frame: &Frame) -> Self {
+        let bytes = Frame { payload: frame.payload.max(Self::LEAST), ..*frame }.bytes();
+        let (source, destination, transport) =
+            if frame.sender().is_ipv4() { (28, 32, 34) } else { (36, 52, 54) };
+        let address_at = if frame.reply { source } else { destination };
+        let port_at = match frame.flow.protocol {
+            FlowProtocol::Icmp { .. } | FlowProtocol::Icmp6 { .. } => transport + 4,
+            _ if frame.reply => transport + 2,
+            _ => transport,
+        };
+        Self { bytes, port_at, address_at, vlan: 0 }
+    }
+
+    /// Tagged.
+    #[must_use]
+    pub const fn tagged(mut self, vlan: u16) -> Self {
+        self.vlan = vlan;
+        self
+    }
+
+    /// With a header of destination options between IPv6 and transport.
+    #[must_use]
+    pub fn with_options(self) -> Self {
+        self.with_header(60, [0, 0, 1, 4, 0, 0, 0, 0])
+    }
+
+    /// A fragment of a larger packet, at a multiple of 8 bytes; the first one has the ports.
+    #[must_use]
+    pub fn fragment(mut self, eighths: u16, more: bool) -> Self {
+        if self.bytes[12] == 8 {
+            let field = eighths | u16::from(more) << 13;
+            self.bytes[20..22].copy_from_slice(&field.to_be_bytes());
+            return self;
+        }
+        let [high, low] = (eighths << 3 | u16::from(more)).to_be_bytes();
+        self.with_header(44, [0, 0, high, low, 0, 0, 0x12, 0x34])
+    }
+
+    /// Something that isn't IP, in as many bytes.
+    #[must_use]
+    pub fn of_type(mut self, ethertype: u16) -> Self {
+        self.bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        self
+    }
+
+    /// Puts a header of 8 bytes behind the IPv6 header.
+    fn with_header(mut self, number: u8, mut header: [u8; 8]) -> Self {
+        header[0] = std::mem::replace(&mut self.bytes[20], number);
+        let length = u16::from_be_bytes([self.bytes[18], self.bytes[19]]) + 8;
+        self.bytes[18..20].copy_from_slice(&length.to_be_bytes());
+        self.bytes.splice(54..54, header);
+        self.port_at += 8;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_differ_where_the_packet_says() {
+        for version in [Version::V4, Version::V6] {
+            for reply in [false, true] {
+                let frame = Frame { reply, ..syn(version, End::Client, End::World, 0x1234) };
+                let packet = Packet::new(&frame);
+                assert_eq!(packet.bytes[packet.port_at..][..2], [0x12, 0x34]);
+                let counterpart = if version == Version::V4 { [113, 7] } else { [0, 7] };
+                assert_eq!(packet.bytes[packet.address_at..][..2], counterpart);
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_between_moves_the_ports() {
+        let plain = Packet::new(&syn(Version::V6, End::Client, End::World, 0x1234));
+        for packet in [plain.clone().with_options(), plain.clone().fragment(0, true)] {
+            assert_eq!(packet.bytes[packet.port_at..][..2], [0x12, 0x34]);
+            assert_eq!(packet.bytes[54], plain.bytes[20]);
+            assert_eq!(packet.bytes.len(), plain.bytes.len() + 8);
+        }
+    }
+}

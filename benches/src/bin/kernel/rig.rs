@@ -1,146 +1,235 @@
 //! A datapath in which one endpoint can be measured.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
+use aya::programs::{ProgramFd, loaded_programs};
 use flowgate_abi::{DropReason, event::Counter};
-use flowgate_benches::{manifests, packets::End};
+use flowgate_benches::{
+    manifests,
+    packets::{End, Packet},
+};
 use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::{
-    Action, Datapath, Delivery, EndpointId, EndpointSpec, Events, Options, ProgramReport, Stage,
+    Datapath, Delivery, EndpointId, EndpointSpec, Events, Options, ProgramReport, Stage,
 };
 use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT, TC_TO_ENDPOINT};
 use flowgate_policy::plan::PlannedEndpoint;
 
-use crate::sampling::Sample;
+use crate::{
+    course::{Course, Driver, Run},
+    sampling::{Sample, Sampling},
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Where the kernel runs test packets.
 const LOOPBACK: &str = "lo";
+/// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
+const PASSED: i32 = -1;
+const DROPPED: i32 = 2;
+const REDIRECTED: i32 = 7;
 
-/// The pods of [`manifests::NODE`]. One of them is bound to loopback, so that the programs find it
-/// as they find an endpoint on a link: by its interface index, in an array.
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Passed,
+    Redirected,
+    Dropped(DropReason),
+}
+
+/// What was counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) drops: BTreeMap<DropReason, u64>,
+    pub(crate) opened: u64,
+    pub(crate) evicted: u64,
+    pub(crate) events_lost: u64,
+}
+
+/// The pods of [`manifests::NODE`]. The client is bound to loopback, so that the programs find it as
+/// they find an endpoint on a link: by its interface index, in an array.
 pub(crate) struct Rig {
     datapath: Datapath,
     events: Events,
-    here: End,
-    id: EndpointId,
+    driver: Driver,
+    programs: BTreeMap<&'static str, ProgramFd>,
 }
 
 impl Rig {
-    pub(crate) fn new(here: End, delivery: Delivery, options: Options) -> Result<Self> {
-        let mut datapath = Datapath::builder().options(options).open()?;
+    pub(crate) fn new(delivery: Delivery, options: Options) -> Result<Self> {
+        let builder = Datapath::builder().options(options);
+        let builder = match std::env::var_os("FLOWGATE_OBJECT") {
+            Some(path) => builder.object(std::fs::read(path)?),
+            None => builder,
+        };
+        let mut datapath = builder.open()?;
         let events = datapath.events().expect("not taken before");
         let plan = manifests::compile(&manifests::read(manifests::NODE));
         let (own, others): (Vec<_>, Vec<_>) =
-            plan.endpoints.iter().partition(|planned| *planned.workload.name == *here.name());
-        let [own] = own[..] else { return Err("one pod has that name".into()) };
+            plan.endpoints.iter().partition(|p| *p.workload.name == *End::Client.name());
         // First, so that it gets the slot that its interface index names.
-        let spec = EndpointSpec::new(own.workload.clone(), LOOPBACK);
-        let id = attach(&mut datapath, spec, own, delivery)?;
-        for other in others {
-            let spec = EndpointSpec::unlinked(other.workload.clone());
-            let _ = attach(&mut datapath, spec, other, delivery)?;
+        for planned in own.into_iter().chain(others) {
+            let _ = attach(&mut datapath, planned, delivery)?;
         }
         let _ = datapath.apply(&plan)?;
-        Ok(Self { datapath, events, here, id })
+        let programs = programs(&datapath.report().programs)?;
+        Ok(Self { datapath, events, driver: Driver::load()?, programs })
     }
 
-    pub(crate) fn programs(&self) -> Vec<ProgramReport> {
+    pub(crate) fn reports(&self) -> Vec<ProgramReport> {
         self.datapath.report().programs.clone()
     }
 
-    /// What becomes of a packet at the measured pod, which sends it or gets it.
-    pub(crate) fn send(&mut self, frame: &Frame, sender: End) -> Result<Action> {
-        let stage = if sender == self.here { Stage::FromEndpoint } else { Stage::ToEndpoint };
-        Ok(self.datapath.replay(self.id, stage, &frame.bytes())?.action)
-    }
-
-    /// A handshake, after which the connection is established; `false`: its SYN was dropped.
-    pub(crate) fn establish(&mut self, syn: &Frame, ends: (End, End)) -> Result<bool> {
-        for frame in [*syn, syn.answer(), syn.flags(tcp::ACK)] {
-            let sender = if frame.reply { ends.1 } else { ends.0 };
-            // What another local pod sends is met at its own link, which isn't here: the flow stays
-            // unanswered, and takes the same way.
-            if sender != self.here && sender != End::World {
-                continue;
-            }
-            if !self.send(&frame, sender)?.passes() {
-                return Ok(false);
-            }
-        }
-        self.drain();
-        Ok(true)
-    }
-
-    /// The same frame many times in one call: the program and the empty one.
-    pub(crate) fn time(&mut self, stage: Stage, frame: &[u8], runs: u32) -> Result<Sample> {
-        let id = self.id;
-        let program = match stage {
-            Stage::FromEndpoint => TC_FROM_ENDPOINT,
-            Stage::ToEndpoint => TC_TO_ENDPOINT,
+    /// What becomes of a packet, with all effects.
+    pub(crate) fn send(&mut self, packet: &Packet, stage: Stage) -> Result<Fate> {
+        let before = self.counted()?;
+        let run = self.run(program(stage), &Course::of(packet, 1), 1)?;
+        let fate = match run.action {
+            PASSED => Fate::Passed,
+            REDIRECTED => Fate::Redirected,
+            DROPPED => Fate::Dropped(self.counted()?.new_drop(&before).ok_or("a silent drop")?),
+            other => return Err(format!("the action {other} after {packet:?}").into()),
         };
-        let mut time = |program| self.datapath.time(id, program, frame, runs);
-        let empty = time(TC_EMPTY)?.as_nanos() as f64;
-        Ok(Sample { program: time(program)?.as_nanos() as f64, empty })
+        self.drain();
+        Ok(fate)
     }
 
-    /// As [`Rig::time`], while another thread reads the events.
-    pub(crate) fn time_read(&mut self, stage: Stage, frame: &[u8], runs: u32) -> Result<Sample> {
-        let lost = self.count(Counter::EventsLost)?;
-        let id = self.id;
-        assert_eq!(stage, Stage::FromEndpoint, "only that one is measured so");
-        let (datapath, events) = (&mut self.datapath, &mut self.events);
+    /// Opens flows and has them answered; TCP by whole handshakes.
+    pub(crate) fn establish(&mut self, opening: &Frame, world: bool, flows: usize) -> Result<()> {
+        let mut steps = vec![*opening];
+        // What another local pod sends is met at its own link, which isn't here: the flow stays
+        // unanswered, and takes the same way.
+        if world {
+            steps.extend([opening.answer(), opening.flags(tcp::ACK)]);
+        }
+        for frame in steps {
+            let stage = if frame.reply { Stage::ToEndpoint } else { Stage::FromEndpoint };
+            let course = Course::of(&Packet::new(&frame), flows);
+            self.run(program(stage), &course, flows as u32)?;
+            self.drain();
+        }
+        Ok(())
+    }
+
+    /// One round: the program and the empty one.
+    pub(crate) fn time(
+        &mut self,
+        stage: Stage,
+        course: &mut Course,
+        sampling: Sampling,
+    ) -> Result<Sample> {
+        let mut samples = Vec::new();
+        for _ in 0..sampling.calls {
+            let empty = self.run(TC_EMPTY, course, sampling.runs)?.nanoseconds;
+            let run = match sampling.read {
+                true => self.run_read(program(stage), course, sampling.runs)?,
+                false => self.run(program(stage), course, sampling.runs)?,
+            };
+            course.next = (course.next + sampling.runs as usize) % course.flows;
+            self.drain();
+            samples.push(Sample { program: run.nanoseconds, empty });
+        }
+        Ok(Sample::mean(&samples))
+    }
+
+    fn run(&mut self, program: &'static str, course: &Course, runs: u32) -> Result<Run> {
+        self.driver.run(&self.programs[program], course, runs)
+    }
+
+    /// While another thread reads the events.
+    fn run_read(&mut self, program: &'static str, course: &Course, runs: u32) -> Result<Run> {
+        let Self { events, driver, programs, .. } = self;
         let done = AtomicBool::new(false);
-        let sample = thread::scope(|scope| {
-            scope.spawn(|| {
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     while events.try_next().is_some() {}
                     std::hint::spin_loop();
                 }
             });
-            let mut time = |program| datapath.time(id, program, frame, runs);
-            let sample = time(TC_EMPTY).and_then(|empty| {
-                let (program, empty) = (time(TC_FROM_ENDPOINT)?, empty.as_nanos() as f64);
-                Ok(Sample { program: program.as_nanos() as f64, empty })
-            });
+            let run = driver.run(&programs[program], course, runs);
             done.store(true, Ordering::Relaxed);
-            sample
-        })?;
-        self.drain();
-        if self.count(Counter::EventsLost)? != lost {
-            return Err("the reader was too slow: events were lost".into());
-        }
-        Ok(sample)
+            reader.join().map_err(|_| "the reader panicked")?;
+            run
+        })
     }
 
     /// Reads the events that lie there.
-    pub(crate) fn drain(&mut self) {
+    fn drain(&mut self) {
         while self.events.try_next().is_some() {}
     }
 
-    pub(crate) fn count(&self, counter: Counter) -> Result<u64> {
-        Ok(self.datapath.counters()?.get(counter))
+    pub(crate) fn counted(&self) -> Result<Counted> {
+        let counters = self.datapath.counters()?;
+        let mut drops = BTreeMap::new();
+        for (key, tally) in &counters.drops {
+            *drops.entry(key.reason).or_default() += tally.packets;
+        }
+        Ok(Counted {
+            drops,
+            opened: counters.get(Counter::FlowsNew),
+            evicted: counters.get(Counter::FlowsEvicted),
+            events_lost: counters.get(Counter::EventsLost),
+        })
+    }
+}
+
+impl Counted {
+    /// The reason for which more was dropped than before.
+    fn new_drop(&self, before: &Self) -> Option<DropReason> {
+        let more = |reason: &DropReason| self.dropped(*reason) > before.dropped(*reason);
+        self.drops.keys().copied().find(more)
     }
 
-    /// Flows that were refused for want of room, or evicted for others.
-    pub(crate) fn without_room(&self) -> Result<u64> {
-        let counters = self.datapath.counters()?;
-        let refused = counters.dropped(DropReason::FlowTableFull);
-        Ok(refused + counters.get(Counter::FlowsEvicted))
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(&reason).copied().unwrap_or_default()
     }
+
+    pub(crate) fn all_dropped(&self) -> u64 {
+        self.drops.values().sum()
+    }
+}
+
+impl Course {
+    pub(crate) fn of(packet: &Packet, flows: usize) -> Self {
+        Self { packet: packet.clone(), flows, next: 0 }
+    }
+}
+
+fn program(stage: Stage) -> &'static str {
+    match stage {
+        Stage::FromEndpoint => TC_FROM_ENDPOINT,
+        Stage::ToEndpoint => TC_TO_ENDPOINT,
+    }
+}
+
+fn programs(reports: &[ProgramReport]) -> Result<BTreeMap<&'static str, ProgramFd>> {
+    let mut programs = BTreeMap::new();
+    for loaded in loaded_programs() {
+        // One of another process may go while we ask.
+        let Ok(loaded) = loaded else { continue };
+        if let Some(report) = reports.iter().find(|report| report.id == loaded.id()) {
+            programs.insert(report.name, loaded.fd()?);
+        }
+    }
+    Ok(programs)
 }
 
 fn attach(
     datapath: &mut Datapath,
-    spec: EndpointSpec,
     planned: &PlannedEndpoint,
     delivery: Delivery,
 ) -> Result<EndpointId> {
+    let workload = planned.workload.clone();
+    let spec = match *workload.name == *End::Client.name() {
+        true => EndpointSpec::new(workload, LOOPBACK),
+        false => EndpointSpec::unlinked(workload),
+    };
     let spec = planned.addresses.iter().fold(spec, |spec, at| spec.address(*at));
     Ok(datapath.attach(&spec.delivery(delivery))?.id)
 }

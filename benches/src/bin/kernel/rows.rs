@@ -2,111 +2,59 @@
 
 use std::{cell::RefCell, error::Error, rc::Rc};
 
-use flowgate_abi::event::Counter;
-use flowgate_benches::packets::{End, Version, syn};
+use flowgate_abi::DropReason;
+use flowgate_benches::packets::{End, Packet, Version, syn};
 use flowgate_conformance::frames::{Frame, tcp};
-use flowgate_datapath::{Action, Delivery, Options, ProgramReport, Stage};
+use flowgate_datapath::{Delivery, Options, Stage};
+use flowgate_policy::outcome::{Flow, FlowProtocol};
 
 use crate::{
-    rig::Rig,
-    sampling::{Sample, Sampling, Spread},
+    course::Course,
+    rig::{Fate, Rig},
+    row::{Meaning, Row, Shared},
+    sampling::Sampling,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
-type Shared = Rc<RefCell<Rig>>;
 
-const HOT: Sampling = Sampling::Hot(300_000);
-/// A packet may be redirected as often as it has hops to lose, less one.
-const REDIRECTED: Sampling = Sampling::Bursts(250, 400);
-/// So few events that the program doesn't wake the reader.
-const TOLD: Sampling = Sampling::Bursts(300, 400);
-const READ: Sampling = Sampling::Read(100_000);
-/// Packets in a round, each of a flow of its own.
-const FLOWS: usize = 4000;
-/// The source port of the connection that all hot rows use, and the first of many.
+const HOT: Sampling = Sampling::once(100_000);
+/// So few events in a call that the reader is woken once.
+const TOLD: Sampling = Sampling { runs: 2000, calls: 20, read: false };
+const READ: Sampling = Sampling { runs: 30_000, calls: 1, read: true };
+/// The source port of the connection of a row with one, and the first of many.
 const PORT: u16 = 1024;
+/// Flows of the rows with many.
+const MANY: usize = 1 << 16;
 
-/// A row of the table.
-pub(crate) struct Row {
-    pub(crate) name: String,
-    rig: Shared,
-    stage: Stage,
-    sampling: Sampling,
-    frames: Vec<Frame>,
-    opens: bool,
-}
+const PASSES: Meaning = Meaning::Meets(Fate::Passed);
+const DENIED: Meaning = Meaning::Meets(Fate::Dropped(DropReason::PolicyDefaultDeny));
 
-impl Row {
-    /// One round.
-    pub(crate) fn measure(&mut self, round: usize) -> Result<Sample> {
-        let mut rig = self.rig.borrow_mut();
-        let first = self.frames[0].bytes();
-        match self.sampling {
-            Sampling::Hot(runs) => rig.time(self.stage, &first, runs),
-            Sampling::Read(runs) => rig.time_read(self.stage, &first, runs),
-            Sampling::Bursts(runs, calls) => {
-                let samples = (0..calls).map(|_| {
-                    let sample = rig.time(self.stage, &first, runs);
-                    rig.drain();
-                    sample
-                });
-                Ok(mean(&samples.collect::<Result<Vec<_>>>()?))
-            }
-            Sampling::Single(count) => {
-                let frames = self.frames.iter().cycle().skip(round * count).take(count);
-                let samples = frames.map(|frame| {
-                    let sample = rig.time(self.stage, &frame.bytes(), 1);
-                    rig.drain();
-                    sample
-                });
-                Ok(median(&samples.collect::<Result<Vec<_>>>()?))
-            }
-        }
-    }
-
-    /// What was measured is what was meant. A note about flows that found no room, if any.
-    pub(crate) fn check_afterwards(&self) -> Result<Option<String>> {
-        let rig = self.rig.borrow();
-        let (opened, refused) = (rig.count(Counter::FlowsNew)?, rig.without_room()?);
-        let flows = self.frames.len() as u64;
-        if self.opens && opened + refused < flows {
-            return Err(format!("{}: {opened} flows, not {flows}", self.name).into());
-        }
-        if refused * 100 > opened {
-            return Err(format!("{}: {refused} of {flows} found no room", self.name).into());
-        }
-        let note = format!("{}: {refused} of {} found no room", self.name, opened + refused);
-        Ok((refused > 0).then_some(note))
-    }
-
-    pub(crate) fn programs(&self) -> Vec<ProgramReport> {
-        self.rig.borrow().programs()
-    }
-}
-
-fn mean(samples: &[Sample]) -> Sample {
-    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / samples.len() as f64;
-    Sample { program: mean(|sample| sample.program), empty: mean(|sample| sample.empty) }
-}
-
-fn median(samples: &[Sample]) -> Sample {
-    let median = |of: fn(&Sample) -> f64| Spread::of(samples.iter().map(of)).median;
-    Sample { program: median(|sample| sample.program), empty: median(|sample| sample.empty) }
-}
-
-/// All rows, for so many rounds.
+/// All rows of one load of the programs, for so many rounds.
 pub(crate) fn rows(rounds: usize) -> Result<Vec<Row>> {
+    let quiet = rig(Delivery::Stack, silent())?;
+    let redirecting = rig(Delivery::Redirect, silent())?;
+    let loud = rig(Delivery::Stack, talkative())?;
+    let full = rig(Delivery::Stack, sized(silent()))?;
+    let fresh = rig(Delivery::Stack, sized(silent()))?;
+    let telling = rig(Delivery::Stack, sized(talkative()))?;
     let mut rows = Vec::new();
     for version in [Version::V4, Version::V6] {
-        established(&mut rows, version)?;
-        denied(&mut rows, version)?;
-        many(&mut rows, version, rounds * FLOWS)?;
+        let mut list = List { version, rows: Vec::new() };
+        list.established(&quiet, &redirecting)?;
+        list.many(&full)?;
+        list.new_flows("new flow, no event", &fresh, Sampling::once((MANY / rounds) as u32));
+        let told = Sampling { runs: 1000, calls: (MANY / rounds / 1000) as u32, read: false };
+        list.new_flows("new flow, event told", &telling, told);
+        list.denied(&quiet, &loud);
+        list.other_protocols(&quiet)?;
+        list.odd(&quiet)?;
+        rows.append(&mut list.rows);
     }
     Ok(rows)
 }
 
-fn rig(here: End, delivery: Delivery, options: Options) -> Result<Shared> {
-    Ok(Rc::new(RefCell::new(Rig::new(here, delivery, options)?)))
+fn rig(delivery: Delivery, options: Options) -> Result<Shared> {
+    Ok(Rc::new(RefCell::new(Rig::new(delivery, options)?)))
 }
 
 fn silent() -> Options {
@@ -117,94 +65,132 @@ fn talkative() -> Options {
     Options { events_per_second: u32::MAX, event_bytes: 1 << 25, ..Options::default() }
 }
 
-fn row(name: &str, version: Version, rig: &Shared, sampling: Sampling, frame: Frame) -> Row {
-    let name = format!("{name}, IP{}", if version == Version::V4 { "v4" } else { "v6" });
-    let stage = Stage::FromEndpoint;
-    Row { name, rig: Rc::clone(rig), stage, sampling, frames: vec![frame], opens: false }
+/// With flow tables for as many flows as there will be.
+fn sized(options: Options) -> Options {
+    Options { flows4: MANY, flows6: MANY, ..options }
 }
 
-fn established(rows: &mut Vec<Row>, version: Version) -> Result<()> {
-    let client = rig(End::Client, Delivery::Stack, silent())?;
-    let outwards = (End::Client, End::World);
-    let frame = open(&client, version, outwards)?;
-    rows.push(row("established, to the world", version, &client, HOT, frame));
-    let answer = frame.answer().flags(tcp::ACK);
-    let mut reply = row("established, reply from the world", version, &client, HOT, answer);
-    reply.stage = Stage::ToEndpoint;
-    rows.push(reply);
-    let inwards = (End::Client, End::Server);
-    let frame = open(&client, version, inwards)?;
-    rows.push(row("established, to a local endpoint by the stack", version, &client, HOT, frame));
-    let redirecting = rig(End::Client, Delivery::Redirect, silent())?;
-    let frame = open(&redirecting, version, inwards)?;
-    expect(&redirecting, &frame, Action::Redirect)?;
-    let name = "established, redirected to a local endpoint";
-    rows.push(row(name, version, &redirecting, REDIRECTED, frame));
-    Ok(())
+/// Rows of one IP version.
+struct List {
+    version: Version,
+    rows: Vec<Row>,
 }
 
-/// Establishes a connection; the initiator's next packet.
-fn open(rig: &Shared, version: Version, ends: (End, End)) -> Result<Frame> {
-    let syn = syn(version, ends.0, ends.1, PORT);
-    match rig.borrow_mut().establish(&syn, ends)? {
-        true => Ok(syn.flags(tcp::ACK)),
-        false => Err(format!("{syn:?} is dropped").into()),
+impl List {
+    /// Adds a row of one flow, and returns it.
+    fn row(&mut self, name: &str, rig: &Shared, packet: Packet) -> &mut Row {
+        let version = if self.version == Version::V4 { "IPv4" } else { "IPv6" };
+        self.rows.push(Row {
+            name: format!("{name}, {version}"),
+            rig: Rc::clone(rig),
+            stage: Stage::FromEndpoint,
+            sampling: HOT,
+            course: Course::of(&packet, 1),
+            meaning: PASSES,
+            refused: 0,
+        });
+        self.rows.last_mut().expect("just pushed")
     }
-}
 
-fn expect(rig: &Shared, frame: &Frame, wanted: Action) -> Result<()> {
-    let mut rig = rig.borrow_mut();
-    let action = rig.send(frame, End::Client)?;
-    rig.drain();
-    if action == wanted { Ok(()) } else { Err(format!("{frame:?}: {action:?}").into()) }
-}
-
-fn denied(rows: &mut Vec<Row>, version: Version) -> Result<()> {
-    let ends = (End::Client, End::Closed);
-    let frame = syn(version, ends.0, ends.1, PORT);
-    let quiet = rig(End::Client, Delivery::Stack, silent())?;
-    let loud = rig(End::Client, Delivery::Stack, talkative())?;
-    for rig in [&quiet, &loud] {
-        expect(rig, &frame, Action::Drop)?;
+    /// The first packet of a flow of the client's.
+    fn opening(&self, destination: End, protocol: FlowProtocol) -> Frame {
+        let address = |end: End| end.address(self.version).parse().expect("an address");
+        let (source, destination) = (address(End::Client), address(destination));
+        let flow = Flow { source, destination, protocol };
+        Frame { hops: 255, ..Frame::opening(flow, PORT) }
     }
-    rows.push(row("denied, no event", version, &quiet, HOT, frame));
-    rows.push(row("denied, event told", version, &loud, TOLD, frame));
-    rows.push(row("denied, event read meanwhile", version, &loud, READ, frame));
-    // Judged each time, since a RST gets no entry.
-    let frame = syn(version, End::Client, End::World, PORT).flags(tcp::RST);
-    expect(&quiet, &frame, Action::Pass)?;
-    rows.push(row("allowed without an entry (RST)", version, &quiet, HOT, frame));
-    Ok(())
-}
 
-/// Rows of which each packet belongs to another flow, in tables of their own.
-fn many(rows: &mut Vec<Row>, version: Version, flows: usize) -> Result<()> {
-    let room = |options| Options { flows4: flows, flows6: flows, ..options };
-    let ends = (End::Client, End::World);
-    let opening: Vec<Frame> =
-        (0..flows).map(|flow| syn(version, ends.0, ends.1, PORT + flow as u16)).collect();
-    let single = Sampling::Single(FLOWS);
-    let one = rig(End::Client, Delivery::Stack, silent())?;
-    let frame = open(&one, version, ends)?;
-    rows.push(row("established, one flow, run singly", version, &one, single, frame));
-    let full = rig(End::Client, Delivery::Stack, room(silent()))?;
-    let mut established = Vec::new();
-    for frame in &opening {
-        if full.borrow_mut().establish(frame, ends)? {
-            established.push(frame.flags(tcp::ACK));
+    fn established(&mut self, quiet: &Shared, redirecting: &Shared) -> Result<()> {
+        let outwards = syn(self.version, End::Client, End::World, PORT);
+        quiet.borrow_mut().establish(&outwards, true, 1)?;
+        let packet = Packet::new(&outwards.flags(tcp::ACK));
+        self.row("established, to the world", quiet, packet);
+        let answer = Packet::new(&outwards.answer().flags(tcp::ACK));
+        let reply = self.row("established, reply from the world", quiet, answer);
+        reply.stage = Stage::ToEndpoint;
+        let inwards = syn(self.version, End::Client, End::Server, PORT);
+        let packet = Packet::new(&inwards.flags(tcp::ACK));
+        quiet.borrow_mut().establish(&inwards, false, 1)?;
+        self.row("established, to a local endpoint by the stack", quiet, packet.clone());
+        redirecting.borrow_mut().establish(&inwards, false, 1)?;
+        let name = "established, redirected to a local endpoint";
+        self.row(name, redirecting, packet).meaning = Meaning::Meets(Fate::Redirected);
+        Ok(())
+    }
+
+    /// Flows that take turns, in a table of their own that is sized for them.
+    fn many(&mut self, full: &Shared) -> Result<()> {
+        let opening = syn(self.version, End::Client, End::World, PORT);
+        full.borrow_mut().establish(&opening, true, MANY)?;
+        let packet = Packet::new(&opening.flags(tcp::ACK));
+        let row = self.row("established, 65,536 flows", full, packet);
+        row.course.flows = MANY;
+        row.sampling = Sampling::once(MANY as u32);
+        Ok(())
+    }
+
+    /// Every packet opens another flow, in a table of their own that is sized for them.
+    fn new_flows(&mut self, name: &str, fresh: &Shared, sampling: Sampling) {
+        let opening = Packet::new(&syn(self.version, End::Client, End::World, PORT));
+        let row = self.row(name, fresh, opening);
+        row.course.flows = MANY;
+        row.sampling = sampling;
+        row.meaning = Meaning::Opens;
+    }
+
+    fn denied(&mut self, quiet: &Shared, loud: &Shared) {
+        let packet = Packet::new(&syn(self.version, End::Client, End::Closed, PORT));
+        self.row("denied, no event", quiet, packet.clone()).meaning = DENIED;
+        for (name, sampling) in
+            [("denied, event told", TOLD), ("denied, event read meanwhile", READ)]
+        {
+            let row = self.row(name, loud, packet.clone());
+            row.meaning = DENIED;
+            row.sampling = sampling;
         }
+        // Judged each time, since a RST gets no entry.
+        let reset = syn(self.version, End::Client, End::World, PORT + 1).flags(tcp::RST);
+        self.row("allowed without an entry (RST)", quiet, Packet::new(&reset));
     }
-    let name = format!("established, {flows} flows, run singly");
-    let mut known = row(&name, version, &full, single, opening[0]);
-    known.frames = established;
-    rows.push(known);
-    for (name, options) in [("no event", silent()), ("event told", talkative())] {
-        let fresh = rig(End::Client, Delivery::Stack, room(options))?;
-        let name = format!("new flow, {name}, run singly");
-        let mut new = row(&name, version, &fresh, single, opening[0]);
-        new.frames.clone_from(&opening);
-        new.opens = true;
-        rows.push(new);
+
+    fn other_protocols(&mut self, quiet: &Shared) -> Result<()> {
+        for (name, protocol) in
+            [("UDP, answered", FlowProtocol::Udp(80)), ("SCTP, answered", FlowProtocol::Sctp(80))]
+        {
+            let opening = self.opening(End::World, protocol);
+            quiet.borrow_mut().establish(&opening, true, 1)?;
+            self.row(name, quiet, Packet::new(&opening));
+        }
+        let echo = match self.version {
+            Version::V4 => FlowProtocol::Icmp { icmp_type: 8 },
+            Version::V6 => FlowProtocol::Icmp6 { icmp_type: 128 },
+        };
+        let echo = self.opening(End::Server, echo);
+        quiet.borrow_mut().establish(&echo, false, 1)?;
+        self.row("ICMP echo, to a local endpoint by the stack", quiet, Packet::new(&echo));
+        Ok(())
     }
-    Ok(())
+
+    /// Around the flows that the rows before have opened.
+    fn odd(&mut self, quiet: &Shared) -> Result<()> {
+        let segment = syn(self.version, End::Client, End::World, PORT).flags(tcp::ACK);
+        let segment = Packet::new(&segment);
+        self.row("established, VLAN-tagged", quiet, segment.clone().tagged(VLAN));
+        if self.version == Version::V6 {
+            self.row("established, with a header of options", quiet, segment.with_options());
+        }
+        let datagram = Packet::new(&self.opening(End::World, FlowProtocol::Udp(80)));
+        let first = datagram.clone().fragment(0, true);
+        quiet.borrow_mut().send(&first, Stage::FromEndpoint)?;
+        self.row("UDP, first fragment", quiet, first);
+        self.row("UDP, later fragment", quiet, datagram.clone().fragment(100, false));
+        if self.version == Version::V4 {
+            self.row("ARP", quiet, datagram.of_type(ARP));
+        }
+        Ok(())
+    }
 }
+
+/// Any number but 0.
+const VLAN: u16 = 7;
+const ARP: u16 = 0x0806;

@@ -1,0 +1,113 @@
+//! The program that goes before the program under test: it makes each packet the next flow's, and
+//! puts back what the packet before had changed.
+//!
+//! Its source is `benches/programs`; `cargo xtask build-ebpf` builds it.
+
+use std::error::Error;
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, ProgramArray},
+    programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions},
+};
+use flowgate_benches::packets::Packet;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// An ELF parser wants it aligned.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../objects/bench.o"));
+
+/// Words of a packet that are restored.
+const WORDS: usize = Packet::LEAST / 8;
+/// As the program's map has it: seven numbers, the packet's head, and what of it stays.
+type Element = [u64; 7 + 2 * WORDS];
+
+/// What runs in one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    /// The packet of the first flow.
+    pub(crate) packet: Packet,
+    /// Flows that take turns, from the packet's port on; when ports end, with the next address.
+    pub(crate) flows: usize,
+    /// The flow that comes next.
+    pub(crate) next: usize,
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Nanoseconds per packet, a whole number.
+    pub(crate) nanoseconds: f64,
+    /// What the program said to the last packet.
+    pub(crate) action: i32,
+}
+
+/// The loaded program.
+pub(crate) struct Driver {
+    ebpf: Ebpf,
+    course: Array<MapData, Element>,
+    tested: ProgramArray<MapData>,
+}
+
+impl Driver {
+    pub(crate) fn load() -> Result<Self> {
+        let mut ebpf = Ebpf::load(&OBJECT.0)?;
+        let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).ok_or(MISSING)?.try_into()?;
+        program.load()?;
+        let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
+        let tested = ProgramArray::try_from(ebpf.take_map("TESTED").ok_or(MISSING)?)?;
+        Ok(Self { ebpf, course, tested })
+    }
+
+    /// Runs a program on so many packets, from the course's next flow on.
+    pub(crate) fn run(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Run> {
+        self.course.set(0, element(course), 0)?;
+        self.tested.set(0, tested, 0)?;
+        let options = TestRunOptions {
+            data_in: Some(&course.packet.bytes),
+            repeat: runs,
+            ..TestRunOptions::default()
+        };
+        let program: &mut SchedClassifier =
+            self.ebpf.program_mut(PROGRAM).ok_or(MISSING)?.try_into()?;
+        let result = program.test_run(options)?;
+        Ok(Run {
+            nanoseconds: result.duration.as_nanos() as f64,
+            action: result.return_value as i32,
+        })
+    }
+}
+
+const PROGRAM: &str = "tc_next_packet";
+const MISSING: &str = "the bench's object isn't what it should be";
+
+fn element(course: &Course) -> Element {
+    let Course { packet, flows, next } = course;
+    let short = |at: usize| u64::from(u16::from_be_bytes([packet.bytes[at], packet.bytes[at + 1]]));
+    let words = |bytes: &[u8]| -> [u64; WORDS] {
+        std::array::from_fn(|n| {
+            u64::from_ne_bytes(bytes[8 * n..8 * n + 8].try_into().expect("8 bytes"))
+        })
+    };
+    let mut kept = [0xff; Packet::LEAST];
+    for at in [packet.port_at, packet.address_at] {
+        kept[at..at + 2].fill(0);
+    }
+    let numbers = [
+        *flows as u64,
+        *next as u64,
+        short(packet.port_at),
+        packet.port_at as u64,
+        packet.address_at as u64,
+        short(packet.address_at),
+        u64::from(packet.vlan),
+    ];
+    let mut element = [0; 7 + 2 * WORDS];
+    element[..7].copy_from_slice(&numbers);
+    element[7..7 + WORDS].copy_from_slice(&words(&packet.bytes));
+    element[7 + WORDS..].copy_from_slice(&words(&kept));
+    element
+}
