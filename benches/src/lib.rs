@@ -5,6 +5,9 @@
 //! privileged. Not here: a claim about what is fast
 //! enough; `docs/measurements.md` has the figures.
 
+pub mod course;
 pub mod manifests;
 pub mod packets;
+pub mod rig;
+pub mod sampling;
 pub mod spread;

@@ -19,6 +19,8 @@ pub(crate) enum Error {
     Toml { what: String, why: String },
     #[error("the object can't be parsed: {why}")]
     Object { why: String },
+    #[error("{}: no function {name} with a body", path.display())]
+    NoFunction { name: String, path: PathBuf },
     #[error(
         "the object holds subprograms that {list} doesn't name: {}\n\
          (a closure here means that the kernel refuses the object's BTF; make it a function, or add \

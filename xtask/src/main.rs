@@ -7,6 +7,7 @@
 
 mod ask;
 mod budget;
+mod ablate;
 mod build;
 mod coverage;
 mod error;
@@ -68,6 +69,8 @@ enum Command {
         #[arg(long, value_enum)]
         toolchain: Option<toolchain::Kind>,
     },
+    /// Build objects of which each lacks a piece, for the bench that says what each piece costs
+    Ablate,
     /// Rebuild the object and compare it with the one shipped
     VerifyPrebuilt {
         /// Compare hashes alone: needs no toolchain for eBPF
@@ -108,6 +111,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
             let product = if bench { tree::BENCH } else { tree::SHIPPED };
             build::run(product, out.as_deref(), toolchain).map(|()| ExitCode::SUCCESS)
         }
+        Command::Ablate => ablate::run().map(|()| ExitCode::SUCCESS),
         Command::VerifyPrebuilt { hashes_only: true } => {
             verify::hashes().map(|()| ExitCode::SUCCESS)
         }

@@ -5,14 +5,11 @@
 //! several times; after each load, each round measures every row, and the empty program right before
 //! it. `FLOWGATE_OBJECT` (a path) has it measure another object than the shipped one.
 
-mod course;
-mod rig;
 mod row;
 mod rows;
-mod sampling;
 mod table;
 
-use std::{error::Error, process::ExitCode};
+use std::{borrow::Cow, error::Error, process::ExitCode};
 
 use flowgate_datapath::OpenError;
 use nix::sched::{CloneFlags, unshare};
@@ -45,10 +42,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    let object = match std::env::var_os("FLOWGATE_OBJECT") {
+        Some(path) => std::fs::read(path)?.into(),
+        None => Cow::Borrowed(flowgate_ebpf_progs::OBJECT),
+    };
     let mut lines: Vec<Line> = Vec::new();
     let mut reports = Vec::new();
     for load in 0..LOADS {
-        let mut rows = rows::rows(ROUNDS)?;
+        let mut rows = rows::rows(&object, ROUNDS)?;
         if load == 0 {
             lines = rows.iter().map(Line::of).collect::<Result<_, _>>()?;
             reports = rows[0].rig.borrow().reports();

@@ -3,13 +3,12 @@
 use std::{cell::RefCell, error::Error, rc::Rc};
 
 use flowgate_abi::DropReason;
-use flowgate_datapath::Stage;
-
-use crate::{
+use flowgate_benches::{
     course::Course,
     rig::{Counted, Fate, Rig},
     sampling::{Sample, Sampling},
 };
+use flowgate_datapath::Stage;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub(crate) type Shared = Rc<RefCell<Rig>>;

@@ -3,17 +3,17 @@
 use std::{cell::RefCell, error::Error, rc::Rc};
 
 use flowgate_abi::DropReason;
-use flowgate_benches::packets::{End, Packet, Version, syn};
+use flowgate_benches::{
+    course::Course,
+    packets::{End, Packet, Version, syn},
+    rig::{Fate, Object, Rig},
+    sampling::Sampling,
+};
 use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::{Delivery, Options, Stage};
 use flowgate_policy::outcome::{Flow, FlowProtocol};
 
-use crate::{
-    course::Course,
-    rig::{Fate, Rig},
-    row::{Meaning, Row, Shared},
-    sampling::Sampling,
-};
+use crate::row::{Meaning, Row, Shared};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -30,7 +30,8 @@ const PASSES: Meaning = Meaning::Meets(Fate::Passed);
 const DENIED: Meaning = Meaning::Meets(Fate::Dropped(DropReason::PolicyDefaultDeny));
 
 /// All rows of one load of the programs, for so many rounds.
-pub(crate) fn rows(rounds: usize) -> Result<Vec<Row>> {
+pub(crate) fn rows(object: &Object, rounds: usize) -> Result<Vec<Row>> {
+    let rig = |delivery, options| rig(object.clone(), delivery, options);
     let quiet = rig(Delivery::Stack, silent())?;
     let redirecting = rig(Delivery::Redirect, silent())?;
     let loud = rig(Delivery::Stack, talkative())?;
@@ -53,8 +54,8 @@ pub(crate) fn rows(rounds: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn rig(delivery: Delivery, options: Options) -> Result<Shared> {
-    Ok(Rc::new(RefCell::new(Rig::new(delivery, options)?)))
+fn rig(object: Object, delivery: Delivery, options: Options) -> Result<Shared> {
+    Ok(Rc::new(RefCell::new(Rig::new(object, delivery, options)?)))
 }
 
 fn silent() -> Options {

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 
-use flowgate_benches::spread::Spread;
+use flowgate_benches::{sampling::Sample, spread::Spread};
 use flowgate_datapath::ProgramReport;
 
-use crate::{row::Row, sampling::Sample};
+use crate::row::Row;
 
 /// A row over all loads.
 pub(crate) struct Line {

@@ -1,6 +1,7 @@
 //! A datapath in which one endpoint can be measured.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     error::Error,
     sync::atomic::{AtomicBool, Ordering},
@@ -9,10 +10,6 @@ use std::{
 
 use aya::programs::{ProgramFd, loaded_programs};
 use flowgate_abi::{DropReason, event::Counter};
-use flowgate_benches::{
-    manifests,
-    packets::{End, Packet},
-};
 use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::{
     Datapath, Delivery, EndpointId, EndpointSpec, Events, Options, ProgramReport, Stage,
@@ -22,6 +19,8 @@ use flowgate_policy::plan::PlannedEndpoint;
 
 use crate::{
     course::{Course, Driver, Run},
+    manifests,
+    packets::{End, Packet},
     sampling::{Sample, Sampling},
 };
 
@@ -34,26 +33,36 @@ const PASSED: i32 = -1;
 const DROPPED: i32 = 2;
 const REDIRECTED: i32 = 7;
 
+/// The bytes of an eBPF object.
+pub type Object = Cow<'static, [u8]>;
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
+    /// It goes on, to the stack or to the endpoint.
     Passed,
+    /// It goes straight to another endpoint.
     Redirected,
+    /// For this reason.
     Dropped(DropReason),
 }
 
 /// What was counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Counted {
-    pub(crate) drops: BTreeMap<DropReason, u64>,
-    pub(crate) opened: u64,
-    pub(crate) evicted: u64,
-    pub(crate) events_lost: u64,
+pub struct Counted {
+    /// Packets that were dropped.
+    pub drops: BTreeMap<DropReason, u64>,
+    /// Flows that were opened.
+    pub opened: u64,
+    /// Flows whose place was taken by others.
+    pub evicted: u64,
+    /// Events for which the ring had no room.
+    pub events_lost: u64,
 }
 
 /// The pods of [`manifests::NODE`]. The client is bound to loopback, so that the programs find it as
 /// they find an endpoint on a link: by its interface index, in an array.
-pub(crate) struct Rig {
+pub struct Rig {
     datapath: Datapath,
     events: Events,
     driver: Driver,
@@ -61,13 +70,15 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) fn new(delivery: Delivery, options: Options) -> Result<Self> {
-        let builder = Datapath::builder().options(options);
-        let builder = match std::env::var_os("FLOWGATE_OBJECT") {
-            Some(path) => builder.object(std::fs::read(path)?),
-            None => builder,
-        };
-        let mut datapath = builder.open()?;
+    /// Loads an object, attaches the pods and applies their policies.
+    ///
+    /// # Errors
+    /// The kernel refuses something of it.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn new(object: Object, delivery: Delivery, options: Options) -> Result<Self> {
+        let mut datapath = Datapath::builder().options(options).object(object).open()?;
         let events = datapath.events().expect("not taken before");
         let plan = manifests::compile(&manifests::read(manifests::NODE));
         let (own, others): (Vec<_>, Vec<_>) =
@@ -81,12 +92,17 @@ impl Rig {
         Ok(Self { datapath, events, driver: Driver::load()?, programs })
     }
 
-    pub(crate) fn reports(&self) -> Vec<ProgramReport> {
+    /// What verifier and JIT said of the programs.
+    #[must_use]
+    pub fn reports(&self) -> Vec<ProgramReport> {
         self.datapath.report().programs.clone()
     }
 
     /// What becomes of a packet, with all effects.
-    pub(crate) fn send(&mut self, packet: &Packet, stage: Stage) -> Result<Fate> {
+    ///
+    /// # Errors
+    /// The kernel doesn't run it, or something is dropped in silence.
+    pub fn send(&mut self, packet: &Packet, stage: Stage) -> Result<Fate> {
         let before = self.counted()?;
         let run = self.run(program(stage), &Course::of(packet, 1), 1)?;
         let fate = match run.action {
@@ -100,7 +116,10 @@ impl Rig {
     }
 
     /// Opens flows and has them answered; TCP by whole handshakes.
-    pub(crate) fn establish(&mut self, opening: &Frame, world: bool, flows: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn establish(&mut self, opening: &Frame, world: bool, flows: usize) -> Result<()> {
         let mut steps = vec![*opening];
         // What another local pod sends is met at its own link, which isn't here: the flow stays
         // unanswered, and takes the same way.
@@ -117,7 +136,10 @@ impl Rig {
     }
 
     /// One round: the program and the empty one.
-    pub(crate) fn time(
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn time(
         &mut self,
         stage: Stage,
         course: &mut Course,
@@ -164,7 +186,11 @@ impl Rig {
         while self.events.try_next().is_some() {}
     }
 
-    pub(crate) fn counted(&self) -> Result<Counted> {
+    /// What was counted so far.
+    ///
+    /// # Errors
+    /// The tables couldn't be read.
+    pub fn counted(&self) -> Result<Counted> {
         let counters = self.datapath.counters()?;
         let mut drops = BTreeMap::new();
         for (key, tally) in &counters.drops {
@@ -186,18 +212,16 @@ impl Counted {
         self.drops.keys().copied().find(more)
     }
 
-    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+    /// Packets that were dropped for a reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops.get(&reason).copied().unwrap_or_default()
     }
 
-    pub(crate) fn all_dropped(&self) -> u64 {
+    /// Packets that were dropped.
+    #[must_use]
+    pub fn all_dropped(&self) -> u64 {
         self.drops.values().sum()
-    }
-}
-
-impl Course {
-    pub(crate) fn of(packet: &Packet, flows: usize) -> Self {
-        Self { packet: packet.clone(), flows, next: 0 }
     }
 }
 

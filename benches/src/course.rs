@@ -5,12 +5,12 @@
 
 use std::error::Error;
 
+use crate::packets::Packet;
 use aya::{
     Ebpf,
     maps::{Array, MapData, ProgramArray},
     programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions},
 };
-use flowgate_benches::packets::Packet;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../objects/bench.o"));
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../objects/bench.o"));
 
 /// Words of a packet that are restored.
 const WORDS: usize = Packet::LEAST / 8;
@@ -27,33 +27,45 @@ type Element = [u64; 7 + 2 * WORDS];
 
 /// What runs in one call.
 #[derive(Clone, Debug)]
-pub(crate) struct Course {
+pub struct Course {
     /// The packet of the first flow.
-    pub(crate) packet: Packet,
+    pub packet: Packet,
     /// Flows that take turns, from the packet's port on; when ports end, with the next address.
-    pub(crate) flows: usize,
+    pub flows: usize,
     /// The flow that comes next.
-    pub(crate) next: usize,
+    pub next: usize,
+}
+
+impl Course {
+    /// Of flows from the packet's own on.
+    #[must_use]
+    pub fn of(packet: &Packet, flows: usize) -> Self {
+        Self { packet: packet.clone(), flows, next: 0 }
+    }
 }
 
 /// What came of a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+pub struct Run {
     /// Nanoseconds per packet, a whole number.
-    pub(crate) nanoseconds: f64,
+    pub nanoseconds: f64,
     /// What the program said to the last packet.
-    pub(crate) action: i32,
+    pub action: i32,
 }
 
 /// The loaded program.
-pub(crate) struct Driver {
+pub struct Driver {
     ebpf: Ebpf,
     course: Array<MapData, Element>,
     tested: ProgramArray<MapData>,
 }
 
 impl Driver {
-    pub(crate) fn load() -> Result<Self> {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// The kernel doesn't take it.
+    pub fn load() -> Result<Self> {
         let mut ebpf = Ebpf::load(&OBJECT.0)?;
         let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).ok_or(MISSING)?.try_into()?;
         program.load()?;
@@ -63,7 +75,10 @@ impl Driver {
     }
 
     /// Runs a program on so many packets, from the course's next flow on.
-    pub(crate) fn run(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Run> {
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn run(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Run> {
         self.course.set(0, element(course), 0)?;
         self.tested.set(0, tested, 0)?;
         let options = TestRunOptions {
