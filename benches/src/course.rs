@@ -1,7 +1,7 @@
 //! The program that goes before the program under test: it makes each packet the next flow's, and
 //! puts back what the packet before had changed.
 //!
-//! Its source is `benches/programs`; `cargo xtask build-ebpf` builds it.
+//! Its source is `benches/programs`; `cargo xtask build-ebpf --bench` builds it.
 
 use std::error::Error;
 
@@ -18,12 +18,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../objects/bench.o"));
+static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!("../objects/bench.o"));
+/// The programs that drive the benches; their source is `benches/programs`.
+pub static OBJECT: &[u8] = &ALIGNED.0;
 
 /// Words of a packet that are restored.
 const WORDS: usize = Packet::LEAST / 8;
-/// As the program's map has it: seven numbers, the packet's head, and what of it stays.
-type Element = [u64; 7 + 2 * WORDS];
+/// As the programs' map has it: seven numbers, the packet's head, and what of it stays.
+pub type Element = [u64; 7 + 2 * WORDS];
 
 /// What runs in one call.
 #[derive(Clone, Debug)]
@@ -41,6 +43,15 @@ impl Course {
     #[must_use]
     pub fn of(packet: &Packet, flows: usize) -> Self {
         Self { packet: packet.clone(), flows, next: 0 }
+    }
+
+    /// As the programs' map `COURSE` has it.
+    ///
+    /// # Panics
+    /// If the packet is shorter than [`Packet::LEAST`].
+    #[must_use]
+    pub fn element(&self) -> Element {
+        element(self)
     }
 }
 
@@ -66,7 +77,7 @@ impl Driver {
     /// # Errors
     /// The kernel doesn't take it.
     pub fn load() -> Result<Self> {
-        let mut ebpf = Ebpf::load(&OBJECT.0)?;
+        let mut ebpf = Ebpf::load(OBJECT)?;
         let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).ok_or(MISSING)?.try_into()?;
         program.load()?;
         let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
@@ -79,7 +90,7 @@ impl Driver {
     /// # Errors
     /// The kernel doesn't run it.
     pub fn run(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Run> {
-        self.course.set(0, element(course), 0)?;
+        self.course.set(0, course.element(), 0)?;
         self.tested.set(0, tested, 0)?;
         let options = TestRunOptions {
             data_in: Some(&course.packet.bytes),

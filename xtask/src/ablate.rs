@@ -5,7 +5,7 @@
 //! under cargo's target directory: nothing of this is shipped.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -133,7 +133,7 @@ mod tests {
         let list: List =
             toml::from_str(&tree::read_text(&tree::root().join(LIST)).unwrap()).unwrap();
         for piece in list.piece {
-            let path: PathBuf = tree::root().join(&piece.file);
+            let path = tree::root().join(&piece.file);
             let text = tree::read_text(&path).unwrap();
             assert!(without(&text, &piece).is_some(), "{}: {}", piece.file, piece.function);
         }

@@ -1,0 +1,87 @@
+//! What a packet between two pods costs on its whole way: live frames over veth.
+//!
+//! Needs root. Each way has a node and two pods of its own, in network namespaces. The kernel makes the
+//! frames (`BPF_F_TEST_XDP_LIVE_FRAMES`) and takes them for received on the node's end of the client's
+//! link; a program at the server's own interface counts and drops them. Everything happens on one CPU,
+//! so the time of a call is what its packets cost, their making included. Each round measures every
+//! way.
+
+mod nft;
+mod way;
+mod ways;
+
+use std::{error::Error, process::ExitCode};
+
+use flowgate_benches::spread::Spread;
+use flowgate_datapath::OpenError;
+use flowgate_lab::available;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
+use crate::ways::Row;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Odd, so that the median is one of them.
+const ROUNDS: usize = 7;
+
+fn main() -> ExitCode {
+    if let Err(missing) = available() {
+        println!("SKIPPED: {missing}");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<OpenError>() {
+            Some(missing @ OpenError::MissingCapability { .. }) => {
+                println!("SKIPPED: {missing}");
+                ExitCode::SUCCESS
+            }
+            _ => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run() -> Result<()> {
+    stay_on_one_cpu()?;
+    let mut rows = ways::rows(ROUNDS)?;
+    for _ in 0..ROUNDS {
+        for row in &mut rows {
+            row.measure()?;
+        }
+    }
+    print(&rows);
+    Ok(())
+}
+
+fn stay_on_one_cpu() -> Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu) == Ok(true));
+    let mut one = CpuSet::new();
+    one.set(last.ok_or("no CPU")?)?;
+    Ok(sched_setaffinity(this, &one)?)
+}
+
+fn print(rows: &[Row]) {
+    let spread = |row: &Row| Spread::of(row.samples.iter().copied());
+    let floor = spread(&rows[0]).median;
+    let routing = rows.iter().find(|row| row.name == ways::ROUTING).map(spread);
+    println!("ns per packet, the making of it included; median of {ROUNDS} rounds\n");
+    println!("| way | ns | least | most | million/s | net, against routing |");
+    println!("|---|--:|--:|--:|--:|--:|");
+    for row in rows {
+        if let Some(missing) = &row.missing {
+            println!("| {} | SKIPPED: {missing} | | | | |", row.name);
+            continue;
+        }
+        let all = spread(row);
+        let ratio = routing.map_or(f64::NAN, |r| (all.median - floor) / (r.median - floor));
+        println!("| {} | {all} | {:.2} | {ratio:.2} |", row.name, 1000.0 / all.median);
+    }
+}
