@@ -1,9 +1,17 @@
-//! Benchmarks of flowgate: what both of them measure.
+//! Benchmarks of flowgate: what they measure, and what they share.
 //!
-//! `cargo bench -p flowgate-benches` measures host code; `cargo run --release -p flowgate-benches
-//! --bin kernel` measures the loaded programs, `--bin attach` the attaching of endpoints, both
-//! privileged. Not here: a claim about what is fast
-//! enough; `docs/measurements.md` has the figures.
+//! | command | what |
+//! |---|---|
+//! | `cargo bench -p flowgate-benches` | host code |
+//! | `cargo run --release -p flowgate-benches --bin kernel` | the loaded programs, by kind of packet |
+//! | `... --bin ablation` | pieces of the programs, after `cargo xtask ablate` |
+//! | `... --bin wire` | whole ways from pod to pod |
+//! | `... --bin attach` | attaching and detaching endpoints |
+//! | `... --bin memory` | what the maps take |
+//!
+//! All but the first need root; they work in network namespaces of their own, and where they can't,
+//! they print `SKIPPED` and why. Not here: a claim about what is fast enough; `docs/measurements.md`
+//! has the figures.
 
 pub mod course;
 pub mod manifests;

@@ -128,10 +128,20 @@ impl Packet {
         self.with_header(44, [0, 0, high, low, 0, 0, 0x12, 0x34])
     }
 
-    /// Something that isn't IP, in as many bytes.
+    /// An ARP request (RFC 826) by who sends this IPv4 packet, for whom it goes to.
+    ///
+    /// # Panics
+    /// If this isn't IPv4.
     #[must_use]
-    pub fn of_type(mut self, ethertype: u16) -> Self {
-        self.bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+    pub fn arp(mut self) -> Self {
+        assert_eq!(self.bytes[12..14], [8, 0], "ARP is about IPv4");
+        let ends: [u8; 8] = self.bytes[26..34].try_into().expect("8 bytes");
+        let mac: [u8; 6] = self.bytes[6..12].try_into().expect("6 bytes");
+        let (sender, target) = ends.split_at(4);
+        let request = [&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac[..], sender, &[0; 6], target].concat();
+        self.bytes[12..12 + request.len()].copy_from_slice(&request);
+        // The target's address.
+        (self.port_at, self.address_at) = (38, 40);
         self
     }
 

@@ -186,7 +186,7 @@ impl List {
         self.row("UDP, first fragment", quiet, first);
         self.row("UDP, later fragment", quiet, datagram.clone().fragment(100, false));
         if self.version == Version::V4 {
-            self.row("ARP", quiet, datagram.of_type(ARP));
+            self.row("ARP request", quiet, datagram.arp());
         }
         Ok(())
     }
@@ -194,4 +194,3 @@ impl List {
 
 /// Any number but 0.
 const VLAN: u16 = 7;
-const ARP: u16 = 0x0806;
