@@ -1,10 +1,6 @@
 //! The decisions that an embedder makes before a datapath is opened.
 
-use std::{
-    borrow::Cow,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, path::PathBuf};
 
 use flowgate_policy::{host::HostTables, install::Installer};
 
@@ -13,6 +9,7 @@ use crate::{
     error::OpenError,
     events::SharedNames,
     options::Options,
+    pins::Pins,
     report::{BackendKind, Report, State},
     sys::{
         kernel::{KernelTables, Origin},
@@ -157,64 +154,4 @@ impl Builder {
         };
         Ok(Datapath::new(Tables::Kernel(Box::new(installer)), pins, report, SharedNames::default()))
     }
-}
-
-/// The directories of pinned state.
-#[derive(Debug)]
-pub(crate) struct Pins {
-    root: PathBuf,
-    pub(crate) maps: PathBuf,
-    pub(crate) links: PathBuf,
-    fresh: bool,
-}
-
-impl Pins {
-    fn prepare(directory: &Path) -> Result<Self, OpenError> {
-        let layout = format!("v{:016x}", flowgate_abi::LAYOUT);
-        refuse_foreign(directory, &layout)?;
-        let root = directory.join(&layout);
-        let fresh = !root.exists();
-        let pins = Self { maps: root.join("maps"), links: root.join("links"), root, fresh };
-        for path in [&pins.maps, &pins.links] {
-            fs::create_dir_all(path)
-                .map_err(|source| OpenError::Pin { path: path.clone(), source })?;
-        }
-        if let Err(source) = probe::is_bpf_file_system(&pins.root) {
-            pins.remove_if_fresh();
-            return Err(OpenError::Pin { path: directory.to_owned(), source });
-        }
-        Ok(pins)
-    }
-
-    fn remove_if_fresh(&self) {
-        if self.fresh {
-            self.remove();
-        }
-    }
-
-    /// Removes everything that is pinned.
-    pub(crate) fn remove(&self) {
-        // What can't be removed is found by the next one who opens.
-        let _ = fs::remove_dir_all(&self.root);
-    }
-}
-
-/// State of another layout isn't touched: it may belong to another build that still runs.
-fn refuse_foreign(directory: &Path, layout: &str) -> Result<(), OpenError> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(OpenError::Pin { path: directory.to_owned(), source }),
-    };
-    for entry in entries.flatten() {
-        let found = entry.file_name().to_string_lossy().into_owned();
-        if found != layout {
-            return Err(OpenError::ForeignLayout {
-                path: directory.to_owned(),
-                found,
-                expected: layout.to_owned(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -12,12 +12,13 @@ use flowgate_policy::{
 };
 
 use crate::{
-    builder::{Builder, Pins},
+    builder::Builder,
     counters::{Counters, DropKey, EndpointTraffic},
     endpoint::{Attached, Delivery, EndpointId, EndpointSpec, HookKind},
     error::{ApplyError, AskError, AttachError, TableError},
     events::{Events, SharedNames, Source},
     flows::{TrackedFlow, tracked},
+    pins::Pins,
     report::Report,
     sys::{
         attach::{self, Attachment},
@@ -290,9 +291,10 @@ impl Datapath {
     /// # Errors
     /// The datapath wasn't opened with [`Builder::pin`]: its maps would go with the process.
     pub fn persist(mut self) -> Result<(), NotPinned> {
-        if self.pins.take().is_none() {
+        // Held until everything is left in order.
+        let Some(_pins) = self.pins.take() else {
             return Err(NotPinned { datapath: Box::new(self) });
-        }
+        };
         for (_, attachment) in std::mem::take(&mut self.attachments) {
             attachment.keep();
         }

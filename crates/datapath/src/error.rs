@@ -49,6 +49,12 @@ pub enum OpenError {
         /// What went wrong.
         source: io::Error,
     },
+    /// Another datapath is open on that directory, in this process or in another one.
+    #[error("{path} is in use by another datapath: one at a time may have its pins; end that process, or pin elsewhere", path = path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// State of another layout is pinned there. It was left alone.
     #[error("{path} holds state of layout {found}, this build has {expected}: remove it when its datapath is no longer needed, or pin elsewhere", path = path.display())]
     ForeignLayout {

@@ -49,6 +49,7 @@ mod error;
 mod events;
 mod flows;
 mod options;
+mod pins;
 mod replay;
 mod report;
 mod sys;

@@ -80,8 +80,7 @@ fn state_is_adopted_and_flows_go_on() {
     };
     assert_eq!(replay(&mut first, one.id, frame()), Action::Redirect);
     assert_eq!(replay(&mut first, two.id, frame().answer()), Action::Redirect);
-    // As if killed: nothing is cleaned up.
-    std::mem::forget(first);
+    first.persist().expect("pinned");
 
     let mut second = open(&pins).expect("adopts");
     let adopted = State::Adopted { generation: applied.generation, endpoints: 2 };
@@ -113,7 +112,7 @@ fn endpoints_that_nobody_claims_go() {
     let mut first = open(&pins).expect("opens");
     let [one, two] = attach(&mut first);
     let _ = first.apply(&plan()).expect("fits");
-    std::mem::forget(first);
+    first.persist().expect("pinned");
 
     let mut second = open(&pins).expect("adopts");
     let address = "198.18.0.1".parse().expect("an address");
@@ -130,6 +129,19 @@ fn endpoints_that_nobody_claims_go() {
     let _ = second.apply(&plan()).expect("fits");
     assert_eq!(replay(&mut second), Action::Pass);
     assert!(second.replay(two.id, Stage::FromEndpoint, &frame().answer().bytes()).is_err());
+}
+
+#[test]
+fn one_datapath_at_a_time_has_the_pins() {
+    let Some(pins) = bpffs() else { return };
+    let mut first = open(&pins).expect("opens");
+    let _ = attach(&mut first);
+    let error = open(&pins).expect_err("the first one has them");
+    assert!(matches!(&error, OpenError::InUse { path } if *path == pins), "{error}");
+    // The first one is none the worse for it.
+    assert_eq!(first.apply(&plan()).expect("fits").ready.len(), 2);
+    drop(first);
+    assert_eq!(open(&pins).expect("opens").report().state, State::Fresh);
 }
 
 #[test]

@@ -227,8 +227,7 @@ fn restart(hook: HookKind) {
     let mut talk = rig.pods[0].talk(rig.server(1, 80), PATIENCE).expect("connects");
     assert_eq!(talk.line("before", PATIENCE).expect("a socket"), Answer::Echoed);
     for round in 0..5 {
-        // As if killed: no destructor runs.
-        std::mem::forget(rig.datapath.take());
+        rig.datapath.take().expect("open").persist().expect("pinned");
         assert_eq!(talk.line("while away", PATIENCE).expect("a socket"), Answer::Echoed);
         rig.reaches(2, false);
         let (state, attached) = rig.open();
@@ -242,11 +241,8 @@ fn restart(hook: HookKind) {
     // What it was allowed under another process isn't inherited.
     rig.apply("stranger");
     assert_ne!(talk.line("after", SILENCE).expect("a socket"), Answer::Echoed);
-    // The links of those that were forgotten live as long as this process.
-    if hook == HookKind::Clsact {
-        rig.datapath = None;
-        rig.reaches(0, true);
-    }
+    rig.datapath = None;
+    rig.reaches(0, true);
 }
 
 #[test]

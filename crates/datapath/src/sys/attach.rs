@@ -36,11 +36,11 @@ pub(crate) struct Attachment {
 impl Attachment {
     /// Leaves the programs attached when this is dropped.
     pub(crate) fn keep(mut self) {
-        for link in self.links.drain(..).flatten() {
-            // A clsact filter would be removed, a TCX link closed; a pin keeps the latter.
-            std::mem::forget(link);
-        }
         self.pins.clear();
+        // A TCX link lives on by its pin; a clsact filter would be removed when dropped.
+        if self.kind == HookKind::Clsact {
+            self.links.drain(..).flatten().for_each(std::mem::forget);
+        }
     }
 }
 
