@@ -3,7 +3,8 @@
 //! [`Node::enter`] moves the calling thread into fresh network and mount namespaces; [`Node::add_pod`]
 //! makes a further network namespace, tied to the node by a veth pair and routed there by the
 //! node's own stack; [`Pod::run`] runs code in it. [`probe`] and [`Talk`] open connections,
-//! [`EchoServers`] answers them.
+//! [`EchoServers`] answers them. [`Datagrams`] and [`ByteStream`] are loads in which a lost packet or a cut
+//! connection shows.
 //!
 //! Not here: eBPF, policies, and whatever a datapath does with the veth pairs. Linux alone.
 //!
@@ -35,6 +36,8 @@
 #![cfg(target_os = "linux")]
 
 mod availability;
+mod byte_stream;
+mod datagrams;
 mod echo;
 mod error;
 mod mac;
@@ -43,10 +46,13 @@ mod netlink;
 mod node;
 mod pod;
 pub mod probe;
+mod running;
 mod sysctl;
 mod talk;
 
 pub use availability::{Unavailable, available};
+pub use byte_stream::ByteStream;
+pub use datagrams::{Datagrams, Delivered, Pace};
 pub use echo::EchoServers;
 pub use error::LabError;
 pub use mac::Mac;

@@ -136,7 +136,8 @@ pub(crate) fn concluded(
     }
 }
 
-fn is_silence(error: &io::Error) -> bool {
+/// Nobody said anything in time.
+pub(crate) fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
@@ -161,7 +162,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-fn unspecified(destination: SocketAddr) -> SocketAddr {
+/// Any address of the same family.
+pub(crate) fn unspecified(destination: SocketAddr) -> SocketAddr {
     match destination {
         SocketAddr::V4(_) => ([0; 4], 0).into(),
         SocketAddr::V6(_) => ([0u16; 8], 0).into(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_lab::{Answer, Namespace, Node, Pod, available};
+use flowgate_lab::{Answer, ByteStream, Datagrams, Namespace, Node, Pace, Pod, available};
 
 const SOON: Duration = Duration::from_secs(3);
 const BRIEFLY: Duration = Duration::from_millis(200);
@@ -144,4 +144,19 @@ fn a_pod_takes_a_few_milliseconds() {
     let each = start.elapsed() / 20;
     println!("{each:?} for each of {} pods", pods.len());
     assert!(each < Duration::from_millis(200), "{each:?}");
+}
+
+#[test]
+fn a_load_arrives_whole() {
+    if skipped("a_load_arrives_whole") {
+        return;
+    }
+    let (_node, client, server) = two_pods();
+    let pace = Pace { per_millisecond: 3, per_flow: 50, answered: true };
+    let datagrams = Datagrams::start(&client, &server, 4, 4000, pace).unwrap();
+    let stream = ByteStream::start(&client, &server, 6, 4000).unwrap();
+    std::thread::sleep(BRIEFLY);
+    let delivered = datagrams.stop().unwrap();
+    assert!(delivered.complete(), "{delivered:?}");
+    assert!(stream.stop().unwrap() > 0);
 }
