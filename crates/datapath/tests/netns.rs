@@ -2,76 +2,22 @@
 //!
 //! Privileged: without the capabilities, each test says so in one line and is skipped.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+#[allow(dead_code)] // shared with netns_restart.rs
+mod pods;
+
+use std::{net::SocketAddr, time::Duration};
 
 use flowgate_abi::event::Kind;
 use flowgate_datapath::{
-    Attached, Backend, Datapath, Delivery, EndpointSpec, FlowEvent, HookKind, Options, State,
+    Attached, Backend, Datapath, Delivery, FlowEvent, HookKind, Options, State,
 };
-use flowgate_identity::{Labels, LocalAllocator, Selector};
+use flowgate_identity::LocalAllocator;
 use flowgate_lab::{Answer, EchoServers, Node, Pod};
-use flowgate_policy::{
-    compile::Compiler,
-    inventory::{Inventory, Workload, WorkloadRef},
-    model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
-        WorkloadSelector,
-    },
-    options,
-    plan::Plan,
-};
+use flowgate_policy::compile::Compiler;
+use pods::{PODS, name};
 
-const PODS: [&str; 3] = ["client", "server", "stranger"];
 const PATIENCE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_millis(400);
-
-fn addresses(index: usize) -> [IpAddr; 2] {
-    [format!("198.18.1.{}", index + 1), format!("2001:db8:1::{}", index + 1)]
-        .map(|text| text.parse().expect("an address"))
-}
-
-fn name(pod: &str) -> WorkloadRef {
-    WorkloadRef { namespace: "default".into(), name: pod.into() }
-}
-
-fn inventory() -> Inventory {
-    let workloads = PODS.iter().enumerate().map(|(index, pod)| Workload {
-        id: name(pod),
-        labels: Labels::from_iter([("app", *pod)]),
-        addresses: addresses(index).to_vec(),
-        ports: vec![],
-        node: None,
-        host_network: false,
-    });
-    Inventory { workloads: workloads.collect(), ..Inventory::default() }
-}
-
-/// Only pods labelled `app=allowed` reach the server.
-fn plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Arc<Plan> {
-    let select = |app: &str| WorkloadSelector {
-        namespaces: NamespaceSelector::Named("default".into()),
-        labels: Selector::match_label("app", app),
-    };
-    let policy = Policy {
-        id: PolicyRef {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: "default".into(),
-            name: "who-may".into(),
-        },
-        subject: select("server"),
-        ingress: Some(vec![Rule {
-            peers: Peers::OneOf(vec![Peer::Workloads(select(allowed))]),
-            ports: Ports::Any,
-        }]),
-        egress: None,
-    };
-    let plan = compiler.compile(&inventory(), &[policy], &options::Options::default());
-    Arc::new(plan.expect("compiles"))
-}
 
 /// A node with three pods and a server, and a datapath over them.
 struct Rig {
@@ -91,11 +37,7 @@ impl Rig {
             return None;
         }
         let mut node = Node::enter().expect("namespaces of its own");
-        let pods: Vec<Pod> = PODS
-            .iter()
-            .enumerate()
-            .map(|(index, pod)| node.add_pod(pod, &addresses(index)).expect("a pod"))
-            .collect();
+        let pods = pods::make(&mut node);
         let _servers = pods[1].serve(&[80], &[53]).expect("servers");
         let compiler = Compiler::new(LocalAllocator::new());
         let mut rig = Self { datapath: None, compiler, pods, _servers, node, hook, delivery };
@@ -110,14 +52,9 @@ impl Rig {
         let mut datapath = builder.pin(pins).open().expect("opens");
         let state = datapath.report().state.clone();
         let mut attached = Vec::new();
-        for pod in &self.pods {
-            let mut spec = EndpointSpec::new(name(pod.name()), pod.host_interface())
-                .mac(pod.mac().0)
-                .delivery(self.delivery)
-                .hook(self.hook);
-            for address in pod.addresses() {
-                spec = spec.address(*address);
-            }
+        for (index, pod) in self.pods.iter().enumerate() {
+            let spec = pods::endpoint(index, pod.host_interface(), pod.mac().0, self.hook);
+            let spec = spec.delivery(self.delivery);
             attached.push(datapath.attach(&spec).expect("attaches"));
         }
         self.datapath = Some(datapath);
@@ -125,7 +62,7 @@ impl Rig {
     }
 
     fn apply(&mut self, allowed: &str) {
-        let plan = plan(&mut self.compiler, allowed);
+        let plan = pods::plan(&mut self.compiler, allowed);
         let applied = self.datapath().apply(&plan).expect("fits");
         assert_eq!(applied.ready.len(), PODS.len());
     }
@@ -135,7 +72,7 @@ impl Rig {
     }
 
     fn server(&self, family: usize, port: u16) -> SocketAddr {
-        SocketAddr::new(self.pods[1].addresses()[family], port)
+        pods::socket(&self.pods[1], family, port)
     }
 
     /// TCP, UDP and ping from a pod to the server, of both families.
