@@ -21,6 +21,7 @@ pub mod connections;
 pub mod envelope;
 pub mod frames;
 pub mod generate;
+pub mod mortal;
 pub mod scenarios;
 pub mod shapes;
 pub mod strategy;

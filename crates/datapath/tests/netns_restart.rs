@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use embedder::{Embedder, Moment, Setting};
 use flowgate_abi::DropReason;
 use flowgate_datapath::{Datapath, HookKind, State};
-use flowgate_lab::{ByteStream, Datagrams, Node, Pace, Pod};
+use flowgate_lab::{ByteStream, Datagrams, Delivered, Node, Pace, Pod};
 
 fn restarts() -> usize {
     std::env::var("FLOWGATE_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
@@ -43,30 +43,54 @@ impl Load {
         }
     }
 
-    /// Ends it; returns how many datagrams were denied.
-    fn stop(self) -> u64 {
-        let mut passed = 0;
-        for datagrams in self.lasting.into_iter().chain(self.beginning) {
-            let delivered = datagrams.stop().expect("sockets");
-            assert!(delivered.complete(), "{delivered:?}");
-            passed += delivered.sent;
-        }
-        let bytes: u64 = self.streams.into_iter().map(|s| s.stop().expect("not cut")).sum();
-        let denied: Vec<_> = self.denied.into_iter().map(|d| d.stop().expect("sockets")).collect();
-        for delivered in &denied {
-            assert!(delivered.sent > 0);
-            assert_eq!(delivered.arrived, 0, "of {}", delivered.sent);
-        }
-        let denied = denied.iter().map(|delivered| delivered.sent).sum();
-        println!("{passed} datagrams and {bytes} bytes passed, {denied} datagrams were denied");
-        denied
+    fn stop(self) -> Passed {
+        let stop = |all: Vec<Datagrams>| -> Vec<Delivered> {
+            all.into_iter().map(|datagrams| datagrams.stop().expect("sockets")).collect()
+        };
+        let bytes = self.streams.into_iter().map(|stream| stream.stop().expect("not cut")).sum();
+        let allowed = stop(self.lasting).into_iter().chain(stop(self.beginning)).collect();
+        Passed { allowed, denied: stop(self.denied), bytes }
     }
 }
 
-/// Drops by reason.
-fn drops(datapath: &Datapath) -> BTreeMap<DropReason, u64> {
+/// What became of a load.
+struct Passed {
+    allowed: Vec<Delivered>,
+    denied: Vec<Delivered>,
+    bytes: u64,
+}
+
+impl Passed {
+    /// Everything that is allowed passed, and nothing else.
+    fn check(&self, drops: &BTreeMap<DropReason, u64>) {
+        let sent = |all: &[Delivered]| all.iter().map(|delivered| delivered.sent).sum();
+        let (allowed, denied): (u64, u64) = (sent(&self.allowed), sent(&self.denied));
+        println!("{allowed} datagrams and {} bytes passed, {denied} were denied", self.bytes);
+        for delivered in &self.allowed {
+            assert!(delivered.complete(), "{delivered:?}, dropped: {drops:?}");
+        }
+        for Delivered { sent, arrived, .. } in &self.denied {
+            assert!(*sent > 0);
+            assert_eq!(*arrived, 0, "of {sent}");
+        }
+        for (reason, count) in drops {
+            match reason {
+                DropReason::PolicyDefaultDeny => assert_eq!(*count, denied, "{reason}"),
+                // What the pods' stacks send by themselves.
+                DropReason::ExtensionHeader => {}
+                _ => panic!("{count} dropped: {reason}"),
+            }
+        }
+    }
+}
+
+/// Drops since some time, by reason.
+fn drops(datapath: &Datapath, before: &BTreeMap<DropReason, u64>) -> BTreeMap<DropReason, u64> {
     let counters = datapath.counters().expect("readable");
-    DropReason::ALL.iter().map(|reason| (*reason, counters.dropped(*reason))).collect()
+    let since =
+        |reason| counters.dropped(reason) - before.get(&reason).copied().unwrap_or_default();
+    let drops = DropReason::ALL.iter().map(|reason| (*reason, since(*reason)));
+    drops.filter(|(_, count)| *count > 0).collect()
 }
 
 fn restart(hook: HookKind) {
@@ -78,7 +102,7 @@ fn restart(hook: HookKind) {
     let pods = pods::make(&mut node);
     let setting = Setting::new(&node, &pods, hook);
     let first = setting.open(0);
-    let before = drops(&first);
+    let before = drops(&first, &BTreeMap::new());
     first.persist().expect("pinned");
 
     let load = Load::start(&pods);
@@ -89,22 +113,13 @@ fn restart(hook: HookKind) {
     }
     println!("{hook}: killed when {killed:?}");
     let last = setting.open(restarts());
-    let denied = load.stop();
+    load.stop().check(&drops(&last, &before));
 
     let State::Adopted { generation, endpoints } = last.report().state else {
         panic!("what was left isn't adopted: {}", last.report());
     };
     assert_eq!(endpoints, pods.len());
     assert!(generation > 1, "no process came as far as to publish one");
-    for (reason, count) in drops(&last) {
-        let dropped = count - before[&reason];
-        match reason {
-            DropReason::PolicyDefaultDeny => assert_eq!(dropped, denied, "{reason}"),
-            // What the pods' stacks send by themselves.
-            DropReason::ExtensionHeader => {}
-            _ => assert_eq!(dropped, 0, "{reason}"),
-        }
-    }
 }
 
 #[test]

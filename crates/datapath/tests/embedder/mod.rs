@@ -66,7 +66,7 @@ impl Setting {
 
     fn open_telling(&self, variant: usize, tell: impl Fn(&str)) -> Datapath {
         tell("begun");
-        let builder = Datapath::builder().backend(Backend::Kernel).options(Options::default());
+        let builder = Datapath::builder().backend(Backend::Kernel).options(options());
         let mut datapath = builder.pin(&self.pins).open().expect("opens");
         tell("opened");
         for (index, (interface, mac)) in self.links.iter().enumerate() {
@@ -80,6 +80,11 @@ impl Setting {
         tell("applied");
         datapath
     }
+}
+
+/// Room for many short flows, so that none is refused for want of it.
+fn options() -> Options {
+    Options { flows4: 1 << 16, flows6: 1 << 16, ..Options::default() }
 }
 
 /// The embedding process's own side.
@@ -111,7 +116,7 @@ impl Moment {
         // How long the stages last, roughly: where the kill falls is all that depends on it.
         let lasts = [600_000, 20_000, 100_000, 30_000][round % STAGES.len()];
         let scattered = (round as u64 / 4 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        Self { stage, then: Duration::from_micros(scattered * lasts >> 32) }
+        Self { stage, then: Duration::from_micros((scattered * lasts) >> 32) }
     }
 }
 
