@@ -1,6 +1,9 @@
 //! Taking over what a store already holds: empty tables, or those of an earlier process.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use flowgate_identity::Ipcache;
 use ipnet::IpNet;
@@ -39,8 +42,43 @@ impl<S: Store> Installer<S> {
         }
         let capacity = capacity_of(&store);
         let mut installer = Self { store, capacity, ipcache, trie4, numbers, bindings, plan: None };
+        installer.finish_renumbering();
         installer.drop_orphans()?;
+        installer.finish_detaching()?;
         Ok(installer)
+    }
+
+    /// A process that was killed while it gave the running generation another number has written that
+    /// into the head alone: without this, no flow could begin.
+    fn finish_renumbering(&mut self) {
+        match self.store.active() {
+            0 => {}
+            active => self.store.renumber(active & 1, active),
+        }
+    }
+
+    /// A process that was killed while it detached has left the peers of the slot's addresses there,
+    /// and their epochs as they were: whoever gets an address next would inherit its connections.
+    fn finish_detaching(&mut self) -> Result<(), S::Error> {
+        for (ifindex, slot) in self.store.links()? {
+            if self.store.endpoint(slot).ifindex != ifindex {
+                self.store.set_link(ifindex, None)?;
+            }
+        }
+        let slots = 0..=self.store.settings().endpoint_mask;
+        let left = slots.map(|slot| (slot, self.store.endpoint(slot)));
+        let left: Vec<_> =
+            left.filter(|(_, row)| row.ifindex == 0 && (row.peer4, row.peer6) != (0, 0)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        // Then no packet is under way that has found the address where it was.
+        self.store.grace_period()?;
+        let robbed: BTreeSet<u32> =
+            left.iter().flat_map(|(_, row)| [row.peer4, row.peer6]).collect();
+        robbed.into_iter().for_each(|peer| self.bump_epoch(peer));
+        left.iter().for_each(|(slot, _)| self.store.set_endpoint_peers(*slot, 0, 0));
+        Ok(())
     }
 
     /// Addresses that lead to a slot whose endpoint is gone, or is another one: their process was
