@@ -5,16 +5,16 @@
 //! machines), [`fuzz_run`] (fuzzing, by the clock), [`coverage`] (what the corpora reach), [`lanes`]
 //! (what CI runs). Nothing here is a dependency of any crate that users add.
 
+mod ablate;
 mod ask;
 mod budget;
-mod ablate;
 mod build;
 mod coverage;
 mod error;
 mod findings;
 mod fuzz;
-mod guest;
 mod fuzz_run;
+mod guest;
 mod initramfs;
 mod kernel_image;
 mod kernels;

@@ -90,6 +90,19 @@ impl Builder {
         }
     }
 
+    /// The kernel's tables and programs alone, empty and without pins, for tests that watch single
+    /// writes.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[doc(hidden)]
+    pub fn open_tables(self) -> Result<KernelTables, OpenError> {
+        self.options.check()?;
+        let hertz = probe::permitted()?;
+        KernelTables::load(self.object_bytes(), &self.options, hertz, None)
+            .map(|(tables, _)| tables)
+    }
+
     /// Has the running kernel's verifier judge each program, with the maps and settings that
     /// [`Builder::open`] would load it with, and keeps nothing of it. There is no minimum version: what an
     /// older kernel objects to is an answer too.

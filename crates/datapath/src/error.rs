@@ -151,6 +151,38 @@ pub enum AttachError {
 #[error(transparent)]
 pub struct TableError(#[from] pub(crate) io::Error);
 
+/// Why a frame couldn't be replayed.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum ReplayError {
+    /// No endpoint has that slot.
+    #[error("no endpoint is attached in slot {slot}")]
+    NotAttached {
+        /// The slot.
+        slot: u32,
+    },
+    /// The frame has no Ethernet header.
+    #[error("a frame of {bytes} bytes has no Ethernet header")]
+    TooShort {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The kernel replays frames on the loopback interface, and that is another endpoint's.
+    #[error(
+        "frames are replayed on the loopback interface, to which the endpoint in slot {owner} is bound: detach that one first"
+    )]
+    LoopbackTaken {
+        /// The slot of the endpoint that is bound to it.
+        owner: u32,
+    },
+    /// The host backend has no programs to time.
+    #[error("the host backend has no programs")]
+    NoPrograms,
+    /// The kernel refused to run the program, or the tables couldn't be written.
+    #[error(transparent)]
+    Tables(#[from] TableError),
+}
+
 /// Why a plan couldn't be applied. The running generation is untouched.
 pub type ApplyError = InstallError<TableError>;
 

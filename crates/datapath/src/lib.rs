@@ -60,10 +60,14 @@ pub use builder::{Backend, Builder};
 pub use counters::{Counters, DropKey, EndpointTraffic};
 pub use datapath::{Datapath, NotPinned};
 pub use endpoint::{Attached, Delivery, EndpointId, EndpointSpec, HookKind};
-pub use error::{ApplyError, AskError, AttachError, OpenError, TableError};
+pub use error::{ApplyError, AskError, AttachError, OpenError, ReplayError, TableError};
 pub use events::{Events, FlowEnd, FlowEvent};
 pub use flows::TrackedFlow;
 pub use options::Options;
 pub use replay::{Action, Replayed, Stage};
 pub use report::{BackendKind, ProgramReport, Report, State};
 pub use verification::{Verification, VerifierCost};
+
+// For tests that watch single writes: the tables without a datapath around them.
+#[doc(hidden)]
+pub use sys::kernel::KernelTables;

@@ -7,7 +7,13 @@ use flowgate_ebpf_progs as progs;
 use flowgate_pipeline::Verdict;
 use flowgate_policy::install::Store;
 
-use crate::{datapath::Datapath, endpoint::EndpointId, error::TableError, tables::Tables};
+use crate::{
+    datapath::Datapath,
+    endpoint::EndpointId,
+    error::{ReplayError, TableError},
+    sys::kernel::KernelTables,
+    tables::Tables,
+};
 
 /// Which program a frame is replayed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,44 +72,21 @@ impl Datapath {
     /// (`BPF_PROG_TEST_RUN`); the frame goes nowhere.
     ///
     /// # Errors
-    /// The frame is shorter than the kernel takes (Ethernet and IP header), or the endpoint isn't
-    /// attached.
+    /// See [`ReplayError`].
     pub fn replay(
         &mut self,
         id: EndpointId,
         stage: Stage,
         frame: &[u8],
-    ) -> Result<Replayed, TableError> {
-        if !self.tables.slots().contains(&id.0) {
-            let text = format!("no endpoint is attached in slot {}", id.0);
-            return Err(TableError(io::Error::new(io::ErrorKind::NotFound, text)));
-        }
-        if frame.len() < EMPTY_FRAME.len() {
-            let text = format!("a frame of {} bytes has no Ethernet header", frame.len());
-            return Err(TableError(io::Error::new(io::ErrorKind::InvalidInput, text)));
-        }
+    ) -> Result<Replayed, ReplayError> {
+        self.check_attached(id)?;
         match &mut self.tables {
-            Tables::Kernel(installer) => {
-                let program = match stage {
-                    Stage::FromEndpoint => progs::TC_FROM_ENDPOINT,
-                    Stage::ToEndpoint => progs::TC_TO_ENDPOINT,
-                };
-                let tables = installer.store_mut();
-                // The kernel runs it on loopback, which becomes the endpoint for as long.
-                tables.set_link(LOOPBACK, Some(id.0))?;
-                let ran = tables.run(program, frame);
-                tables.set_link(LOOPBACK, None)?;
-                let (action, frame) = ran?;
-                Ok(Replayed { action: Action::from_kernel(action), frame })
-            }
+            Tables::Kernel(installer) => installer.store_mut().replay(id.0, stage, frame),
             Tables::Host(host) => {
-                let hook = match stage {
-                    Stage::FromEndpoint => Hook::FromEndpoint,
-                    Stage::ToEndpoint => Hook::ToEndpoint,
-                };
+                check_length(frame)?;
                 let store = host.installer.store();
                 let ifindex = store.endpoint(id.0).ifindex;
-                let passed = store.run(frame, ifindex, hook);
+                let passed = store.run(frame, ifindex, stage.hook());
                 host.pump();
                 Ok(Replayed { action: Action::from_verdict(passed.verdict), frame: passed.frame })
             }
@@ -120,15 +103,85 @@ impl Datapath {
         program: &'static str,
         frame: &[u8],
         runs: u32,
-    ) -> Result<Duration, TableError> {
+    ) -> Result<Duration, ReplayError> {
+        self.check_attached(id)?;
         let Tables::Kernel(installer) = &mut self.tables else {
-            return Err(TableError(io::Error::from(io::ErrorKind::Unsupported)));
+            return Err(ReplayError::NoPrograms);
         };
         let tables = installer.store_mut();
-        tables.set_link(LOOPBACK, Some(id.0))?;
-        let took = tables.time(program, frame, runs);
-        tables.set_link(LOOPBACK, None)?;
-        Ok(took?)
+        tables.on_loopback(id.0, |tables| tables.time(program, frame, runs))
+    }
+
+    fn check_attached(&self, id: EndpointId) -> Result<(), ReplayError> {
+        let attached = self.tables.slots().contains(&id.0);
+        attached.then_some(()).ok_or(ReplayError::NotAttached { slot: id.0 })
+    }
+}
+
+impl KernelTables {
+    /// Runs a frame through a program at the endpoint in a slot.
+    ///
+    /// # Errors
+    /// See [`ReplayError`].
+    pub fn replay(
+        &mut self,
+        slot: u32,
+        stage: Stage,
+        frame: &[u8],
+    ) -> Result<Replayed, ReplayError> {
+        check_length(frame)?;
+        let (action, frame) =
+            self.on_loopback(slot, |tables| tables.run(stage.program(), frame))?;
+        Ok(Replayed { action: Action::from_kernel(action), frame })
+    }
+
+    /// The kernel runs programs on loopback, which becomes the endpoint for as long. If it is
+    /// another endpoint's already, the frame would be met by that one.
+    fn on_loopback<T>(
+        &mut self,
+        slot: u32,
+        run: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> Result<T, ReplayError> {
+        let failed = |source| ReplayError::Tables(TableError(source));
+        match self.endpoint_of(LOOPBACK).map_err(failed)? {
+            Some(owner) if owner == slot => return run(self).map_err(failed),
+            Some(owner) => return Err(ReplayError::LoopbackTaken { owner }),
+            None => {}
+        }
+        self.set_link(LOOPBACK, Some(slot)).map_err(failed)?;
+        let ran = run(self);
+        self.set_link(LOOPBACK, None).map_err(failed)?;
+        ran.map_err(failed)
+    }
+
+    /// The slot of the endpoint that is bound to an interface, found as the programs do.
+    fn endpoint_of(&self, ifindex: u32) -> io::Result<Option<u32>> {
+        let own = ifindex & self.settings().endpoint_mask;
+        let mut candidates = vec![own];
+        candidates.extend(self.links()?.into_iter().filter(|l| l.0 == ifindex).map(|l| l.1));
+        Ok(candidates.into_iter().find(|slot| self.endpoint(*slot).ifindex == ifindex))
+    }
+}
+
+/// The kernel takes no frame without an Ethernet header.
+fn check_length(frame: &[u8]) -> Result<(), ReplayError> {
+    let bytes = frame.len();
+    if bytes < EMPTY_FRAME.len() { Err(ReplayError::TooShort { bytes }) } else { Ok(()) }
+}
+
+impl Stage {
+    const fn hook(self) -> Hook {
+        match self {
+            Self::FromEndpoint => Hook::FromEndpoint,
+            Self::ToEndpoint => Hook::ToEndpoint,
+        }
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::FromEndpoint => progs::TC_FROM_ENDPOINT,
+            Self::ToEndpoint => progs::TC_TO_ENDPOINT,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use flowgate_datapath::{
     ApplyError, AttachError, Backend, Datapath, EndpointId, EndpointSpec, Events, OpenError,
-    Options, Stage, TableError,
+    Options, ReplayError, Stage,
 };
 use flowgate_lab::{LabError, Node, Pod, Unavailable};
 use flowgate_policy::{
@@ -35,7 +35,7 @@ pub(crate) enum KernelError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error(transparent)]
-    Table(#[from] TableError),
+    Replay(#[from] ReplayError),
 }
 
 /// What the kernel's program did with the first packet of a flow.

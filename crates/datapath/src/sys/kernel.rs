@@ -37,7 +37,7 @@ pub(super) const ALL_PROGRAMS: [&str; 4] = progs::PROGRAMS;
 
 /// The tables in the kernel.
 #[derive(Debug)]
-pub(crate) struct KernelTables {
+pub struct KernelTables {
     pub(super) settings: Settings,
     pub(super) room: Room,
     pub(super) endpoints: Mapped,
