@@ -1,6 +1,9 @@
 //! The decisions that an embedder makes before a datapath is opened.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use flowgate_policy::{host::HostTables, install::Installer};
 
@@ -10,7 +13,7 @@ use crate::{
     events::SharedNames,
     options::Options,
     pins::Pins,
-    report::{BackendKind, Report, State},
+    report::{BackendKind, ProgramReport, Report, State},
     sys::{
         kernel::{KernelTables, Origin},
         probe, verify,
@@ -57,7 +60,8 @@ impl Builder {
 
     /// Pins all state below a directory of a BPF file system, so that it outlives a killed process
     /// and is adopted by the next one that is opened with the same directory. The layout's hash
-    /// becomes part of the path.
+    /// becomes part of the path. State of an older build whose layout is known is carried over to this
+    /// one's: connections, endpoints and the running generation go on.
     pub fn pin(mut self, directory: impl Into<PathBuf>) -> Self {
         self.pins = Some(directory.into());
         self
@@ -137,34 +141,50 @@ impl Builder {
 
     fn open_kernel(self) -> Result<Datapath, OpenError> {
         let probe = probe::probe(self.minimum.unwrap_or(probe::MINIMUM))?;
-        let pins = self.pins.as_deref().map(Pins::prepare).transpose()?;
-        let maps = pins.as_ref().map(|pins| pins.maps.as_path());
-        let loaded = KernelTables::load(self.object_bytes(), &self.options, probe.hertz, maps);
-        let (mut tables, origin) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                if let Some(pins) = &pins {
-                    pins.remove_if_fresh();
-                }
-                return Err(error);
-            }
+        let settings = self.options.settings(probe.hertz);
+        let pins = self.pins.as_deref().map(|pins| Pins::prepare(pins, settings)).transpose()?;
+        let Some(mut pins) = pins else {
+            let (installer, programs, _) = self.load(probe.hertz, None)?;
+            return Ok(self.kernel(installer, None, (State::Fresh, programs, probe.release)));
         };
+        let from = pins.migrates_from();
+        let loaded = self.load(probe.hertz, Some(&pins.maps()));
+        let (mut installer, programs, origin) = loaded.inspect_err(|_| pins.give_up())?;
+        pins.commit(installer.store_mut())?;
+        let (generation, endpoints) = (installer.generation(), installer.bindings().count());
+        let state = match (origin, from) {
+            (Origin::Fresh, _) => State::Fresh,
+            (Origin::Adopted, None) => State::Adopted { generation, endpoints },
+            (Origin::Adopted, Some(from)) => State::Migrated { from, generation, endpoints },
+        };
+        Ok(self.kernel(installer, Some(pins), (state, programs, probe.release)))
+    }
+
+    /// Loads the programs over the maps in a directory, or over maps of their own.
+    fn load(&self, hertz: u32, maps: Option<&Path>) -> Result<Loaded, OpenError> {
+        let (mut tables, origin) =
+            KernelTables::load(self.object_bytes(), &self.options, hertz, maps)?;
         let programs = tables.programs();
         let installer = Installer::adopt(tables).map_err(OpenError::Kernel)?;
-        let state = match origin {
-            Origin::Fresh => State::Fresh,
-            Origin::Adopted => State::Adopted {
-                generation: installer.generation(),
-                endpoints: installer.bindings().count(),
-            },
-        };
+        Ok((installer, programs, origin))
+    }
+
+    fn kernel(
+        &self,
+        installer: Installer<KernelTables>,
+        pins: Option<Pins>,
+        (state, programs, kernel): (State, Vec<ProgramReport>, String),
+    ) -> Datapath {
         let report = Report {
             backend: BackendKind::Kernel,
             state,
             programs,
-            kernel: probe.release,
+            kernel,
             memory: self.options.memory(),
         };
-        Ok(Datapath::new(Tables::Kernel(Box::new(installer)), pins, report, SharedNames::default()))
+        Datapath::new(Tables::Kernel(Box::new(installer)), pins, report, SharedNames::default())
     }
 }
+
+/// Tables taken over, their programs, and whether there was something to take over.
+type Loaded = (Installer<KernelTables>, Vec<ProgramReport>, Origin);

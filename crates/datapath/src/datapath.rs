@@ -150,9 +150,9 @@ impl Datapath {
         else {
             return Ok(HookKind::None);
         };
-        let pins = self.pins.as_ref().map(|pins| pins.links.as_path());
+        let pins = self.pins.as_ref().map(Pins::links);
         let tables = installer.store_mut();
-        let attachment = attach::attach(tables, interface, ifindex, pins, spec.hook)?;
+        let attachment = attach::attach(tables, interface, ifindex, pins.as_deref(), spec.hook)?;
         let kind = attachment.kind;
         self.attachments.insert(slot, attachment);
         Ok(kind)
@@ -192,7 +192,7 @@ impl Datapath {
     fn remove_hooks(&self, unclaimed: &[(u32, u32)]) {
         let Some(pins) = &self.pins else { return };
         for (_, ifindex) in unclaimed {
-            attach::remove(&pins.links, *ifindex);
+            attach::remove(&pins.links(), *ifindex);
         }
     }
 

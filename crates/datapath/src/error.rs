@@ -55,15 +55,24 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// State of another layout is pinned there. It was left alone.
-    #[error("{path} holds state of layout {found}, this build has {expected}: remove it when its datapath is no longer needed, or pin elsewhere", path = path.display())]
+    /// State of a layout that this build doesn't know is pinned there: of a newer build, or of one too
+    /// old. It was left alone.
+    #[error("{path} holds state of layout {found}, this build knows {}: remove it when its datapath is no longer needed, or pin elsewhere", known.join(", "), path = path.display())]
     ForeignLayout {
         /// The directory.
         path: PathBuf,
         /// The layout that is there.
         found: String,
-        /// The layout of this build.
-        expected: String,
+        /// The layouts that this build knows: its own, then those that it carries over.
+        known: Vec<String>,
+    },
+    /// Pinned state isn't what its layout says. It was left alone, and its programs run on.
+    #[error("{path}: this state can't be read: {source}; remove it when its datapath is no longer needed, or pin elsewhere", path = path.display())]
+    Unreadable {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
     },
     /// The pinned state counts time in other units than this kernel.
     #[error(

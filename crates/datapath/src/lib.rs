@@ -48,6 +48,7 @@ mod endpoint;
 mod error;
 mod events;
 mod flows;
+mod migration;
 mod options;
 mod pins;
 mod replay;

@@ -42,6 +42,15 @@ pub enum State {
         /// Endpoints that wait to be claimed by `attach`.
         endpoints: usize,
     },
+    /// An earlier build's is carried on: it had another layout, which is gone.
+    Migrated {
+        /// The hash of the older layout.
+        from: u64,
+        /// The generation that runs; 0: none.
+        generation: u32,
+        /// Endpoints that wait to be claimed by `attach`.
+        endpoints: usize,
+    },
 }
 
 /// A program, as the kernel sees it.
@@ -69,6 +78,10 @@ impl fmt::Display for Report {
             State::Adopted { generation, endpoints } => {
                 write!(f, ", adopted generation {generation} with {endpoints} endpoints")?;
             }
+            State::Migrated { from, generation, endpoints } => write!(
+                f,
+                ", migrated generation {generation} with {endpoints} endpoints from layout {from:016x}"
+            )?,
         }
         write!(f, ", {} KiB", self.memory / 1024)
     }

@@ -145,17 +145,6 @@ fn one_datapath_at_a_time_has_the_pins() {
 }
 
 #[test]
-fn a_foreign_layout_is_refused_and_left_alone() {
-    let Some(pins) = bpffs() else { return };
-    let foreign = pins.join("v0123456789abcdef");
-    std::fs::create_dir_all(&foreign).expect("a BPF file system takes directories");
-    let error = open(&pins).expect_err("another layout is there");
-    assert!(matches!(error, OpenError::ForeignLayout { .. }), "{error}");
-    assert!(error.to_string().contains("v0123456789abcdef"), "{error}");
-    assert!(foreign.exists());
-}
-
-#[test]
 fn pins_outside_of_a_bpf_file_system_are_an_error_that_says_so() {
     if bpffs().is_none() {
         return;

@@ -17,7 +17,10 @@ use aya::programs::{
 use flowgate_ebpf_progs as progs;
 
 use super::{kernel::KernelTables, syscall};
-use crate::{endpoint::HookKind, error::AttachError};
+use crate::{
+    endpoint::HookKind,
+    error::{AttachError, OpenError},
+};
 
 /// Preference (priority) and handle of our clsact filters.
 const PREFERENCE: u16 = 0xf10a;
@@ -93,6 +96,21 @@ pub(crate) fn attach(
 
 fn pin(pins: &Path, ifindex: u32, short: &str) -> PathBuf {
     pins.join(format!("{ifindex}-{short}"))
+}
+
+/// Gives every pinned link our program of its direction, each atomically. A link whose interface is
+/// gone takes no program any more, and whoever attaches its endpoint again hears why.
+pub(crate) fn renew(tables: &mut KernelTables, pins: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Pin { path: pins.to_owned(), source };
+    for entry in std::fs::read_dir(pins).map_err(failed)? {
+        let pin = entry.map_err(failed)?.path();
+        let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let hook = HOOKS.iter().find(|(_, _, short)| name.ends_with(&format!("-{short}")));
+        if let Some((program, ..)) = hook {
+            drop(take_over(tables.program_mut(program), &pin));
+        }
+    }
+    Ok(())
 }
 
 /// Removes what an earlier process attached to an interface: the pins, with which the links go, and

@@ -3,6 +3,7 @@
 //! Unsafe code is allowed in [`syscall`] and [`mapped`] alone. No type of aya leaves this module.
 
 pub(crate) mod attach;
+pub(crate) mod carry;
 pub(crate) mod kernel;
 pub(crate) mod link;
 mod mapped;

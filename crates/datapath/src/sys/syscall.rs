@@ -19,6 +19,7 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const PROG_LOAD: libc::c_int = 5;
+const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BTF_GET_FD_BY_ID: libc::c_int = 19;
 /// Take the value's spin lock while copying it (Linux 5.1).
@@ -47,6 +48,17 @@ struct CreateAttr {
     max_entries: u32,
     map_flags: u32,
     inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+/// The part of `union bpf_attr` for pins.
+#[repr(C)]
+#[derive(Default)]
+struct PinAttr {
+    path: u64,
+    fd: u32,
+    flags: u32,
 }
 
 fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<i64> {
@@ -156,6 +168,28 @@ impl Grace {
         let inner = self.inner.as_raw_fd() as u32;
         update(self.outer.as_fd(), &0u32.to_ne_bytes(), &inner.to_ne_bytes())
     }
+}
+
+/// Makes an array of one element.
+pub(super) fn create_array(name: &str, value_size: usize) -> io::Result<OwnedFd> {
+    let mut attr = CreateAttr {
+        map_type: ARRAY,
+        key_size: 4,
+        value_size: value_size as u32,
+        max_entries: 1,
+        ..CreateAttr::default()
+    };
+    // The kernel keeps 15 bytes and a zero.
+    let length = name.len().min(attr.map_name.len() - 1);
+    attr.map_name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    create(&attr)
+}
+
+/// Pins a map.
+pub(super) fn pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attr = PinAttr { path: path.as_ptr() as u64, fd: map.as_raw_fd() as u32, flags: 0 };
+    bpf(OBJ_PIN, &attr).map(drop)
 }
 
 fn create(attr: &CreateAttr) -> io::Result<OwnedFd> {

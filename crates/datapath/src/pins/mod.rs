@@ -1,0 +1,177 @@
+//! The directory of pinned state: whose it is, and of which layout.
+//!
+//! Below the directory that the embedder names lies one that the layout's hash names, with the maps
+//! and the links. The embedder's directory is locked (`flock(2)`) as long as a datapath is open on it;
+//! a killed process loses the lock with its descriptors.
+//!
+//! Invariant: a directory that is named by a layout is complete. What is being made, or being removed,
+//! has another name, and is removed by the next one who opens; one rename tells them apart. So a process
+//! may be killed at any moment.
+
+mod layout;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use flowgate_abi::Settings;
+
+use crate::{
+    error::OpenError,
+    migration::Migration,
+    sys::{attach, carry, kernel::KernelTables, probe},
+};
+use layout::{Contents, name};
+
+/// The directories of pinned state.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    _lock: File,
+    directory: PathBuf,
+    root: PathBuf,
+    /// State of older layouts, of which everything is carried over already, or is about to be.
+    older: Vec<&'static Migration>,
+    complete: bool,
+}
+
+impl Pins {
+    /// Locks a directory and finds the state in it: that of this layout, or of an older one, which
+    /// is made ready to be carried over, or none. `settings` are those of state that is made anew.
+    pub(crate) fn prepare(directory: &Path, settings: Settings) -> Result<Self, OpenError> {
+        let lock = lock(directory)?;
+        let Contents { partial, older } = layout::contents(directory)?;
+        for leftover in partial {
+            fs::remove_dir_all(&leftover).map_err(failed(&leftover))?;
+        }
+        let root = directory.join(name(flowgate_abi::LAYOUT));
+        let mut pins =
+            Self { _lock: lock, directory: directory.to_owned(), root, older, complete: true };
+        pins.forget_beginnings()?;
+        if pins.root.exists() {
+            return Ok(pins);
+        }
+        pins.begin()?;
+        if let Err(error) = pins.carry_over(settings) {
+            pins.give_up();
+            return Err(error);
+        }
+        Ok(pins)
+    }
+
+    /// Builds that used a layout's name from the beginning may have been killed before there was any
+    /// state.
+    fn forget_beginnings(&mut self) -> Result<(), OpenError> {
+        let older = std::mem::take(&mut self.older);
+        for migration in older {
+            let old = self.directory.join(name(migration.from));
+            if has_state(&old, migration.settings_size)? {
+                self.older.push(migration);
+            } else {
+                remove(&old).map_err(failed(&old))?;
+            }
+        }
+        if self.root.exists() && !has_state(&self.root, size_of::<Settings>())? {
+            remove(&self.root).map_err(failed(&self.root))?;
+        }
+        Ok(())
+    }
+
+    /// Makes directories under a name that says that they aren't complete.
+    fn begin(&mut self) -> Result<(), OpenError> {
+        self.root = layout::partial(&self.root);
+        self.complete = false;
+        for path in [self.maps(), self.links()] {
+            fs::create_dir_all(&path).map_err(failed(&path))?;
+        }
+        probe::is_bpf_file_system(&self.root).map_err(|source| {
+            self.give_up();
+            failed(&self.directory)(source)
+        })
+    }
+
+    /// Fills them with the state of the newest older layout, if there is any.
+    fn carry_over(&mut self, settings: Settings) -> Result<(), OpenError> {
+        let Some(newest) = self.older.last() else { return Ok(()) };
+        let from = self.directory.join(name(newest.from)).join("maps");
+        let failed = |source| OpenError::Unreadable { path: from.clone(), source };
+        newest.carry_over(&from, &self.maps(), settings).map_err(failed)
+    }
+
+    /// The maps' directory.
+    pub(crate) fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    /// The links' directory.
+    pub(crate) fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The layout that state is carried over from, if it is.
+    pub(crate) fn migrates_from(&self) -> Option<u64> {
+        self.older.last().map(|migration| migration.from)
+    }
+
+    /// Everything is loaded: from now on this is the state. Links of an older layout get the new
+    /// programs, each atomically, and what is left of it goes.
+    pub(crate) fn commit(&mut self, tables: &mut KernelTables) -> Result<(), OpenError> {
+        if !self.complete {
+            let root = self.directory.join(name(flowgate_abi::LAYOUT));
+            fs::rename(&self.root, &root).map_err(failed(&root))?;
+            self.root = root;
+            self.complete = true;
+        }
+        for migration in std::mem::take(&mut self.older) {
+            let old = self.directory.join(name(migration.from));
+            layout::move_links(&old.join("links"), &self.links())?;
+            attach::renew(tables, &self.links())?;
+            remove(&old).map_err(failed(&old))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was made by an attempt that failed.
+    pub(crate) fn give_up(&self) {
+        if !self.complete {
+            // What can't be removed is found by the next one who opens.
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
+
+    /// Removes everything that is pinned.
+    pub(crate) fn remove(&self) {
+        // As above.
+        let _ = remove(&self.root);
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Pin { path, source }
+}
+
+fn has_state(root: &Path, settings_size: usize) -> Result<bool, OpenError> {
+    let maps = root.join("maps");
+    let failed = |source| OpenError::Unreadable { path: root.to_owned(), source };
+    carry::is_complete(&maps, settings_size).map_err(failed)
+}
+
+/// Removes a directory that is complete; half of it is never taken for the whole.
+fn remove(path: &Path) -> io::Result<()> {
+    let partial = layout::partial(path);
+    fs::rename(path, &partial)?;
+    fs::remove_dir_all(partial)
+}
+
+/// The lock of a directory, which is made if it isn't there.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    fs::create_dir_all(directory).map_err(failed(directory))?;
+    let lock = File::open(directory).map_err(failed(directory))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(directory)(source)),
+    }
+}
