@@ -4,7 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -35,6 +35,12 @@ impl Setting {
     pub(crate) fn new(node: &Node, pods: &[Pod], hook: HookKind) -> Self {
         let links = pods.iter().map(|pod| (pod.host_interface().to_owned(), pod.mac().0));
         Self { pins: node.bpffs().join("flowgate"), hook, links: links.collect() }
+    }
+
+    /// The directory of its pins.
+    #[allow(dead_code)] // shared with netns_restart.rs
+    pub(crate) fn pins(&self) -> &Path {
+        &self.pins
     }
 
     fn encode(&self, variant: usize) -> String {

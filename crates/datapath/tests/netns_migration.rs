@@ -1,0 +1,65 @@
+//! State of the first layout is migrated again and again under load, and the migrating process killed
+//! at any moment: no packet of an allowed flow is lost, none of a denied one gets through.
+//!
+//! Privileged: without the capabilities, the test says so in one line and is skipped.
+//! `FLOWGATE_RESTARTS` is the number of migrations that are killed (default 10).
+
+mod embedder;
+mod load;
+#[allow(dead_code)] // shared with kernel_migration.rs
+mod older;
+#[allow(dead_code)] // shared with netns.rs
+mod pods;
+
+use std::collections::BTreeMap;
+
+use embedder::{Embedder, Moment, Setting};
+use flowgate_datapath::{HookKind, State};
+use flowgate_lab::Node;
+use load::{Load, drops};
+use older::{FIRST, Older, root};
+
+fn migrations() -> usize {
+    std::env::var("FLOWGATE_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+}
+
+#[test]
+fn a_migration_loses_and_lets_through_nothing() {
+    if let Err(missing) = flowgate_lab::available() {
+        println!("SKIPPED: {missing}");
+        return;
+    }
+    let mut node = Node::enter().expect("namespaces of its own");
+    let pods = pods::make(&mut node);
+    let setting = Setting::new(&node, &pods, HookKind::Tcx);
+    let first = setting.open(0);
+    let before = drops(&first, &BTreeMap::new());
+    first.persist().expect("pinned");
+    drop(Older::make(setting.pins(), false));
+
+    let load = Load::start(&pods);
+    let mut migrated = 0;
+    for round in 0..migrations() {
+        let _ = Embedder::start(&setting, round).kill_at(Moment::of(4 * round));
+        // What has been migrated becomes the first layout's again, under the same load.
+        if root(setting.pins(), flowgate_abi::LAYOUT).exists() {
+            setting.open(round).persist().expect("pinned");
+            drop(Older::make(setting.pins(), false));
+            migrated += 1;
+        }
+    }
+    println!("{migrated} of {} were killed behind the migration", migrations());
+    let last = setting.open(0);
+    load.stop().check(&drops(&last, &before));
+    let State::Migrated { from: FIRST, endpoints, .. } = last.report().state else {
+        panic!("what was left isn't migrated: {}", last.report());
+    };
+    assert_eq!(endpoints, pods.len());
+}
+
+/// Not a test of its own: the process that the test above starts and kills.
+#[test]
+#[ignore = "the embedding process, which the other test starts"]
+fn embedding_process() {
+    embedder::run();
+}
