@@ -156,6 +156,18 @@ pub(crate) struct Names {
     workloads: BTreeMap<u32, WorkloadRef>,
 }
 
+impl Names {
+    /// The plan of a generation. It was published under its own number, or, after an epoch has wrapped,
+    /// goes on under a later one in the same slot; the plan after it is in the other slot.
+    fn plan_of(&self, generation: u32) -> Option<&Plan> {
+        let same = |number: u32| {
+            generation.checked_sub(number).is_some_and(|later| later.is_multiple_of(2))
+        };
+        let plans = self.plans.iter().filter(|(number, _)| same(*number));
+        plans.max_by_key(|(number, _)| *number).map(|(_, plan)| &**plan)
+    }
+}
+
 /// Shared names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedNames(Arc<Mutex<Names>>);
@@ -180,8 +192,7 @@ impl SharedNames {
     /// An event with its names. `None`: it isn't one that this build knows.
     pub(crate) fn decode(&self, event: &Event) -> Option<FlowEvent> {
         let names = self.lock();
-        let plan = names.plans.iter().rev().find(|(number, _)| *number == event.generation);
-        named(event, plan.map(|(_, plan)| plan.as_ref()), &names.workloads)
+        named(event, names.plan_of(event.generation), &names.workloads)
     }
 }
 
