@@ -64,7 +64,7 @@ pub(crate) struct Budget {
 impl Budget {
     /// Where it lies in the tree.
     pub(crate) fn place() -> PathBuf {
-        tree::root().join(tree::OBJECTS).join(FILE)
+        tree::root().join(tree::SHIPPED.objects).join(FILE)
     }
 
     /// Reads a record; there may be none yet.
