@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate::abi::DropReason;
+use flowgate::abi::{DropReason, event::Counter};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -69,6 +69,14 @@ fn the_operators_page_names_every_drop_reason() {
     assert!(unknown.is_empty(), "no drop reason has the numbers {unknown:?}");
 }
 
+#[test]
+fn the_operators_page_names_every_counter() {
+    let Some(page) = paper("docs/drop-reasons.md") else { return };
+    for counter in Counter::ALL {
+        assert!(page.contains(&format!("\n| `{}` |", counter.name())), "{counter:?}");
+    }
+}
+
 /// Paths of the repository that a text names in backquotes or links to.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
@@ -85,7 +93,7 @@ fn paths(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_path_that_the_papers_name_exists() {
-    for name in ["README.md", "ARCHITECTURE.md", "docs/drop-reasons.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "docs/drop-reasons.md", "docs/guarantees.md"] {
         let Some(text) = paper(name) else { return };
         let base = root().join(name);
         for path in paths(&text) {
@@ -95,9 +103,9 @@ fn every_path_that_the_papers_name_exists() {
     }
 }
 
-/// Tests that a text names as `test_name` in a paragraph about an invariant: `a::b` or a bare function.
+/// Tests that a text names as `test_name` in a paragraph that begins with a statement in bold.
 fn tests_named(text: &str) -> Vec<&str> {
-    let paragraphs = text.split("\n\n").filter(|p| p.starts_with("**Architecture Invariant:**"));
+    let paragraphs = text.split("\n\n").filter(|p| p.starts_with("**"));
     let quoted = paragraphs.flat_map(|p| p.split('`').skip(1).step_by(2));
     quoted.filter(|name| name.matches('_').count() >= 3 && !name.contains(['/', '.'])).collect()
 }
@@ -115,14 +123,15 @@ fn sources(directory: &Path, found: &mut String) {
 
 #[test]
 fn every_test_that_holds_an_invariant_exists() {
-    let Some(text) = paper("ARCHITECTURE.md") else { return };
+    let papers = [paper("ARCHITECTURE.md"), paper("docs/guarantees.md")];
+    let [Some(architecture), Some(guarantees)] = papers else { return };
     let mut code = String::new();
     for directory in ["crates", "examples", "xtask"] {
         sources(&root().join(directory), &mut code);
     }
-    let named = tests_named(&text);
-    assert!(!named.is_empty());
-    for test in named {
+    let (invariants, guarantees) = (tests_named(&architecture), tests_named(&guarantees));
+    assert!(!invariants.is_empty() && !guarantees.is_empty());
+    for test in invariants.iter().chain(&guarantees) {
         assert!(code.contains(&format!("fn {test}")), "there is no test {test}");
     }
 }
