@@ -10,7 +10,8 @@ use crate::{Be16, policy::Judgement};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Event {
-    /// Nanoseconds since boot, suspended time left out (`CLOCK_MONOTONIC`).
+    /// Nanoseconds since boot, suspended time left out, as of the last tick
+    /// (`CLOCK_MONOTONIC_COARSE`): events of one tick, 1 to 10 ms, have one time.
     pub timestamp: u64,
     /// One of [`Kind`]'s numbers.
     pub kind: u8,

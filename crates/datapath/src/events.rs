@@ -40,7 +40,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowEvent {
-    /// Since boot, suspended time left out.
+    /// Since boot, suspended time left out (`CLOCK_MONOTONIC`), as of the last tick of 1 to 10 ms.
     pub at: Duration,
     /// What happened.
     pub kind: Kind,

@@ -267,7 +267,7 @@ impl Maps {
         let ring = (&raw const maps::EVENTS).cast_mut().cast();
         // SAFETY: EVENTS is a ring buffer; `event` is this CPU's own element, of an Event's size.
         let lost = unsafe {
-            (*event).timestamp = helpers::bpf_ktime_get_ns();
+            (*event).timestamp = helpers::bpf_ktime_get_coarse_ns();
             let unread = helpers::bpf_ringbuf_query(ring, 0);
             // Once, when the mark is crossed: a reader that lags isn't helped by more.
             let crossed = unread.wrapping_sub(WAKE_AT) < size_of::<Event>() as u64 + 8;
