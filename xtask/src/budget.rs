@@ -16,12 +16,16 @@ const FILE: &str = "budget.json";
 /// How the corpus is recorded that all agreed on; anything else is a reason why not.
 pub(crate) const AGREES: &str = "agrees";
 
+/// Between the frames of a stack and its deepest chain.
+const MAX: &str = " max ";
+
 /// What verifying a program takes, and what comes out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cost {
     /// Instructions that the verifier walked, of a million.
     pub(crate) instructions: u32,
-    /// Bytes of stack: the program's and each subprogram's, joined by `+`.
+    /// Bytes of stack: the program's and each subprogram's, joined by `+`; where the kernel tells it, behind
+    /// `max` those of the deepest chain of calls.
     pub(crate) stack: String,
     /// Bytes of machine code, without hardening.
     pub(crate) jited_bytes: u32,
@@ -30,7 +34,13 @@ pub(crate) struct Cost {
 impl Cost {
     /// The largest frame of the stack.
     pub(crate) fn largest_frame(&self) -> u32 {
-        self.stack.split('+').filter_map(|frame| frame.parse().ok()).max().unwrap_or(0)
+        let frames = self.stack.split(MAX).next().unwrap_or_default().split('+');
+        frames.filter_map(|frame| frame.parse().ok()).max().unwrap_or(0)
+    }
+
+    /// The deepest chain of calls, if the kernel tells it.
+    pub(crate) fn deepest_chain(&self) -> Option<u32> {
+        self.stack.split_once(MAX)?.1.parse().ok()
     }
 }
 
@@ -141,9 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_frame_counts() {
-        let cost = Cost { instructions: 7, stack: "8+312+0".to_owned(), jited_bytes: 19 };
-        assert_eq!(cost.largest_frame(), 312);
+    fn the_largest_frame_counts_and_the_deepest_chain_if_it_is_told() {
+        let cost = |stack: &str| Cost { instructions: 7, stack: stack.to_owned(), jited_bytes: 19 };
+        let stack = |stack| (cost(stack).largest_frame(), cost(stack).deepest_chain());
+        assert_eq!(stack("8+312+0"), (312, None));
+        assert_eq!(stack("8+0+312 max 384"), (312, Some(384)));
+        assert_eq!(stack("0"), (0, None));
     }
 
     #[test]

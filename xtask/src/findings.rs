@@ -155,9 +155,11 @@ fn half(name: &str, old: Option<&Cost>, new: &Cost, terms: Terms) -> Vec<Finding
 }
 
 fn grown(name: &str, old: &Cost, new: &Cost) -> Vec<Finding> {
+    let chains = old.deepest_chain().zip(new.deepest_chain()).unwrap_or_default();
     let figures = [
         ("instructions", old.instructions, new.instructions),
         ("largest stack frame", old.largest_frame(), new.largest_frame()),
+        ("deepest chain of stack frames", chains.0, chains.1),
         ("bytes of machine code", old.jited_bytes, new.jited_bytes),
     ];
     let over = |old: u32, new: u32| u64::from(new) * 100 > u64::from(old) * (100 + MARGIN);
@@ -221,9 +223,14 @@ mod tests {
     #[test]
     fn stack_and_machine_code_have_their_margins_too() {
         let record = expected(accepted(1000));
-        let cost = Cost { instructions: 1000, stack: "8+400".to_owned(), jited_bytes: 1200 };
-        let findings = seen(Program::Accepted(cost)).findings(Some(&record), PROMISED);
+        let cost = |stack: &str, jited_bytes| {
+            Program::Accepted(Cost { instructions: 1000, stack: stack.to_owned(), jited_bytes })
+        };
+        let findings = seen(cost("8+400", 1200)).findings(Some(&record), PROMISED);
         assert_eq!(failures(&findings), 2, "{findings:?}");
+        let record = expected(cost("8+312 max 352", 1000));
+        let findings = seen(cost("300+312 max 512", 1000)).findings(Some(&record), PROMISED);
+        assert_eq!(failures(&findings), 1, "{findings:?}");
     }
 
     #[test]

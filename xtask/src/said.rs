@@ -38,7 +38,7 @@ pub(crate) fn agreement(finished: &Finished) -> Result<Agreed, String> {
     }
 }
 
-/// `NAME: instructions N, stack A+B, jited N` or `NAME: refused: WHY`.
+/// `NAME: instructions N, stack A+B max N, jited N` or `NAME: refused: WHY`.
 fn program(line: &str) -> Option<(String, Program)> {
     let (name, said) = line.split_once(": ")?;
     if let Some(why) = said.strip_prefix("refused: ") {
@@ -94,13 +94,16 @@ mod tests {
             101,
             "running 1 test\n\
              verifier: tc_a: instructions 280461, stack 4+312+0+368, jited 32404\n\
-             verifier: tc_b: refused: R1 !read_ok\n",
+             verifier: tc_b: refused: R1 !read_ok\n\
+             verifier: tc_c: instructions 2, stack 8+0 max 32, jited 19\n",
         );
         let cost =
             Cost { instructions: 280_461, stack: "4+312+0+368".to_owned(), jited_bytes: 32_404 };
+        let newer = Cost { instructions: 2, stack: "8+0 max 32".to_owned(), jited_bytes: 19 };
         let expected = BTreeMap::from([
             ("tc_a".to_owned(), Program::Accepted(cost)),
             ("tc_b".to_owned(), Program::Refused { refused: "R1 !read_ok".to_owned() }),
+            ("tc_c".to_owned(), Program::Accepted(newer)),
         ]);
         assert_eq!(programs(&said), Ok(expected));
     }

@@ -63,7 +63,7 @@ pub(crate) fn matrix(rows: &[Row]) -> String {
 /// A line for each program on each kernel.
 pub(crate) fn figures(rows: &[Row], budget: &Budget) -> String {
     let mut text = format!(
-        "{:<8} {:<20} {:>12} {:>7} {:<20} {:>8} {:>12}\n",
+        "{:<8} {:<20} {:>12} {:>7} {:<34} {:>8} {:>12}\n",
         "kernel", "program", "instructions", "of 1 M", "stack", "bytes", "recorded"
     );
     for seen in rows.iter().filter_map(|row| row.seen.as_ref().ok()) {
@@ -78,7 +78,7 @@ pub(crate) fn figures(rows: &[Row], budget: &Budget) -> String {
             let share = f64::from(cost.instructions) / 10_000.0;
             let _infallible = writeln!(
                 text,
-                "{:<8} {name:<20} {:>12} {share:>5.1} % {:<20} {:>8} {recorded:>12}",
+                "{:<8} {name:<20} {:>12} {share:>5.1} % {:<34} {:>8} {recorded:>12}",
                 seen.line.to_string(),
                 cost.instructions,
                 cost.stack,

@@ -21,8 +21,11 @@ pub struct Verification {
 pub struct VerifierCost {
     /// Instructions that the verifier walked; the limit is a million.
     pub instructions: u32,
-    /// Bytes of stack of the program and of each of its subprograms; a chain of calls may take 512.
+    /// Bytes of stack of the program and of each of its subprograms.
     pub stack: Vec<u32>,
+    /// Bytes of stack of the deepest chain of calls, rounded up as the kernel does (Linux 7.2); the limit
+    /// is 512.
+    pub deepest_chain: Option<u32>,
     /// Bytes of machine code; 0 without a JIT compiler.
     pub jited_bytes: u32,
 }
@@ -44,9 +47,10 @@ impl Verification {
 impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
-            Ok(VerifierCost { instructions, stack, jited_bytes }) => {
+            Ok(VerifierCost { instructions, stack, deepest_chain, jited_bytes }) => {
                 let stack: Vec<String> = stack.iter().map(u32::to_string).collect();
-                let (program, stack) = (self.program, stack.join("+"));
+                let chain = deepest_chain.map_or_else(String::new, |bytes| format!(" max {bytes}"));
+                let (program, stack) = (self.program, stack.join("+") + &chain);
                 write!(
                     f,
                     "{program}: instructions {instructions}, stack {stack}, jited {jited_bytes}"
@@ -59,11 +63,12 @@ impl fmt::Display for Verification {
 
 fn cost(log: &str, jited_bytes: u32) -> Option<VerifierCost> {
     let instructions = log.lines().find_map(|line| line.strip_prefix(PROCESSED))?;
-    // Since Linux 7.2 the deepest chain of calls follows the frames.
-    let stack = log.lines().find_map(|line| line.strip_prefix(STACK))?.split(' ').next()?;
+    let mut stack = log.lines().find_map(|line| line.strip_prefix(STACK))?.split(" max ");
+    let frames = stack.next()?.split('+');
     Some(VerifierCost {
         instructions: instructions.split(' ').next()?.parse().ok()?,
-        stack: stack.split('+').map(|frame| frame.parse().ok()).collect::<Option<_>>()?,
+        stack: frames.map(|frame| frame.parse().ok()).collect::<Option<_>>()?,
+        deepest_chain: stack.next().map(str::parse).transpose().ok()?,
         jited_bytes,
     })
 }
@@ -95,11 +100,11 @@ mod tests {
 
     #[test]
     fn the_cost_is_read_from_the_statistics() {
-        for log in [ACCEPTED, ACCEPTED_SINCE_7_2] {
+        for (log, stack) in [(ACCEPTED, "0+304+368"), (ACCEPTED_SINCE_7_2, "0+304+368 max 384")] {
             let verification = Verification::accepted("tc_sweep", log, 1234);
             assert_eq!(
                 verification.to_string(),
-                "tc_sweep: instructions 77305, stack 0+304+368, jited 1234"
+                format!("tc_sweep: instructions 77305, stack {stack}, jited 1234")
             );
         }
     }
@@ -107,7 +112,10 @@ mod tests {
     #[test]
     fn a_log_without_statistics_is_no_cost() {
         assert!(Verification::accepted("tc_sweep", "processed 1 insns\n", 0).verdict.is_err());
-        assert!(Verification::accepted("tc_sweep", "stack depth 8+x\n", 0).verdict.is_err());
+        for stack in ["8+x", "8 max x"] {
+            let log = format!("stack depth {stack}\nprocessed 1 insns\n");
+            assert!(Verification::accepted("tc_sweep", &log, 0).verdict.is_err());
+        }
     }
 
     #[test]
