@@ -130,6 +130,27 @@ impl Change {
 }
 
 #[test]
+fn a_restart_needs_no_numbers_besides_those_of_the_plan() {
+    let mut generator = Generator::new(43);
+    for _ in 0..20 {
+        let plan = Change::generate(&mut generator).from;
+        // Exactly the plan's peers, and number 0, which is nobody's.
+        let peers = plan.peers.len() as u32 + 1;
+        let settings = Settings { peers, ..*Store::settings(&roomy(&plan)) };
+        let room = HostRoom { trie4_nodes: 128, hosts6: 128, networks6: 128, events: 1 };
+        let mut process = start(HostTables::new(settings, room));
+        attach(&mut process, &plan);
+        let _ = process.apply(&plan).expect("fits");
+        for _ in 0..3 {
+            process = restart(process);
+            attach(&mut process, &plan);
+            let applied = process.apply(&plan).expect("fits as it did before");
+            assert!(applied.closed.is_empty());
+        }
+    }
+}
+
+#[test]
 fn whenever_it_is_killed_the_next_one_converges() {
     let mut generator = Generator::new(41);
     let mut kills = 0;

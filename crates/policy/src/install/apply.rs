@@ -62,9 +62,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn new<S: Store>(installer: &Installer<S>, plan: &Plan, numbers: &[u32]) -> Self {
+    fn new<S: Store>(installer: &Installer<S>, numbers: &[u32]) -> Self {
         let slot = installer.store.active() & 1;
-        let known = plan.peers.iter().filter_map(|peer| installer.numbers.of(&peer.key));
+        let known = numbers.iter().copied().filter(|number| installer.numbers.is_used(*number));
         let taken: BTreeSet<u32> = numbers.iter().copied().collect();
         let vacant: Vec<u32> =
             installer.numbers.vacant().filter(|number| !taken.contains(number)).collect();
@@ -131,7 +131,7 @@ impl<S: Store> Installer<S> {
         let prefixes: BTreeSet<IpNet> = running.chain(plan.ipcache.iter().map(|p| p.0)).collect();
         self.check_trie(&prefixes)?;
         let numbers = self.number_peers(plan)?;
-        let mut draft = Draft::new(self, plan, &numbers);
+        let mut draft = Draft::new(self, &numbers);
         let mut moves = BTreeMap::new();
         for net in prefixes {
             let Some(peer) = longest(&wanted, &net) else { continue };
@@ -160,21 +160,45 @@ impl<S: Store> Installer<S> {
         Some(self.store.peer_class(active & 1, peer))
     }
 
-    /// The number of each peer of a plan: that of its key, or a free one.
+    /// The number of each peer of a plan: that of its key, after adoption that of its addresses, or a
+    /// free one.
     fn number_peers(&self, plan: &Plan) -> Result<Vec<u32>, InstallError<S::Error>> {
+        let inherited = self.inherited(plan);
         let mut vacant = self.numbers.vacant();
         let mut numbers = Vec::with_capacity(plan.peers.len());
-        for peer in &plan.peers {
-            let number = self.numbers.of(&peer.key).or_else(|| vacant.next());
-            numbers.push(number.ok_or_else(|| self.no_peers(plan))?);
+        for (index, peer) in plan.peers.iter().enumerate() {
+            let known = self.numbers.of(&peer.key).or_else(|| inherited.get(&index).copied());
+            let number = known.or_else(|| vacant.next());
+            numbers.push(number.ok_or_else(|| self.no_peers(plan, inherited.len()))?);
         }
         Ok(numbers)
     }
 
-    fn no_peers(&self, plan: &Plan) -> InstallError<S::Error> {
+    /// Adopted numbers have lost their keys: each goes on as the first peer of the plan that gets some
+    /// of its addresses. So a restart doesn't need all numbers twice.
+    fn inherited(&self, plan: &Plan) -> HashMap<usize, u32> {
+        let mut inherited = HashMap::new();
+        if self.numbers.has_keys() {
+            return inherited;
+        }
+        let wanted: Ipcache<u32> = plan.ipcache.iter().copied().collect();
+        let mut taken = BTreeSet::from([0]);
+        for (net, leaf) in self.ipcache.iter() {
+            let number = self.peer_of(*leaf, matches!(net, IpNet::V6(_)));
+            if let (Some(peer), Some(number)) = (longest(&wanted, &net), number)
+                && !inherited.contains_key(&(peer as usize))
+                && taken.insert(number)
+            {
+                inherited.insert(peer as usize, number);
+            }
+        }
+        inherited
+    }
+
+    fn no_peers(&self, plan: &Plan, inherited: usize) -> InstallError<S::Error> {
         let known = plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_some()).count();
         InstallError::PeersInTransition {
-            needed: plan.peers.len() - known,
+            needed: plan.peers.len() - known - inherited,
             have: self.numbers.free(),
         }
     }

@@ -26,6 +26,16 @@ impl Numbers {
         }
     }
 
+    /// A number is in use.
+    pub(super) fn is_used(&self, number: u32) -> bool {
+        self.used.contains(&number)
+    }
+
+    /// Some keys are known: a plan was applied since adoption.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.by_key.is_empty()
+    }
+
     /// How many are free.
     pub(super) fn free(&self) -> usize {
         self.limit as usize - 1 - self.used.len() - self.retired.len()
