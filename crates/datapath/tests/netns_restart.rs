@@ -12,7 +12,7 @@ mod pods;
 use std::collections::BTreeMap;
 
 use embedder::{Embedder, Moment, Setting};
-use flowgate_datapath::{HookKind, State};
+use flowgate_datapath::{Backend, Datapath, HookKind, OpenError, State};
 use flowgate_lab::Node;
 use load::{Load, drops};
 
@@ -57,6 +57,26 @@ fn a_killed_process_loses_and_lets_through_nothing_on_tcx() {
 #[test]
 fn a_killed_process_loses_and_lets_through_nothing_on_clsact() {
     restart(HookKind::Clsact);
+}
+
+#[test]
+fn as_long_as_a_process_has_the_pins_no_other_one_opens_them() {
+    if let Err(missing) = flowgate_lab::available() {
+        println!("SKIPPED: {missing}");
+        return;
+    }
+    let mut node = Node::enter().expect("namespaces of its own");
+    let pods = pods::make(&mut node);
+    let setting = Setting::new(&node, &pods, HookKind::Tcx);
+    let process = Embedder::start(&setting, 0);
+    process.wait_for("applied");
+    let builder = Datapath::builder().backend(Backend::Kernel).pin(setting.pins());
+    let error = builder.clone().open().expect_err("another process has them");
+    assert!(matches!(&error, OpenError::InUse { path } if path == setting.pins()), "{error}");
+    // It loses them however it ends.
+    drop(process);
+    let adopted = builder.open().expect("adopts");
+    assert!(matches!(adopted.report().state, State::Adopted { endpoints: 3, .. }));
 }
 
 /// Not a test of its own: the process that the tests above start and kill.

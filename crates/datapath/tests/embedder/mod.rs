@@ -38,7 +38,6 @@ impl Setting {
     }
 
     /// The directory of its pins.
-    #[allow(dead_code)] // shared with netns_restart.rs
     pub(crate) fn pins(&self) -> &Path {
         &self.pins
     }
@@ -154,7 +153,8 @@ impl Embedder {
         Self { child, stages }
     }
 
-    fn wait_for(&self, stage: &str) {
+    /// Waits until it has come to a stage.
+    pub(crate) fn wait_for(&self, stage: &str) {
         while self.stages.recv_timeout(PATIENCE).expect("it gets ready") != stage {}
     }
 
