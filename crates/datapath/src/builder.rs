@@ -61,7 +61,8 @@ impl Builder {
     /// Pins all state below a directory of a BPF file system, so that it outlives a killed process
     /// and is adopted by the next one that is opened with the same directory. The layout's hash
     /// becomes part of the path. State of an older build whose layout is known is carried over to this
-    /// one's: connections, endpoints and the running generation go on.
+    /// one's: connections, endpoints and the running generation go on. One datapath at a time has a
+    /// directory ([`OpenError::InUse`]); a process that is killed loses it.
     pub fn pin(mut self, directory: impl Into<PathBuf>) -> Self {
         self.pins = Some(directory.into());
         self
