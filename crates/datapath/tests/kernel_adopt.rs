@@ -145,6 +145,39 @@ fn one_datapath_at_a_time_has_the_pins() {
 }
 
 #[test]
+fn what_a_killed_process_had_only_begun_is_begun_anew() {
+    let Some(pins) = bpffs() else { return };
+    let present = pins.join(format!("v{:016x}", flowgate_abi::LAYOUT));
+    let partial = pins.join(format!("v{:016x}-partial", flowgate_abi::LAYOUT));
+    // Maps of other sizes than the next process wants, and some of them only.
+    let other = Options { flows4: 4096, endpoints: 64, ..Options::default() };
+    let left_over = || {
+        let builder = Datapath::builder().backend(Backend::Kernel).options(other.clone());
+        builder.pin(&pins).open().expect("opens").persist().expect("pinned");
+    };
+    left_over();
+    std::fs::rename(&present, &partial).expect("movable");
+    std::fs::remove_file(partial.join("maps/PEERS")).expect("pinned");
+    works_fresh(&pins);
+    assert!(!partial.exists());
+
+    // Without settings there is no state, whatever the directory is called.
+    left_over();
+    std::fs::remove_file(present.join("maps/STATE")).expect("pinned");
+    works_fresh(&pins);
+}
+
+fn works_fresh(pins: &PathBuf) {
+    let mut datapath = open(pins).expect("opens");
+    assert_eq!(datapath.report().state, State::Fresh);
+    let [one, _] = attach(&mut datapath);
+    let _ = datapath.apply(&plan()).expect("fits");
+    let replayed = datapath.replay(one.id, Stage::FromEndpoint, &frame().bytes()).expect("runs");
+    assert_eq!(replayed.action, Action::Redirect);
+    assert_eq!(datapath.flows().expect("readable").len(), 1);
+}
+
+#[test]
 fn pins_outside_of_a_bpf_file_system_are_an_error_that_says_so() {
     if bpffs().is_none() {
         return;

@@ -17,7 +17,7 @@ use crate::{LabError, Pod, probe, running::Running};
 /// Packets on the way, at most: with their overhead they fit the smallest default socket buffer.
 const WINDOW: usize = 128;
 /// How long the last ones may take, and all of a flow before the next flow is begun.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a receiver looks out for what should not come.
 const SETTLE: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(1);
