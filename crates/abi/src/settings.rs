@@ -46,6 +46,9 @@ pub struct Settings {
 impl Settings {
     /// Packets between local endpoints go through the host's stack instead of being redirected.
     pub const THROUGH_STACK: u32 = 1;
+    /// The kernel tells programs the time of the last tick (`bpf_ktime_get_coarse_ns`, Linux 5.11). The
+    /// loader sets it each time; it isn't kept with the state.
+    pub const COARSE_CLOCK: u32 = 2;
 }
 
 /// After how long of silence a flow is gone, by [`crate::flow::Class`], in units of 256 jiffies.

@@ -23,6 +23,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     mapped::Mapped,
+    probe,
     syscall::{self, Grace},
 };
 use crate::{
@@ -314,8 +315,10 @@ pub(super) fn make_maps(
     settings: &Settings,
     pins: Option<&Path>,
 ) -> Result<Ebpf, OpenError> {
+    let clock = if probe::has_coarse_clock() { Settings::COARSE_CLOCK } else { 0 };
+    let constants = Settings { flags: settings.flags | clock, ..*settings };
     let mut loader = EbpfLoader::new();
-    loader.override_global("SETTINGS", settings.as_bytes(), true);
+    loader.override_global("SETTINGS", constants.as_bytes(), true);
     for (spec, entries) in options.sizes(settings) {
         loader.map_max_entries(spec.name, entries);
     }

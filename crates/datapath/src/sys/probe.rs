@@ -34,6 +34,11 @@ pub(crate) fn permitted() -> Result<u32, OpenError> {
     syscall::hertz().map_err(OpenError::Kernel)
 }
 
+/// The kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11).
+pub(crate) fn has_coarse_clock() -> bool {
+    release().ok().and_then(|release| version(&release)).is_some_and(|version| version >= (5, 11))
+}
+
 fn release() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
 }

@@ -267,7 +267,7 @@ impl Maps {
         let ring = (&raw const maps::EVENTS).cast_mut().cast();
         // SAFETY: EVENTS is a ring buffer; `event` is this CPU's own element, of an Event's size.
         let lost = unsafe {
-            (*event).timestamp = helpers::bpf_ktime_get_coarse_ns();
+            (*event).timestamp = now();
             let unread = helpers::bpf_ringbuf_query(ring, 0);
             // Once, when the mark is crossed: a reader that lags isn't helped by more.
             let crossed = unread.wrapping_sub(WAKE_AT) < size_of::<Event>() as u64 + 8;
@@ -278,6 +278,20 @@ impl Maps {
         if lost {
             self.count(Counter::EventsLost);
         }
+    }
+}
+
+/// As of the last tick, where the kernel tells it.
+///
+/// VERIFIER: the flag is a constant, so 5.10 never looks at the helper that it doesn't know.
+#[inline(always)]
+fn now() -> u64 {
+    if maps::settings().flags & Settings::COARSE_CLOCK != 0 {
+        // SAFETY: a plain helper call.
+        unsafe { helpers::bpf_ktime_get_coarse_ns() }
+    } else {
+        // SAFETY: as above.
+        unsafe { helpers::bpf_ktime_get_ns() }
     }
 }
 
