@@ -1,8 +1,9 @@
 //! Servers that send back what they get: all of a pod's on one thread.
 
 use std::{
+    collections::HashMap,
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
@@ -10,17 +11,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::LabError;
 
-/// As much of a stream as is read at once, and more than a datagram of the lab's holds.
-const BUFFER: usize = 2048;
+/// As much of a stream as is read at once, and more than any datagram holds.
+const BUFFER: usize = 1 << 16;
 
 /// Echo servers. They stop, and their connections end, when this is dropped.
 #[derive(Debug)]
 pub struct EchoServers {
-    stop: Option<UnixStream>,
+    stop: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -60,13 +61,14 @@ impl EchoServers {
             .name("echo".to_owned())
             .spawn(move || serve(servers, &stopped))
             .map_err(thread_error)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
 impl Drop for EchoServers {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        // Another table of open files may hold the same end.
+        let _ = self.stop.shutdown(Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             // A server that panicked has said so on stderr; there is nothing left to stop.
             let _ = thread.join();
@@ -94,39 +96,63 @@ fn bind(owner: &str, address: SocketAddr) -> Result<Server, LabError> {
     open().map_err(|source| LabError::Listen { owner, protocol: "UDP", address, source })
 }
 
-/// Serves until the other end of `stopped` is closed.
-fn serve(mut servers: Vec<Server>, stopped: &UnixStream) {
+/// Serves until the other end of `stopped` is shut down.
+fn serve(servers: Vec<Server>, stopped: &UnixStream) {
+    // Without it nobody is served, and whoever asks says so.
+    let Ok(mut ready) = Ready::new(stopped) else { return };
+    servers.into_iter().for_each(|server| ready.add(server));
+    let mut events = [EpollEvent::empty(); 256];
     loop {
-        let ready = wait(&servers, stopped);
-        if ready.last() != Some(&false) {
-            return;
+        match ready.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(count) if events[..count].iter().any(|event| event.data() == STOPPED) => return,
+            Ok(count) => events[..count].iter().for_each(|event| ready.attend(event.data())),
+            Err(nix::Error::EINTR) => {}
+            Err(_) => return,
         }
-        let mut accepted = Vec::new();
-        let mut ready = ready.into_iter();
-        servers.retain_mut(|server| match ready.next() {
-            Some(true) => match server.attend() {
-                Next::Stay => true,
-                Next::Leave => false,
-                Next::Accepted(stream) => {
-                    accepted.push(Server::Stream(stream));
-                    true
-                }
-            },
-            _ => true,
-        });
-        servers.append(&mut accepted);
     }
 }
 
-/// Which servers have something to do, and last, whether it is over. Nothing at all is an error.
-fn wait(servers: &[Server], stopped: &UnixStream) -> Vec<bool> {
-    let all = servers.iter().map(AsFd::as_fd).chain([stopped.as_fd()]);
-    let mut polled: Vec<PollFd<'_>> =
-        all.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
-    match poll(&mut polled, PollTimeout::NONE) {
-        Ok(_) => polled.iter().map(|one| one.any().unwrap_or(true)).collect(),
-        Err(nix::Error::EINTR) => vec![false; polled.len()],
-        Err(_) => Vec::new(),
+/// The key of the descriptor that says that it is over.
+const STOPPED: u64 = 0;
+
+/// Servers, by the key under which the kernel tells that one has something to do: of many, it names
+/// those alone.
+struct Ready {
+    epoll: Epoll,
+    servers: HashMap<u64, Server>,
+    next: u64,
+}
+
+impl Ready {
+    fn new(stopped: &UnixStream) -> nix::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(stopped, EpollEvent::new(EpollFlags::EPOLLIN, STOPPED))?;
+        Ok(Self { epoll, servers: HashMap::new(), next: STOPPED + 1 })
+    }
+
+    fn add(&mut self, server: Server) {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, self.next);
+        // One that can't be watched is closed, which its client sees.
+        if self.epoll.add(&server, event).is_ok() {
+            self.servers.insert(self.next, server);
+            self.next += 1;
+        }
+    }
+
+    fn attend(&mut self, key: u64) {
+        let Some(server) = self.servers.get_mut(&key) else { return };
+        match server.attend() {
+            Next::Stay => {}
+            Next::Leave => self.remove(key),
+            Next::Accepted(stream) => self.add(Server::Stream(stream)),
+        }
+    }
+
+    /// Said to the kernel too: another table of open files may hold the same stream.
+    fn remove(&mut self, key: u64) {
+        if let Some(server) = self.servers.remove(&key) {
+            let _ = self.epoll.delete(&server);
+        }
     }
 }
 

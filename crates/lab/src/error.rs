@@ -96,6 +96,24 @@ pub enum LabError {
         /// Who answered.
         destination: SocketAddr,
     },
+    /// A packet socket failed.
+    #[error("a packet socket can't be {action}")]
+    Raw {
+        /// What was tried.
+        action: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The counters of a network stack can't be read.
+    #[error("{path} can't be read")]
+    Counters {
+        /// The file.
+        path: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// No thread could be started.
     #[error("no thread can be started")]
     Thread {

@@ -3,15 +3,15 @@
 //! [`Node::enter`] moves the calling thread into fresh network and mount namespaces; [`Node::add_pod`]
 //! makes a further network namespace, tied to the node by a veth pair and routed there by the
 //! node's own stack; [`Pod::run`] runs code in it. [`probe`] and [`Talk`] open connections,
-//! [`EchoServers`] answers them. [`Datagrams`] and [`ByteStream`] are loads in which a lost packet or a cut
-//! connection shows.
+//! [`EchoServers`] answers them, and a [`Crowd`] is many at once. [`Datagrams`] and [`ByteStream`] are
+//! loads in which a lost packet or a cut connection shows. A [`RawSocket`] sends whatever frame it is given.
 //!
 //! Not here: eBPF, policies, and whatever a datapath does with the veth pairs. Linux alone.
 //!
 //! Invariants: nothing is done before the thread is proven to be in another network namespace than
 //! the machine's first process; namespaces are held by file descriptors alone, without names, so
 //! they go with the process even if it is killed; the node has no link to the outside.
-//! What the lab itself uses is from 198.18.0.0/15 and link-local.
+//! Unsafe code is in `raw.rs` alone. What the lab itself uses is from 198.18.0.0/15 and link-local.
 //!
 //! Tested with real sockets in `tests/netns.rs`, which needs the privileges that [`available`] names.
 //!
@@ -32,11 +32,11 @@
 //! assert_eq!(client.tcp(web, Duration::from_secs(2))?, Answer::Echoed);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
 mod availability;
 mod byte_stream;
+mod crowd;
 mod datagrams;
 mod echo;
 mod error;
@@ -46,12 +46,15 @@ mod netlink;
 mod node;
 mod pod;
 pub mod probe;
+mod raw;
 mod running;
+mod stack;
 mod sysctl;
 mod talk;
 
 pub use availability::{Unavailable, available};
 pub use byte_stream::ByteStream;
+pub use crowd::Crowd;
 pub use datagrams::{Datagrams, Delivered, Pace};
 pub use echo::EchoServers;
 pub use error::LabError;
@@ -60,4 +63,6 @@ pub use namespace::Namespace;
 pub use node::Node;
 pub use pod::Pod;
 pub use probe::Answer;
+pub use raw::RawSocket;
+pub use stack::StackCounters;
 pub use talk::Talk;

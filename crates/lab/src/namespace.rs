@@ -74,6 +74,13 @@ impl Namespace {
         on_a_thread(|| self.join().map(|()| work()))?
     }
 
+    /// Another handle for the same namespace.
+    pub(crate) fn again(&self) -> Result<Self, LabError> {
+        let copy = self.file.try_clone();
+        let file = copy.map_err(|source| LabError::Namespace { action: "held", source })?;
+        Ok(Self { file })
+    }
+
     /// The inode number by which the kernel tells network namespaces apart.
     ///
     /// # Errors

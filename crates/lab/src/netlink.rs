@@ -94,6 +94,16 @@ impl Netlink {
         })
     }
 
+    /// Sets the longest packet that a link takes.
+    pub(crate) fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), LabError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.acknowledged(RouteNetlinkMessage::SetLink(message), 0, || {
+            format!("set MTU of link {index} to {mtu}")
+        })
+    }
+
     /// Takes a link away, and the other end with it.
     pub(crate) fn remove_link(&mut self, index: u32) -> Result<(), LabError> {
         let mut message = LinkMessage::default();
@@ -123,17 +133,10 @@ impl Netlink {
         &mut self,
         index: u32,
         address: IpAddr,
-        mac: Mac,
+        (mac, state): (Mac, NeighbourState),
     ) -> Result<(), LabError> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = index;
-        message.header.state = NeighbourState::Permanent;
-        let destination = match address {
-            IpAddr::V4(address) => NeighbourAddress::Inet(address),
-            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-        };
-        message.attributes.push(NeighbourAttribute::Destination(destination));
+        let mut message = neighbour(index, address);
+        message.header.state = state;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
         let request = || format!("add neighbour {address} at {mac} on link {index}");
         self.acknowledged(
@@ -141,6 +144,22 @@ impl Netlink {
             NLM_F_CREATE | NLM_F_REPLACE,
             request,
         )
+    }
+
+    /// Who is believed to have an address behind a link; `None`: nobody.
+    pub(crate) fn neighbour(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+    ) -> Result<Option<Mac>, LabError> {
+        let message = neighbour(index, address);
+        let request = || format!("find neighbour {address} on link {index}");
+        match self.exchange(RouteNetlinkMessage::GetNeighbour(message), 0) {
+            Ok(Some(RouteNetlinkMessage::NewNeighbour(found))) => Ok(mac_of(&found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(_) => Err(unexpected(request())),
+            Err(source) => Err(LabError::Netlink { request: request(), source }),
+        }
     }
 
     /// Routes one address to a link.
@@ -241,6 +260,26 @@ fn link(end: &VethEnd<'_>) -> LinkMessage {
     message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
     message.attributes.push(LinkAttribute::Address(end.mac.0.to_vec()));
     message
+}
+
+fn neighbour(index: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = index;
+    let destination = match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+}
+
+/// The Ethernet address of an entry; one that is still being asked for has none.
+fn mac_of(message: &NeighbourMessage) -> Option<Mac> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok().map(Mac),
+        _ => None,
+    })
 }
 
 fn route(address: IpAddr, index: u32) -> RouteMessage {

@@ -11,7 +11,9 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
 };
 
-use crate::{LabError, Namespace, Pod, netlink::Netlink, pod, sysctl};
+use netlink_packet_route::neighbour::NeighbourState;
+
+use crate::{LabError, Mac, Namespace, Pod, netlink::Netlink, pod, sysctl};
 
 /// Where kernels and tools expect the BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -84,6 +86,35 @@ impl Node {
     /// [`LabError::Netlink`] if the link is gone already.
     pub fn remove_pod(&mut self, pod: Pod) -> Result<(), LabError> {
         self.netlink.remove_link(pod.host_interface_index())
+    }
+
+    /// Sets the longest packet that both ends of a pod's link take.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Netlink`] if the link doesn't take it.
+    pub fn set_mtu(&mut self, pod: &Pod, mtu: u32) -> Result<(), LabError> {
+        self.netlink.set_mtu(pod.host_interface_index(), mtu)?;
+        pod.set_mtu(mtu)
+    }
+
+    /// Who the node believes to have an address behind a pod's link; `None`: nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Netlink`] if the kernel doesn't say.
+    pub fn neighbour(&mut self, pod: &Pod, address: IpAddr) -> Result<Option<Mac>, LabError> {
+        self.netlink.neighbour(pod.host_interface_index(), address)
+    }
+
+    /// Has the node believe that `mac` has an address behind a pod's link, until it is told otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Netlink`] if the kernel refuses it.
+    pub fn add_neighbour(&mut self, pod: &Pod, address: IpAddr, mac: Mac) -> Result<(), LabError> {
+        let entry = (mac, NeighbourState::Stale);
+        self.netlink.add_neighbour(pod.host_interface_index(), address, entry)
     }
 
     /// The node's network namespace: for threads that were started before [`Node::enter`].

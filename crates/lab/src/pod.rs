@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
+use netlink_packet_route::neighbour::NeighbourState::Permanent;
+
 use crate::{
-    Answer, EchoServers, LabError, Mac, Namespace, Talk,
+    Answer, Crowd, EchoServers, LabError, Mac, Namespace, RawSocket, StackCounters, Talk,
     namespace::on_a_thread,
     netlink::{Netlink, VethEnd},
     probe, sysctl,
@@ -177,6 +179,71 @@ impl Pod {
         self.run(|| Talk::open(destination, timeout))?
     }
 
+    /// [`probe::udp_of`] from this pod.
+    ///
+    /// # Errors
+    ///
+    /// As [`probe::udp_of`].
+    pub fn udp_of(
+        &self,
+        bytes: usize,
+        destination: SocketAddr,
+        timeout: Duration,
+    ) -> Result<Answer, LabError> {
+        self.run(|| probe::udp_of(bytes, destination, timeout))?
+    }
+
+    /// [`probe::ping_of`] from this pod.
+    ///
+    /// # Errors
+    ///
+    /// As [`probe::ping_of`].
+    pub fn ping_of(
+        &self,
+        bytes: usize,
+        destination: IpAddr,
+        timeout: Duration,
+    ) -> Result<Answer, LabError> {
+        self.run(|| probe::ping_of(bytes, destination, timeout))?
+    }
+
+    /// Opens `count` TCP connections from this pod to an echo server, to be used again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Probe`] if one of them can't be opened within `timeout`.
+    pub fn crowd(
+        &self,
+        count: usize,
+        destination: SocketAddr,
+        timeout: Duration,
+    ) -> Result<Crowd, LabError> {
+        Crowd::open(&self.namespace, destination, (count, timeout))
+    }
+
+    /// A socket that sends any frame out of this pod's interface.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Raw`] without `CAP_NET_RAW`.
+    pub fn raw(&self) -> Result<RawSocket, LabError> {
+        self.run(|| RawSocket::open(self.own.index))?
+    }
+
+    /// What its network stack has counted.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Counters`] if they can't be read.
+    pub fn stack_counters(&self) -> Result<StackCounters, LabError> {
+        self.run(StackCounters::read)?
+    }
+
+    /// Sets the MTU of its own end.
+    pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), LabError> {
+        self.run(|| Netlink::open()?.set_mtu(self.own.index, mtu))?
+    }
+
     fn configure_inside(&self, inside: &mut Netlink) -> Result<(), LabError> {
         let index = self.own.index;
         for &address in &self.addresses {
@@ -184,7 +251,7 @@ impl Pod {
         }
         for gateway in GATEWAYS {
             if self.addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4()) {
-                inside.add_neighbour(index, gateway, self.host.mac)?;
+                inside.add_neighbour(index, gateway, (self.host.mac, Permanent))?;
                 inside.add_default_route(index, gateway)?;
             }
         }
@@ -193,7 +260,7 @@ impl Pod {
 
     fn configure_node(&self, node: &mut Netlink) -> Result<(), LabError> {
         for &address in &self.addresses {
-            node.add_neighbour(self.host.index, address, self.own.mac)?;
+            node.add_neighbour(self.host.index, address, (self.own.mac, Permanent))?;
             node.add_host_route(self.host.index, address)?;
         }
         Ok(())

@@ -59,17 +59,38 @@ pub fn tcp(destination: SocketAddr, timeout: Duration) -> Result<Answer, LabErro
 ///
 /// As [`tcp`].
 pub fn udp(destination: SocketAddr, timeout: Duration) -> Result<Answer, LabError> {
+    udp_with(PAYLOAD, destination, timeout)
+}
+
+/// [`udp`] with a datagram of so many bytes, which are all compared: one that is longer than the MTU
+/// travels in fragments.
+///
+/// # Errors
+///
+/// As [`tcp`].
+pub fn udp_of(
+    bytes: usize,
+    destination: SocketAddr,
+    timeout: Duration,
+) -> Result<Answer, LabError> {
+    udp_with(&payload_of(bytes), destination, timeout)
+}
+
+fn udp_with(
+    payload: &[u8],
+    destination: SocketAddr,
+    timeout: Duration,
+) -> Result<Answer, LabError> {
     let deadline = Instant::now() + timeout;
     let echo = || {
         let socket = UdpSocket::bind(unspecified(destination))?;
         socket.connect(destination)?;
-        let mut buffer = [0; PAYLOAD.len() + 1];
+        let mut buffer = vec![0; payload.len() + 1];
         loop {
-            socket.send(PAYLOAD)?;
             socket.set_read_timeout(Some(left(deadline)?.min(REPEAT_AFTER)))?;
-            match socket.recv(&mut buffer) {
-                Ok(length) => return Ok(buffer[..length] == *PAYLOAD),
-                Err(error) if is_silence(&error) => {}
+            match socket.send(payload).and_then(|_| socket.recv(&mut buffer)) {
+                Ok(length) => return Ok(buffer[..length] == *payload),
+                Err(error) if is_silence(&error) || is_too_long(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -83,16 +104,29 @@ pub fn udp(destination: SocketAddr, timeout: Duration) -> Result<Answer, LabErro
 ///
 /// As [`tcp`].
 pub fn ping(destination: IpAddr, timeout: Duration) -> Result<Answer, LabError> {
+    ping_with(PAYLOAD, destination, timeout)
+}
+
+/// [`ping`] with so many bytes behind the header, which are all compared.
+///
+/// # Errors
+///
+/// As [`tcp`].
+pub fn ping_of(bytes: usize, destination: IpAddr, timeout: Duration) -> Result<Answer, LabError> {
+    ping_with(&payload_of(bytes), destination, timeout)
+}
+
+fn ping_with(payload: &[u8], destination: IpAddr, timeout: Duration) -> Result<Answer, LabError> {
     let deadline = Instant::now() + timeout;
     let destination = SocketAddr::new(destination, 0);
     let echo = || {
         let socket = ping_socket(destination)?;
         for sequence in 0.. {
-            let request = echo_request(destination, sequence);
+            let request = echo_request(destination, sequence, payload);
             socket.send(&request)?;
             socket.set_read_timeout(Some(left(deadline)?.min(REPEAT_AFTER)))?;
-            match receive(&socket) {
-                Ok(reply) => return Ok(reply.ends_with(PAYLOAD)),
+            match receive(&socket, request.len()) {
+                Ok(reply) => return Ok(reply.ends_with(payload)),
                 Err(error) if is_silence(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -141,6 +175,11 @@ pub(crate) fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
+/// Somebody on the path has told its MTU: the next attempt travels in fragments that fit.
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EMSGSIZE)
+}
+
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -162,6 +201,16 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
+/// Bytes of which no part is like another.
+fn payload_of(bytes: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let next = |_| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..bytes).map(next).collect()
+}
+
 /// Any address of the same family.
 pub(crate) fn unspecified(destination: SocketAddr) -> SocketAddr {
     match destination {
@@ -181,17 +230,18 @@ fn ping_socket(destination: SocketAddr) -> io::Result<Socket> {
 }
 
 /// The kernel fills in the identifier and the checksum.
-fn echo_request(destination: SocketAddr, sequence: u16) -> Vec<u8> {
+fn echo_request(destination: SocketAddr, sequence: u16, payload: &[u8]) -> Vec<u8> {
     let kind = match destination {
         SocketAddr::V4(_) => 8,
         SocketAddr::V6(_) => 128,
     };
     let [high, low] = sequence.to_be_bytes();
-    [&[kind, 0, 0, 0, 0, 0, high, low], PAYLOAD].concat()
+    [&[kind, 0, 0, 0, 0, 0, high, low], payload].concat()
 }
 
-fn receive(mut socket: &Socket) -> io::Result<Vec<u8>> {
-    let mut buffer = [0; 256];
+/// A reply; a longer one than was asked for is cut.
+fn receive(mut socket: &Socket, length: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; length];
     let length = socket.read(&mut buffer)?;
     Ok(buffer[..length].to_vec())
 }

@@ -160,3 +160,59 @@ fn a_load_arrives_whole() {
     assert!(delivered.complete(), "{delivered:?}");
     assert!(stream.stop().unwrap() > 0);
 }
+
+#[test]
+fn what_is_longer_than_the_mtu_comes_back_whole() {
+    if skipped("what_is_longer_than_the_mtu_comes_back_whole") {
+        return;
+    }
+    let (mut node, client, server) = two_pods();
+    let _servers = server.serve(&[], &[53]).unwrap();
+    for mtu in [1500, 9000] {
+        node.set_mtu(&client, mtu).unwrap();
+        node.set_mtu(&server, mtu).unwrap();
+        for &address in server.addresses() {
+            let dns = SocketAddr::new(address, 53);
+            assert_eq!(client.udp_of(20_000, dns, SOON).unwrap(), Answer::Echoed, "{dns}");
+            assert_eq!(client.ping_of(5000, address, SOON).unwrap(), Answer::Echoed, "{address}");
+        }
+    }
+    assert_eq!(server.stack_counters().unwrap().checksum_errors(), []);
+    assert!(server.stack_counters().unwrap().get("IpReasmOKs") > 0);
+}
+
+#[test]
+fn a_crowd_talks_on_every_connection() {
+    if skipped("a_crowd_talks_on_every_connection") {
+        return;
+    }
+    let (_node, client, server) = two_pods();
+    let servers = server.serve(&[80], &[]).unwrap();
+    let crowd = client.crowd(300, SocketAddr::new(server.addresses()[0], 80), SOON).unwrap();
+    assert_eq!(crowd.line("first", SOON), 300);
+    assert_eq!(crowd.line("second", SOON), 300);
+    drop(servers);
+    assert_eq!(crowd.line("third", SOON), 0);
+}
+
+#[test]
+fn a_raw_frame_says_what_it_is_told_to_say() {
+    if skipped("a_raw_frame_says_what_it_is_told_to_say") {
+        return;
+    }
+    let (mut node, client, server) = two_pods();
+    let [victim, _] = addresses(2);
+    node.add_address(addresses(254)[0]).unwrap();
+    assert_eq!(node.neighbour(&client, victim).unwrap(), None);
+    // An ARP request to the node, by which the client says that the server's address is its own.
+    let mac = client.mac().0;
+    let mut frame = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac].concat();
+    frame.extend([198, 18, 0, 2, 0, 0, 0, 0, 0, 0, 198, 18, 0, 254]);
+    client.raw().unwrap().send(&frame).unwrap();
+    let start = Instant::now();
+    while node.neighbour(&client, victim).unwrap().is_none() {
+        assert!(start.elapsed() < SOON, "the frame never came");
+    }
+    assert_eq!(node.neighbour(&client, victim).unwrap(), Some(client.mac()));
+    assert_eq!(node.neighbour(&server, victim).unwrap(), Some(server.mac()));
+}
