@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod connections;
 pub mod envelope;
 pub mod frames;
