@@ -1,0 +1,165 @@
+//! A node with three pods and a datapath over them, for tests with real traffic.
+//!
+//! The server is isolated: the client reaches it by everything, the stranger by what a test says.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flowgate_abi::{DropReason, event::Counter};
+use flowgate_datapath::{Backend, Datapath, Delivery, EndpointSpec, HookKind, Options};
+use flowgate_identity::{Labels, LocalAllocator, Selector};
+use flowgate_lab::{Node, Pod};
+use flowgate_policy::{
+    compile::Compiler,
+    inventory::{Inventory, Workload, WorkloadRef},
+    model::{
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
+        Protocol, Rule, WorkloadSelector,
+    },
+    options,
+    plan::Plan,
+};
+
+/// How long something may take that is bound to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) const CLIENT: usize = 0;
+pub(crate) const SERVER: usize = 1;
+pub(crate) const STRANGER: usize = 2;
+const PODS: [&str; 3] = ["client", "server", "stranger"];
+
+/// By which hook and delivery, and how large.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) hook: HookKind,
+    pub(crate) delivery: Delivery,
+    pub(crate) options: Options,
+    /// What the server allows the stranger.
+    pub(crate) stranger: Ports,
+}
+
+impl Setup {
+    /// By TCX; the stranger reaches UDP port 53 and TCP port 80.
+    pub(crate) fn by(delivery: Delivery) -> Self {
+        let port = |protocol, port| Port { protocol, port: PortMatch::Range(port, port) };
+        let stranger = Ports::OneOf(vec![port(Protocol::Udp, 53), port(Protocol::Tcp, 80)]);
+        Self { hook: HookKind::Tcx, delivery, options: Options::default(), stranger }
+    }
+}
+
+/// The node, its pods, and a datapath over them with a plan applied.
+pub(crate) struct Rig {
+    pub(crate) datapath: Datapath,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) node: Node,
+}
+
+impl Rig {
+    /// `None`: it can't be had here, which is said.
+    pub(crate) fn new(setup: &Setup) -> Option<Self> {
+        if let Err(missing) = flowgate_lab::available() {
+            println!("SKIPPED: {missing}");
+            return None;
+        }
+        let mut node = Node::enter().expect("namespaces of its own");
+        let pods = PODS.iter().enumerate();
+        let pods: Vec<Pod> = pods
+            .map(|(index, pod)| node.add_pod(pod, &addresses(index + 1)).expect("a pod"))
+            .collect();
+        let builder = Datapath::builder().backend(Backend::Kernel).options(setup.options.clone());
+        let mut datapath = builder.open().expect("opens");
+        for pod in &pods {
+            datapath.attach(&spec(pod, setup)).map(drop).expect("attaches");
+        }
+        let applied = datapath.apply(&plan(&setup.stranger)).expect("fits");
+        assert_eq!(applied.ready.len(), PODS.len());
+        Some(Self { datapath, pods, node })
+    }
+
+    /// The server, by family (0: IPv4, 1: IPv6) and port.
+    pub(crate) fn server(&self, family: usize, port: u16) -> SocketAddr {
+        SocketAddr::new(self.pods[SERVER].addresses()[family], port)
+    }
+
+    /// What was dropped so far, by reason.
+    pub(crate) fn drops(&self) -> BTreeMap<DropReason, u64> {
+        let mut drops = BTreeMap::new();
+        for (key, tally) in self.datapath.counters().expect("readable").drops {
+            *drops.entry(key.reason).or_default() += tally.packets;
+        }
+        drops
+    }
+
+    /// One of the datapath's counters.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.datapath.counters().expect("readable").get(counter)
+    }
+}
+
+/// Asks again and again until something is so. Fails if it doesn't come to be.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A pod's, by its number; the node's is 254.
+pub(crate) fn addresses(number: usize) -> [IpAddr; 2] {
+    [format!("198.18.1.{number}"), format!("2001:db8:1::{number}")]
+        .map(|text| text.parse().expect("an address"))
+}
+
+fn spec(pod: &Pod, setup: &Setup) -> EndpointSpec {
+    let spec = EndpointSpec::new(workload(pod.name()), pod.host_interface())
+        .mac(pod.mac().0)
+        .delivery(setup.delivery)
+        .hook(setup.hook);
+    pod.addresses().iter().fold(spec, |spec, address| spec.address(*address))
+}
+
+fn workload(pod: &str) -> WorkloadRef {
+    WorkloadRef { namespace: "default".into(), name: pod.into() }
+}
+
+fn inventory() -> Inventory {
+    let workloads = PODS.iter().enumerate().map(|(index, pod)| Workload {
+        id: workload(pod),
+        labels: Labels::from_iter([("app", *pod)]),
+        addresses: addresses(index + 1).to_vec(),
+        ports: vec![],
+        node: None,
+        host_network: false,
+    });
+    Inventory { workloads: workloads.collect(), ..Inventory::default() }
+}
+
+fn plan(stranger: &Ports) -> Arc<Plan> {
+    let select = |app: &str| WorkloadSelector {
+        namespaces: NamespaceSelector::Named("default".into()),
+        labels: Selector::match_label("app", app),
+    };
+    let from = |app: &str| Peers::OneOf(vec![Peer::Workloads(select(app))]);
+    let policy = Policy {
+        id: PolicyRef {
+            kind: PolicyKind::NetworkPolicy,
+            namespace: "default".into(),
+            name: "who-may".into(),
+        },
+        subject: select("server"),
+        ingress: Some(vec![
+            Rule { peers: from("client"), ports: Ports::Any },
+            Rule { peers: from("stranger"), ports: stranger.clone() },
+        ]),
+        egress: None,
+    };
+    let mut compiler = Compiler::new(LocalAllocator::new());
+    let plan = compiler.compile(&inventory(), &[policy], &options::Options::default());
+    Arc::new(plan.expect("compiles"))
+}
