@@ -1,6 +1,7 @@
 //! A node with three pods and a datapath over them, for tests with real traffic.
 //!
 //! The server is isolated: the client reaches it by everything, the stranger by what a test says.
+#![allow(dead_code, reason = "each test needs a part of it")]
 
 use std::{
     collections::BTreeMap,
