@@ -1,4 +1,5 @@
 //! Frames as a pod sends them, and a real socket that they may arrive at.
+#![allow(dead_code, reason = "each test needs a part of it")]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
