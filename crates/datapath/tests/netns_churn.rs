@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use flowgate_abi::{event::Counter, flow::WAYS};
-use flowgate_conformance::{checksum::with_checksum, frames::Frame};
+use flowgate_conformance::frames::Frame;
 use flowgate_datapath::{Delivery, Options};
 use flowgate_lab::{Answer, probe};
 use flowgate_policy::{model::Ports, outcome::FlowProtocol};
@@ -89,28 +89,62 @@ fn a_sweep_beside_connections_that_come_and_go_loses_none() {
     drop(talk);
 }
 
-/// Nobody has swept for long, so buckets hold many that are over.
-#[test]
-fn two_sweeps_free_everything_that_has_expired() {
-    let Some(mut rig) = Rig::new(&setup()) else { return };
+/// One packet of each of many flows of both families, from the stranger to the server.
+fn send_each(rig: &Rig, protocol: FlowProtocol, ports: std::ops::Range<u16>) {
     let stranger = &rig.pods[STRANGER];
     let raw = stranger.raw().expect("a packet socket");
     for family in 0..2 {
         let ends = [stranger.addresses()[family], rig.server(family, 0).ip()];
-        let first = Frame::opening(flow(ends[0], ends[1], FlowProtocol::Udp(DNS)), 0);
-        let template = from_pod(stranger, first.bytes());
-        let ports = if family == 0 { 34 } else { 54 };
-        let frames: Vec<Vec<u8>> = (2000..5000u16)
-            .map(|port| {
-                let mut frame = template.clone();
-                frame[ports..ports + 2].copy_from_slice(&port.to_be_bytes());
-                with_checksum(frame)
-            })
-            .collect();
+        let flow = flow(ends[0], ends[1], protocol);
+        let frame = |port| from_pod(stranger, Frame::opening(flow, port).bytes());
+        let frames: Vec<Vec<u8>> = ports.clone().map(frame).collect();
         raw.send_all(&frames).expect("sends");
     }
+}
+
+/// Nobody has swept for long, so buckets hold many that are over.
+#[test]
+fn the_sweep_frees_everything_that_has_expired() {
+    let Some(mut rig) = Rig::new(&setup()) else { return };
+    send_each(&rig, FlowProtocol::Udp(DNS), 2000..5000);
     until("all are tracked", || rig.count(Counter::FlowsNew) == 6000);
     thread::sleep(2 * SILENT);
     assert_eq!(sweep(&mut rig), 0);
+    assert_eq!(unaccounted(&rig), 0);
+}
+
+/// Nobody has swept for long, so new flows take the place of expired ones.
+#[test]
+#[ignore = "an expired flow whose way is taken before a sweep is counted nowhere"]
+fn a_flow_whose_place_is_taken_is_accounted_for() {
+    let Some(mut rig) = Rig::new(&setup()) else { return };
+    send_each(&rig, FlowProtocol::Udp(DNS), 2000..5000);
+    until("all are tracked", || rig.count(Counter::FlowsNew) == 6000);
+    thread::sleep(2 * SILENT);
+    send_each(&rig, FlowProtocol::Udp(DNS), 5000..8000);
+    until("all are tracked", || rig.count(Counter::FlowsNew) == 12_000);
+    assert_eq!(unaccounted(&rig), 0);
+    thread::sleep(2 * SILENT);
+    assert_eq!(sweep(&mut rig), 0);
+    assert_eq!(unaccounted(&rig), 0);
+}
+
+/// What a sweep has told of may still lie in the table, and be evicted.
+#[test]
+#[ignore = "a flow that is told of and then evicted is counted twice"]
+fn a_flow_that_is_told_and_then_evicted_is_counted_once() {
+    let options = Options { flows4: 64, flows6: 64, ..Options::default() };
+    let Some(mut rig) = Rig::new(&Setup { options, ..setup() }) else { return };
+    // The server resets what nobody listens for.
+    send_each(&rig, FlowProtocol::Tcp(WEB), 2000..2040);
+    until("all are over", || {
+        rig.datapath.flows().expect("readable").iter().all(|flow| flow.closing)
+    });
+    let sent = rig.count(Counter::FlowsNew);
+    sweep(&mut rig);
+    assert_eq!(rig.count(Counter::FlowsClosed), sent);
+    send_each(&rig, FlowProtocol::Tcp(WEB), 3000..4000);
+    until("all are tracked", || rig.count(Counter::FlowsNew) == sent + 2000);
+    assert!(rig.count(Counter::FlowsEvicted) > 0);
     assert_eq!(unaccounted(&rig), 0);
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use flowgate_abi::{DropReason, event::Counter};
-use flowgate_datapath::{Backend, Datapath, Delivery, EndpointSpec, HookKind, Options};
+use flowgate_datapath::{Backend, Builder, Datapath, Delivery, EndpointSpec, HookKind, Options};
 use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_lab::{Node, Pod};
 use flowgate_policy::{
@@ -72,7 +72,7 @@ impl Rig {
             .map(|(index, pod)| node.add_pod(pod, &addresses(index + 1)).expect("a pod"))
             .collect();
         let builder = Datapath::builder().backend(Backend::Kernel).options(setup.options.clone());
-        let mut datapath = builder.open().expect("opens");
+        let mut datapath = with_object(builder).open().expect("opens");
         for pod in &pods {
             datapath.attach(&spec(pod, setup)).map(drop).expect("attaches");
         }
@@ -108,6 +108,14 @@ pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     while !is() {
         assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// `FLOWGATE_OBJECT` is another object than the one that ships.
+fn with_object(builder: Builder) -> Builder {
+    match std::env::var_os("FLOWGATE_OBJECT") {
+        Some(path) => builder.object(std::fs::read(path).expect("the object is there")),
+        None => builder,
     }
 }
 
