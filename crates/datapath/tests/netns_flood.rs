@@ -17,7 +17,7 @@ use std::{
 
 use flowgate_abi::{DropReason, event::Counter, flow};
 use flowgate_conformance::{checksum::with_checksum, envelope, frames::Frame};
-use flowgate_datapath::{Delivery, Options};
+use flowgate_datapath::{Delivery, Options, TrackedFlow};
 use flowgate_lab::{Answer, RawSocket, probe};
 use flowgate_policy::{model::Ports, outcome::FlowProtocol};
 
@@ -45,7 +45,7 @@ impl Scale {
 
     /// What the table has room for at all, and more.
     fn ways(&self) -> u64 {
-        (self.flows * 2 + self.flows) as u64 + u64::from(flow::WAYS)
+        3 * self.flows as u64 + u64::from(flow::WAYS)
     }
 }
 
@@ -90,6 +90,14 @@ fn newcomers(web: SocketAddr, stop: &AtomicBool) -> (u32, u32) {
     (attempts, failures)
 }
 
+/// Flows that a pod opened and of which so many packets were seen.
+fn tracked_from(rig: &Rig, pod: usize, packets: u32) -> usize {
+    let own = rig.pods[pod].addresses();
+    let flows = rig.datapath.flows().expect("readable");
+    let theirs = |flow: &&TrackedFlow| own.contains(&flow.source) && flow.packets[0] >= packets;
+    flows.iter().filter(theirs).count()
+}
+
 /// Resident memory of this process, in KiB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("readable");
@@ -106,7 +114,7 @@ fn live_connections_survive(family: usize, protocol: FlowProtocol) {
     let web = rig.server(family, WEB);
     let _servers = rig.pods[SERVER].serve(&[WEB], &[]).expect("servers");
     let crowd = rig.pods[CLIENT].crowd(scale.live, web, PATIENCE).expect("connects");
-    assert_eq!(crowd.line("before", PATIENCE), scale.live);
+    assert_eq!(crowd.line("before", 6 * PATIENCE), scale.live);
 
     let stranger = rig.pods[STRANGER].addresses()[family];
     let first = Frame::opening(flow_of(stranger, web.ip(), protocol), 0);
@@ -135,7 +143,10 @@ fn live_connections_survive(family: usize, protocol: FlowProtocol) {
         newcomers.join().expect("no panic").expect("a thread")
     });
     let (took, after) = (begun.elapsed(), resident());
-    assert_eq!(crowd.line("after", PATIENCE), scale.live);
+    assert_eq!(crowd.line("after", 6 * PATIENCE), scale.live);
+    // Opening, and each line with its acknowledgement of the one before: all by one entry.
+    let kept = tracked_from(&rig, CLIENT, rounds + 3);
+    assert_eq!(kept, scale.live, "a live connection lost its entry, and got another one");
 
     let sent = sent.into_inner();
     let evicted = rig.count(Counter::FlowsEvicted);
