@@ -14,7 +14,7 @@ use flowgate_datapath::{Delivery, HookKind};
 use flowgate_lab::{Answer, StackCounters};
 
 mod rig;
-use rig::{CLIENT, PATIENCE, Rig, SERVER, STRANGER, Setup, addresses, until};
+use rig::{CLIENT, NODE, PATIENCE, Rig, SERVER, STRANGER, Setup, pods::addresses, until};
 
 const DNS: u16 = 53;
 const DISCARD: u16 = 9;
@@ -202,7 +202,7 @@ fn bulk_goes_both_ways_unchanged_through_the_stack() {
 
 fn errors(delivery: Delivery) {
     let Some(mut rig) = Rig::new(&Setup::by(delivery)) else { return };
-    addresses(254).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
+    addresses(NODE).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
     for family in 0..2 {
         let related = rig.count(Counter::Related);
         let closed = rig.server(family, DISCARD);
@@ -227,7 +227,7 @@ fn a_closed_port_is_told_through_the_stack() {
 #[test]
 fn a_router_tells_the_path_mtu() {
     let Some(mut rig) = Rig::new(&Setup::by(Delivery::Stack)) else { return };
-    addresses(254).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
+    addresses(NODE).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
     rig.node.set_mtu(&rig.pods[CLIENT], 9000).expect("a link takes it");
     let _servers = rig.pods[SERVER].serve(&[], &[DNS]).expect("servers");
     for family in 0..2 {

@@ -17,7 +17,7 @@ use flowgate_policy::outcome::FlowProtocol;
 
 mod rig;
 mod wire;
-use rig::{CLIENT, PATIENCE, Rig, SERVER, STRANGER, Setup, addresses, until};
+use rig::{CLIENT, NODE, PATIENCE, Rig, SERVER, STRANGER, Setup, pods::addresses, until};
 use wire::{DNS, Inbox, datagram, flow, from_pod};
 
 /// Bytes of payload, by which datagrams are told apart.
@@ -61,7 +61,7 @@ fn nobody_sends_from_anothers_address() {
 
 /// Where a pod may put a false entry into the node's tables: for the server's addresses.
 fn false_neighbours(node: &mut Node, stranger: &Pod) -> [Option<Mac>; 2] {
-    addresses(SERVER + 1).map(|address| node.neighbour(stranger, address).expect("an answer"))
+    addresses(SERVER).map(|address| node.neighbour(stranger, address).expect("an answer"))
 }
 
 /// The node believes a router behind the stranger's link.
@@ -75,8 +75,8 @@ fn has_false_router(stranger: &Pod) -> bool {
 
 /// ARP to the node, by which the stranger says that the server's address is its own.
 fn false_arp(stranger: &Pod) -> Vec<u8> {
-    let [IpAddr::V4(server), _] = addresses(SERVER + 1) else { unreachable!("IPv4 comes first") };
-    let [IpAddr::V4(node), _] = addresses(254) else { unreachable!("IPv4 comes first") };
+    let [IpAddr::V4(server), _] = addresses(SERVER) else { unreachable!("IPv4 comes first") };
+    let [IpAddr::V4(node), _] = addresses(NODE) else { unreachable!("IPv4 comes first") };
     envelope::arp(stranger.mac().0, (stranger.mac().0, server), node)
 }
 
@@ -97,7 +97,7 @@ fn discovery(stranger: &Pod, icmp_type: u8, body: &[u8]) -> Vec<u8> {
 
 /// An advertisement that takes the server's address over (RFC 4861, section 4.4).
 fn false_advertisement(stranger: &Pod) -> Vec<u8> {
-    let [_, IpAddr::V6(server)] = addresses(SERVER + 1) else { unreachable!("IPv6 comes last") };
+    let [_, IpAddr::V6(server)] = addresses(SERVER) else { unreachable!("IPv6 comes last") };
     let link = [&[2, 1][..], &stranger.mac().0].concat();
     discovery(stranger, 136, &[&[0x20, 0, 0, 0][..], &server.octets(), &link].concat())
 }
@@ -112,11 +112,11 @@ fn false_router(stranger: &Pod) -> Vec<u8> {
 fn nobody_takes_anothers_address_over_or_becomes_a_router() {
     let Some(mut rig) = Rig::new(&Setup::by(Delivery::RedirectPeer)) else { return };
     let stranger = &rig.pods[STRANGER];
-    addresses(254).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
+    addresses(NODE).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
     // As gullible as a node can be: it listens to routers, and has an entry to be changed.
     let accept = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", stranger.host_interface());
     std::fs::write(accept, "2").expect("the node's own setting");
-    let [_, server6] = addresses(SERVER + 1);
+    let [_, server6] = addresses(SERVER);
     let other = rig.pods[CLIENT].mac();
     rig.node.add_neighbour(stranger, server6, other).expect("an entry");
     let lies = [false_arp(stranger), false_advertisement(stranger), false_router(stranger)];

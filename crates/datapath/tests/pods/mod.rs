@@ -92,6 +92,15 @@ pub(crate) fn plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Ar
     compile(compiler, &[policy("who-may", "server", vec![Peer::Workloads(select(allowed))])])
 }
 
+/// The client reaches the server by everything, the stranger by these ports.
+pub(crate) fn open_to_both(stranger: &Ports) -> Arc<Plan> {
+    let [client, other] = ["client", "stranger"].map(|app| Peer::Workloads(select(app)));
+    let second = Rule { peers: Peers::OneOf(vec![other]), ports: stranger.clone() };
+    let mut policy = policy("who-may", "server", vec![client]);
+    policy.ingress.as_mut().expect("isolated").push(second);
+    compile(&mut Compiler::new(LocalAllocator::new()), &[policy])
+}
+
 /// The client reaches the server and gets answers, nobody else reaches either: in every second
 /// variant by other rules, which tell other peers apart.
 pub(crate) fn variant(number: usize) -> Arc<Plan> {

@@ -5,25 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use flowgate_abi::{DropReason, event::Counter};
-use flowgate_datapath::{Backend, Builder, Datapath, Delivery, EndpointSpec, HookKind, Options};
-use flowgate_identity::{Labels, LocalAllocator, Selector};
+use flowgate_datapath::{Backend, Builder, Datapath, Delivery, HookKind, Options};
 use flowgate_lab::{Node, Pod};
-use flowgate_policy::{
-    compile::Compiler,
-    inventory::{Inventory, Workload, WorkloadRef},
-    model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
-    },
-    options,
-    plan::Plan,
-};
+use flowgate_policy::model::{Port, PortMatch, Ports, Protocol};
+
+#[path = "../pods/mod.rs"]
+pub(crate) mod pods;
 
 /// How long something may take that is bound to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,7 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const CLIENT: usize = 0;
 pub(crate) const SERVER: usize = 1;
 pub(crate) const STRANGER: usize = 2;
-const PODS: [&str; 3] = ["client", "server", "stranger"];
+/// The node itself, where it has addresses.
+pub(crate) const NODE: usize = 253;
 
 /// By which hook and delivery, and how large.
 #[derive(Clone, Debug)]
@@ -67,23 +60,21 @@ impl Rig {
             return None;
         }
         let mut node = Node::enter().expect("namespaces of its own");
-        let pods = PODS.iter().enumerate();
-        let pods: Vec<Pod> = pods
-            .map(|(index, pod)| node.add_pod(pod, &addresses(index + 1)).expect("a pod"))
-            .collect();
+        let pods = pods::make(&mut node);
         let builder = Datapath::builder().backend(Backend::Kernel).options(setup.options.clone());
         let mut datapath = with_object(builder).open().expect("opens");
-        for pod in &pods {
-            datapath.attach(&spec(pod, setup)).map(drop).expect("attaches");
+        for (index, pod) in pods.iter().enumerate() {
+            let spec = pods::endpoint(index, pod.host_interface(), pod.mac().0, setup.hook);
+            datapath.attach(&spec.delivery(setup.delivery)).map(drop).expect("attaches");
         }
-        let applied = datapath.apply(&plan(&setup.stranger)).expect("fits");
-        assert_eq!(applied.ready.len(), PODS.len());
+        let applied = datapath.apply(&pods::open_to_both(&setup.stranger)).expect("fits");
+        assert_eq!(applied.ready.len(), pods.len());
         Some(Self { datapath, pods, node })
     }
 
     /// The server, by family (0: IPv4, 1: IPv6) and port.
     pub(crate) fn server(&self, family: usize, port: u16) -> SocketAddr {
-        SocketAddr::new(self.pods[SERVER].addresses()[family], port)
+        pods::socket(&self.pods[SERVER], family, port)
     }
 
     /// What was dropped so far, by reason.
@@ -117,58 +108,4 @@ fn with_object(builder: Builder) -> Builder {
         Some(path) => builder.object(std::fs::read(path).expect("the object is there")),
         None => builder,
     }
-}
-
-/// A pod's, by its number; the node's is 254.
-pub(crate) fn addresses(number: usize) -> [IpAddr; 2] {
-    [format!("198.18.1.{number}"), format!("2001:db8:1::{number}")]
-        .map(|text| text.parse().expect("an address"))
-}
-
-fn spec(pod: &Pod, setup: &Setup) -> EndpointSpec {
-    let spec = EndpointSpec::new(workload(pod.name()), pod.host_interface())
-        .mac(pod.mac().0)
-        .delivery(setup.delivery)
-        .hook(setup.hook);
-    pod.addresses().iter().fold(spec, |spec, address| spec.address(*address))
-}
-
-fn workload(pod: &str) -> WorkloadRef {
-    WorkloadRef { namespace: "default".into(), name: pod.into() }
-}
-
-fn inventory() -> Inventory {
-    let workloads = PODS.iter().enumerate().map(|(index, pod)| Workload {
-        id: workload(pod),
-        labels: Labels::from_iter([("app", *pod)]),
-        addresses: addresses(index + 1).to_vec(),
-        ports: vec![],
-        node: None,
-        host_network: false,
-    });
-    Inventory { workloads: workloads.collect(), ..Inventory::default() }
-}
-
-fn plan(stranger: &Ports) -> Arc<Plan> {
-    let select = |app: &str| WorkloadSelector {
-        namespaces: NamespaceSelector::Named("default".into()),
-        labels: Selector::match_label("app", app),
-    };
-    let from = |app: &str| Peers::OneOf(vec![Peer::Workloads(select(app))]);
-    let policy = Policy {
-        id: PolicyRef {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: "default".into(),
-            name: "who-may".into(),
-        },
-        subject: select("server"),
-        ingress: Some(vec![
-            Rule { peers: from("client"), ports: Ports::Any },
-            Rule { peers: from("stranger"), ports: stranger.clone() },
-        ]),
-        egress: None,
-    };
-    let mut compiler = Compiler::new(LocalAllocator::new());
-    let plan = compiler.compile(&inventory(), &[policy], &options::Options::default());
-    Arc::new(plan.expect("compiles"))
 }
