@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::build::{self, Places};
 use crate::error::Error;
+use crate::manifest;
 use crate::toolchain::Toolchain;
 use crate::tree::{self, SHIPPED};
 use crate::verify;
@@ -19,7 +20,8 @@ use crate::verify;
 const LIST: &str = "benches/ablation.toml";
 /// Below cargo's target directory; the bench looks there.
 const OUT: &str = "ablation";
-/// In that directory: object, whether many flows make sense, and name, one to a line.
+/// In that directory: what the objects were built from; then object, whether many flows make sense,
+/// and name, one to a line.
 const INDEX: &str = "index";
 
 #[derive(Deserialize)]
@@ -48,7 +50,12 @@ pub(crate) fn run() -> Result<(), Error> {
     let list: List = toml::from_str(&text)
         .map_err(|error| Error::Toml { what: LIST.to_owned(), why: error.to_string() })?;
     let out = tree::target().join(OUT);
-    let mut index = String::new();
+    let sources = manifest::source_hash(&tree::root(), SHIPPED.sources)?;
+    let mut index = format!("# {sources} {}\n", manifest::sha256(text.as_bytes()));
+    if tree::read_text(&out.join(INDEX)).is_ok_and(|old| old.starts_with(&index)) {
+        println!("{}: up to date", out.display());
+        return Ok(());
+    }
     for (number, (name, pieces)) in variants(&list.piece).into_iter().enumerate() {
         build(&out, &format!("{number}"), &pieces, &toolchain)?;
         let flows = if pieces.iter().any(|piece| piece.one_flow) { "one" } else { "many" };
@@ -56,7 +63,7 @@ pub(crate) fn run() -> Result<(), Error> {
         let _ = writeln!(index, "{number}/{}\t{flows}\t{name}", SHIPPED.object);
     }
     tree::write(&out.join(INDEX), index.as_bytes())?;
-    println!("{}: {} objects", out.display(), index.lines().count());
+    println!("{}: {} objects", out.display(), index.lines().count() - 1);
     Ok(())
 }
 
@@ -70,6 +77,7 @@ fn variants(pieces: &[Piece]) -> Vec<(&str, Vec<&Piece>)> {
 
 fn build(out: &Path, name: &str, pieces: &[&Piece], toolchain: &Toolchain) -> Result<(), Error> {
     let root = out.join("tree");
+    tree::remove(&root)?;
     verify::copy_inputs(&SHIPPED, &root)?;
     for piece in pieces {
         let path = root.join(&piece.file);

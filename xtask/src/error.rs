@@ -19,6 +19,8 @@ pub(crate) enum Error {
     Toml { what: String, why: String },
     #[error("the object can't be parsed: {why}")]
     Object { why: String },
+    #[error("{}: no comments that begin and end {bench}", path.display())]
+    NoPlace { bench: String, path: PathBuf },
     #[error("{}: no function {name} with a body", path.display())]
     NoFunction { name: String, path: PathBuf },
     #[error(

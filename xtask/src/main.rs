@@ -2,8 +2,9 @@
 //!
 //! Each command is a file of its own: [`setup`] (what a rebuild needs), [`build`] (the eBPF object),
 //! [`verify`] (the shipped object against its sources), [`kernels`] (other kernels in virtual
-//! machines), [`fuzz_run`] (fuzzing, by the clock), [`coverage`] (what the corpora reach), [`lanes`]
-//! (what CI runs). Nothing here is a dependency of any crate that users add.
+//! machines), [`fuzz_run`] (fuzzing, by the clock), [`coverage`] (what the corpora reach),
+//! [`measure`] and [`ablate`] (figures), [`lanes`] (what CI runs). Nothing here is a dependency of
+//! any crate that users add.
 
 mod ablate;
 mod ask;
@@ -22,6 +23,7 @@ mod lanes;
 mod line;
 mod machine;
 mod manifest;
+mod measure;
 mod namespaces;
 mod object_file;
 mod package_index;
@@ -71,6 +73,12 @@ enum Command {
     },
     /// Build objects of which each lacks a piece, for the bench that says what each piece costs
     Ablate,
+    /// Run the benches and put their tables into docs/measurements.md
+    Measure {
+        /// Benches to run, in the order given; otherwise all of them
+        #[arg(value_enum, value_name = "BENCH")]
+        benches: Vec<measure::Bench>,
+    },
     /// Rebuild the object and compare it with the one shipped
     VerifyPrebuilt {
         /// Compare hashes alone: needs no toolchain for eBPF
@@ -112,6 +120,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
             build::run(product, out.as_deref(), toolchain).map(|()| ExitCode::SUCCESS)
         }
         Command::Ablate => ablate::run().map(|()| ExitCode::SUCCESS),
+        Command::Measure { benches } => measure::run(&benches).map(|()| ExitCode::SUCCESS),
         Command::VerifyPrebuilt { hashes_only: true } => {
             verify::hashes().map(|()| ExitCode::SUCCESS)
         }

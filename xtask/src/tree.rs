@@ -83,6 +83,17 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     fs::write(path, bytes).map_err(failed)
 }
 
+/// Removes a directory with all that is in it, if it is there.
+pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            let path = directory.to_owned();
+            Err(Error::File { doing: "cannot be removed", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Copies a directory with all that is in it, except build products.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     for file in files(from)? {

@@ -87,7 +87,7 @@ fn read(directory: &Path) -> Result<Vec<Variant>> {
     let index = directory.join("index");
     let text = fs::read_to_string(&index)
         .map_err(|error| format!("{}: {error}; run `cargo xtask ablate`", index.display()))?;
-    let variants = text.lines().map(|line| {
+    let variants = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let mut fields = line.split('\t');
         let mut field = || fields.next().ok_or_else(|| format!("{}: {line}", index.display()));
         let (object, flows, name) = (field()?, field()?, field()?);
