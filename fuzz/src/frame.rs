@@ -71,7 +71,7 @@ fn ipv6(packet: &[u8]) -> Option<Network<'_>> {
 /// Where the network header begins: behind Ethernet and whatever VLAN tags there are.
 fn network_at(frame: &[u8]) -> usize {
     let mut at = 14;
-    while matches!(frame.get(at - 2..at), Some([0x81, 0x00] | [0x88, 0xa8])) {
+    while matches!(frame[at - 2..at], [0x81, 0x00] | [0x88, 0xa8]) && frame.len() >= at + 4 {
         at += 4;
     }
     at
@@ -94,25 +94,37 @@ pub(crate) fn assert_kept(frame: &[u8], passed: &Passed) {
     assert_eq!(passed.frame[..12], addresses, "routed to slot {slot}");
 }
 
-/// What passes from an endpoint has its own address as its source, but for ARP and for neighbour
-/// discovery.
+/// The frame may be a fragment, and leave something in the fragment table.
+pub(crate) fn may_be_fragment(frame: &[u8]) -> bool {
+    let network = network_at(frame);
+    let rest = frame.get(network..).unwrap_or_default();
+    match frame[network - 2..network] {
+        [0x08, 0x00] => rest.get(6..8).is_some_and(|field| field[0] & 0x3f != 0 || field[1] != 0),
+        [0x86, 0xdd] => rest.contains(&44),
+        _ => false,
+    }
+}
+
+/// What passes from an endpoint has its own address as its source, but for ARP, and for what stays
+/// on the link.
 pub(crate) fn assert_own(frame: &[u8], party: Party) {
     let network = network_at(frame);
     let source = match frame[network - 2..network] {
         [0x08, 0x06] => return,
         [0x08, 0x00] => ipv4_source(&frame[network..]),
-        [0x86, 0xdd] => {
-            let discovery = frame[network + 6] == 58
-                && matches!(frame.get(network + 40), Some(133 | 135 | 136));
-            if discovery {
-                return;
-            }
-            ipv6_source(&frame[network..])
-        }
+        [0x86, 0xdd] => ipv6_source(&frame[network..]),
         _ => None,
     };
-    let own = source.is_some_and(|source| party.address(source.is_ipv6()) == source);
+    let own = source
+        .is_some_and(|source| party.address(source.is_ipv6()) == source || is_link_scoped(source));
     assert!(own, "a spoofed source passes: {source:?} from {party:?}");
+}
+
+fn is_link_scoped(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
+    }
 }
 
 fn ipv4_source(packet: &[u8]) -> Option<IpAddr> {

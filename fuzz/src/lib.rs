@@ -53,6 +53,8 @@ pub struct World {
     ledger: Ledger,
     /// Jiffies since the input began.
     elapsed: u64,
+    /// Something may lie in the fragment table.
+    fragments: bool,
 }
 
 impl Default for World {
@@ -68,7 +70,8 @@ impl World {
         let trio = Trio::new();
         let installer = trio.install(tables(&trio), FIRST);
         let generation = installer.generation();
-        Self { trio, installer, rules: FIRST, ledger: Ledger::new(generation), elapsed: 0 }
+        let ledger = Ledger::new(generation);
+        Self { trio, installer, rules: FIRST, ledger, elapsed: 0, fragments: false }
     }
 
     /// Lets every flow expire, and its entry go; then it is as early as it was, under the first rules.
@@ -89,6 +92,11 @@ impl World {
         if self.rules != FIRST {
             self.change(FIRST);
         }
+        // Nobody sweeps fragments, and time goes back.
+        if self.fragments {
+            self.installer = self.trio.install(tables(&self.trio), FIRST);
+            self.fragments = false;
+        }
         self.ledger = Ledger::new(self.installer.generation());
     }
 
@@ -98,6 +106,7 @@ impl World {
     /// If anything is wrong with what becomes of it.
     pub fn run(&mut self, frame: &[u8], hook: Hook, party: Party) -> Passed {
         let ifindex = party.ifindex().expect("a local party");
+        self.fragments |= frame::may_be_fragment(frame);
         let tables = self.installer.store();
         let before = Books::of(tables);
         let passed = tables.run(frame, ifindex, hook);

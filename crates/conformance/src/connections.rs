@@ -10,7 +10,8 @@
 //! 2. A connection's packets pass in both directions, until it has been silent for longer than its
 //!    state allows. The first packet back answers it. TCP is established by the opener's next
 //!    packet without SYN, anything else by the answer.
-//! 3. TCP is over after a RST, or a FIN of each end: stragglers pass, and a SYN opens it anew.
+//! 3. TCP is over after a RST that its end doesn't take back, or a FIN of each end: stragglers pass,
+//!    and a SYN opens it anew.
 //! 4. After rules have changed, the next packet has the connection judged again, in the opener's
 //!    direction. Denied, it is revoked: nothing passes any more, but for a SYN that may open it.
 //! 5. An ICMP error passes as far as the connection of the packet that it quotes would, and leaves
@@ -99,9 +100,10 @@ pub struct Connections {
     tally: Tally,
 }
 
-/// A RST holds once it was sent, whatever its end sends afterwards.
+/// A RST holds until its end sends something else: who really has reset a connection says nothing
+/// more of it, so it was forged. A SYN doesn't take it back: it opens the connection anew.
 const fn reset_after(reset: bool, flags: u8) -> bool {
-    reset || flags & tcp::RST != 0
+    flags & tcp::RST != 0 || (reset && flags & tcp::SYN != 0)
 }
 
 /// The packet that has a connection judged again doesn't count as one of it: neither its flags nor

@@ -40,8 +40,11 @@ impl Shape {
     /// Source and destination port of the flow that it opens.
     #[must_use]
     pub fn ports(&self) -> (u16, u16) {
-        let query = matches!(self.opens, Some(1 | 58));
-        (SOURCE_PORT, if query { 0 } else { DESTINATION_PORT })
+        match self.opens {
+            Some(6 | 17 | 132) => (SOURCE_PORT, DESTINATION_PORT),
+            Some(1 | 58) => (SOURCE_PORT, 0),
+            _ => (0, 0),
+        }
     }
 }
 
@@ -120,27 +123,39 @@ pub fn all() -> Vec<Shape> {
 
 fn arp() -> Shape {
     let mut bytes = ethernet(&[], 0x0806);
-    bytes.extend([0, 1, 8, 0, 6, 4, 0, 1]);
-    bytes.extend([0; 20]);
+    bytes.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1]);
+    bytes.extend(octets(Party::Client, false));
+    bytes.extend([0; 6]);
+    bytes.extend(octets(Party::Server, false));
+    // What goes to an endpoint isn't looked into.
     Shape { name: "arp".to_owned(), bytes, needed: 14, opens: None, quotes: None, plain: true }
 }
 
 fn shape(network: &Network, transport: &Transport) -> Shape {
+    let name = format!("{}, {}", network.name, transport.name);
     let mut bytes = ethernet(network.tags, if network.v6 { 0x86dd } else { 0x0800 });
     let ip = if network.v6 { ipv6(network, transport) } else { ipv4(network, transport) };
     bytes.extend(ip);
     let transport_at = bytes.len();
     bytes.extend(&transport.bytes);
-    let headless = matches!(network.fragment, Some((1.., _)))
-        || network.headers.iter().any(|header| matches!(header, 50 | 59));
+    let headless = matches!(network.fragment, Some((1.., _)));
+    if let Some(&protocol) = network.headers.iter().find(|header| matches!(header, 50 | 59)) {
+        return hidden(name, bytes, protocol);
+    }
     Shape {
-        name: format!("{}, {}", network.name, transport.name),
+        name,
         needed: if headless { bytes.len() + 1 } else { transport_at + transport.needed },
         bytes,
         opens: (transport.opens && !headless).then_some(transport.protocol),
         quotes: transport.quotes.filter(|_| !headless),
         plain: network.tags.is_empty() && network.headers.is_empty() && network.fragment.is_none(),
     }
+}
+
+/// What comes behind this protocol's number isn't to be read: it is a flow without ports.
+fn hidden(name: String, bytes: Vec<u8>, protocol: u8) -> Shape {
+    let needed = 14 + 40;
+    Shape { name, bytes, needed, opens: Some(protocol), quotes: None, plain: false }
 }
 
 fn ethernet(tags: &[u16], ethertype: u16) -> Vec<u8> {
@@ -206,6 +221,8 @@ fn extension(number: u8, next: u8, network: &Network) -> Vec<u8> {
         // In words of 4 bytes, less 2.
         51 => [vec![next, 1, 0, 0], vec![0; 8]].concat(),
         50 => vec![0, 0, 0, 1, 0, 0, 0, 1],
+        // Nowhere left to go.
+        43 => [vec![next, 1, 4, 0], vec![0; 12]].concat(),
         // In units of 8 bytes beyond the first; padding.
         _ => [vec![next, 1, 1, 12], vec![0; 12]].concat(),
     }
