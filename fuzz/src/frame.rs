@@ -89,8 +89,8 @@ pub(crate) fn assert_kept(frame: &[u8], passed: &Passed) {
     let differs = |at: &usize| frame[*at] != passed.frame[*at];
     let changed = (12..frame.len()).filter(differs);
     assert!(changed.into_iter().all(|at| routed.iter().any(|field| network + field == at)));
-    let slot = slot as u8;
-    let addresses = [2, 0, 0, 0, 1, slot, 2, 0, 0, 0, 0, slot];
+    let to = if slot == 1 { Party::Client } else { Party::Server };
+    let addresses = [to.mac(), [2, 0, 0, 0, 0, slot as u8]].concat();
     assert_eq!(passed.frame[..12], addresses, "routed to slot {slot}");
 }
 
@@ -108,6 +108,7 @@ pub(crate) fn may_be_fragment(frame: &[u8]) -> bool {
 /// What passes from an endpoint has its own address as its source, but for ARP, and for what stays
 /// on the link.
 pub(crate) fn assert_own(frame: &[u8], party: Party) {
+    assert!(party != Party::Client || frame[6..12] == party.mac(), "a spoofed sender passes");
     let network = network_at(frame);
     let source = match frame[network - 2..network] {
         [0x08, 0x06] => return,

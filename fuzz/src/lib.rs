@@ -68,7 +68,7 @@ impl World {
     #[must_use]
     pub fn new() -> Self {
         let trio = Trio::new();
-        let installer = trio.install(tables(&trio), FIRST);
+        let installer = trio.install(small_tables(&trio), FIRST);
         let generation = installer.generation();
         let ledger = Ledger::new(generation);
         Self { trio, installer, rules: FIRST, ledger, elapsed: 0, fragments: false }
@@ -94,7 +94,7 @@ impl World {
         }
         // Nobody sweeps fragments, and time goes back.
         if self.fragments {
-            self.installer = self.trio.install(tables(&self.trio), FIRST);
+            self.installer = self.trio.install(small_tables(&self.trio), FIRST);
             self.fragments = false;
         }
         self.ledger = Ledger::new(self.installer.generation());
@@ -166,7 +166,7 @@ pub fn passes(passed: &Passed) -> bool {
 }
 
 /// Small tables, so that buckets spill, evict and fill up; emptying them is part of every run.
-fn tables(trio: &Trio) -> HostTables {
+fn small_tables(trio: &Trio) -> HostTables {
     let cost = trio.widest().cost();
     let settings = Settings {
         flow4_mask: 1,

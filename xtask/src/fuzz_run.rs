@@ -144,7 +144,8 @@ impl Session {
             name: self.target.name.clone(),
             executions,
             took: begun.elapsed(),
-            new: self.corpus_size()? - known,
+            // Inputs are replaced by shorter ones that reach the same.
+            new: self.corpus_size()?.saturating_sub(known),
             corpus: self.corpus_size()?,
             findings,
         })

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use flowgate_abi::endpoint::Endpoint;
 use flowgate_identity::{Labels, LocalAllocator, Operator, Requirement, Selector};
 use flowgate_policy::{
     compile::Compiler,
@@ -61,6 +62,16 @@ impl Party {
             Self::Client => Some(1),
             Self::Server => Some(2),
             Self::Outside => None,
+        }
+    }
+
+    /// Its Ethernet address. All frames come from the client's, and only the client has to own it.
+    #[must_use]
+    pub const fn mac(self) -> [u8; 6] {
+        match self {
+            Self::Client => [2, 0, 0, 0, 0, 1],
+            Self::Server => [2, 0, 0, 0, 1, 2],
+            Self::Outside => [2, 0, 0, 0, 1, 3],
         }
     }
 
@@ -197,9 +208,12 @@ impl Trio {
             ifindex,
             v4: Some(v4),
             v6: Some(v6),
-            mac: [2, 0, 0, 0, 1, ifindex as u8],
+            mac: party.mac(),
             router_mac: [2, 0, 0, 0, 0, ifindex as u8],
-            flags: flowgate_abi::endpoint::Endpoint::REDIRECT,
+            flags: match party {
+                Party::Client => Endpoint::REDIRECT | Endpoint::CHECK_MAC,
+                _ => Endpoint::REDIRECT,
+            },
         };
         let workload = WorkloadRef { namespace: NAMESPACE.into(), name: party.name().into() };
         let slot = installer.attach(workload, address).expect("there is room");
