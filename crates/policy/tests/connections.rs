@@ -27,7 +27,7 @@ fn read(bytes: &[u8]) -> Walk {
 fn config() -> ProptestConfig {
     let failures = FileFailurePersistence::WithSource("regressions");
     ProptestConfig {
-        cases: 2000,
+        cases: 1200,
         failure_persistence: Some(Box::new(failures)),
         ..Default::default()
     }
