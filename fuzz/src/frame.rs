@@ -94,17 +94,6 @@ pub(crate) fn assert_kept(frame: &[u8], passed: &Passed) {
     assert_eq!(passed.frame[..12], addresses, "routed to slot {slot}");
 }
 
-/// The frame may be a fragment, and leave something in the fragment table.
-pub(crate) fn may_be_fragment(frame: &[u8]) -> bool {
-    let network = network_at(frame);
-    let rest = frame.get(network..).unwrap_or_default();
-    match frame[network - 2..network] {
-        [0x08, 0x00] => rest.get(6..8).is_some_and(|field| field[0] & 0x3f != 0 || field[1] != 0),
-        [0x86, 0xdd] => rest.contains(&44),
-        _ => false,
-    }
-}
-
 /// What passes from an endpoint has its own address as its source, but for ARP, and for what stays
 /// on the link.
 pub(crate) fn assert_own(frame: &[u8], party: Party) {

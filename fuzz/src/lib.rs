@@ -34,6 +34,8 @@ pub const PLACES: [(Hook, Party); 4] = [
     (Hook::ToEndpoint, Party::Client),
     (Hook::ToEndpoint, Party::Server),
 ];
+/// Jiffies after which every clock of the tables shows the same: an age has 30 bits of units of 256.
+const PERIOD: u64 = 1 << 38;
 /// The rules under which every input begins.
 const FIRST: Rules = Rules::OneWay;
 
@@ -53,8 +55,6 @@ pub struct World {
     ledger: Ledger,
     /// Jiffies since the input began.
     elapsed: u64,
-    /// Something may lie in the fragment table.
-    fragments: bool,
 }
 
 impl Default for World {
@@ -71,10 +71,11 @@ impl World {
         let installer = trio.install(small_tables(&trio), FIRST);
         let generation = installer.generation();
         let ledger = Ledger::new(generation);
-        Self { trio, installer, rules: FIRST, ledger, elapsed: 0, fragments: false }
+        Self { trio, installer, rules: FIRST, ledger, elapsed: 0 }
     }
 
-    /// Lets every flow expire, and its entry go; then it is as early as it was, under the first rules.
+    /// Lets every flow expire, and its entry go; then it is as late as it was at first, by every clock
+    /// that wraps, under the first rules. Fragments are long forgotten.
     ///
     /// # Panics
     /// If an entry stays: the sweep's defect.
@@ -87,15 +88,10 @@ impl World {
         while tables.sweep() > 0 {}
         table::assert_empty(tables);
         tables.take_events();
-        tables.advance(self.elapsed.wrapping_add(beyond).wrapping_neg());
+        tables.advance(PERIOD.wrapping_sub(self.elapsed.wrapping_add(beyond)));
         self.elapsed = 0;
         if self.rules != FIRST {
             self.change(FIRST);
-        }
-        // Nobody sweeps fragments, and time goes back.
-        if self.fragments {
-            self.installer = self.trio.install(small_tables(&self.trio), FIRST);
-            self.fragments = false;
         }
         self.ledger = Ledger::new(self.installer.generation());
     }
@@ -106,7 +102,6 @@ impl World {
     /// If anything is wrong with what becomes of it.
     pub fn run(&mut self, frame: &[u8], hook: Hook, party: Party) -> Passed {
         let ifindex = party.ifindex().expect("a local party");
-        self.fragments |= frame::may_be_fragment(frame);
         let tables = self.installer.store();
         let before = Books::of(tables);
         let passed = tables.run(frame, ifindex, hook);

@@ -69,7 +69,7 @@ impl Build {
         require_cxx()?;
         let directory = tree::target().join(self.directory);
         let mut command = process::cargo();
-        command.args(["build", "--release", "--locked", "--manifest-path"]).arg(manifest());
+        command.args(["build", "--release", "--manifest-path"]).arg(manifest());
         command.arg("--target-dir").arg(&directory);
         for target in targets {
             command.args(["--bin", &target.name]);

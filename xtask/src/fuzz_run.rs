@@ -34,6 +34,8 @@ const INSTRUMENTED: Build = Build {
 };
 /// A target that fails ends; it is started again so often.
 const FINDINGS: usize = 10;
+/// The most inputs of a target that libFuzzer has found and the tree keeps.
+const KEPT: usize = 150;
 /// Seconds for one input, and MiB of memory.
 const LIMITS: [&str; 2] = ["-timeout=30", "-rss_limit_mb=2048"];
 /// The longest input that libFuzzer makes.
@@ -183,6 +185,7 @@ impl Session {
         if !self.logged(&mut command)? {
             return Err(Error::Merge { log: self.log.clone() });
         }
+        trim(&kept)?;
         println!("{}: {} inputs in the tree", self.target.name, fuzz::inputs_in(&kept)?.len());
         Ok(())
     }
@@ -197,6 +200,23 @@ impl Session {
         let status = command.status().map_err(|source| process::start_error(command, source))?;
         Ok(status.success())
     }
+}
+
+/// Leaves the longest of the inputs that libFuzzer has named (by their hashes): one long input reaches
+/// what many short ones do.
+fn trim(corpus: &Path) -> Result<(), Error> {
+    let mut found = Vec::new();
+    for input in fuzz::inputs_in(corpus)? {
+        let name = input.file_name().unwrap_or_default().to_string_lossy();
+        if name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            found.push((tree::read(&input)?.len(), input));
+        }
+    }
+    found.sort();
+    let over = found.len().saturating_sub(KEPT);
+    found.into_iter().take(over).try_for_each(|(_, input)| {
+        fs::remove_file(&input).map_err(|source| file_error("cannot be removed", &input, source))
+    })
 }
 
 fn make(directory: &Path) -> Result<(), Error> {
