@@ -9,6 +9,7 @@ use std::{fs, io, net::IpAddr, path::Path};
 
 use flowgate_abi::event::Hook;
 use flowgate_conformance::{
+    envelope::with_target,
     frames::{Frame, error_about, tcp},
     shapes,
     trio::{Rules, Trio},
@@ -39,7 +40,8 @@ fn main() -> io::Result<()> {
     for (name, bytes) in seeds() {
         fs::write(frames.join(name), bytes)?;
     }
-    for shape in shapes::all().into_iter().filter(|shape| shape.name.ends_with(", tcp")) {
+    let kept = |name: &str| name.ends_with(", tcp") || name == "arp";
+    for shape in shapes::all().into_iter().filter(|shape| kept(&shape.name)) {
         fs::write(frames.join(shape.name.replace(", ", "-").replace(' ', "_")), shape.bytes)?;
     }
     let events = fuzz.join("corpus/events");
@@ -95,7 +97,13 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("tcp6-extension", with(tcp6.bytes(), 20, &[43])),
         ("icmp6-echo", ping("2001:db8::1", "2001:db8::2").bytes()),
         ("icmp6-error", error_about(&tcp6, address("2001:db8::2"), 1)),
-        ("icmp6-neighbour", icmp6(135).bytes()),
+        ("icmp6-solicitation", neighbour(135, 255, "2001:db8::2")),
+        ("icmp6-advertisement", neighbour(136, 255, "2001:db8::1")),
+        ("icmp6-advertisement-of-another", neighbour(136, 255, "2001:db8::2")),
+        ("icmp6-advertisement-from-afar", neighbour(136, 64, "2001:db8::1")),
+        ("icmp6-router-solicitation", neighbour(133, 255, "2001:db8::1")),
+        ("icmp6-router-advertisement", neighbour(134, 255, "2001:db8::1")),
+        ("icmp6-listener", neighbour(143, 1, "2001:db8::1")),
     ]
 }
 
@@ -130,8 +138,10 @@ fn ping(source: &str, destination: &str) -> Frame {
     frame(source, destination, protocol)
 }
 
-fn icmp6(icmp_type: u8) -> Frame {
-    frame("2001:db8::1", "2001:db8::2", FlowProtocol::Icmp6 { icmp_type })
+/// Neighbour discovery, from the client, about an address.
+fn neighbour(icmp_type: u8, hops: u8, target: &str) -> Vec<u8> {
+    let frame = frame("2001:db8::1", "2001:db8::2", FlowProtocol::Icmp6 { icmp_type });
+    with_target(Frame { hops, ..frame }.bytes(), target.parse().expect("an address"))
 }
 
 fn with(mut bytes: Vec<u8>, at: usize, replacement: &[u8]) -> Vec<u8> {
