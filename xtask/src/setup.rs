@@ -62,7 +62,9 @@ enum Step {
 impl Step {
     fn shown(&self) -> String {
         match self {
-            Self::Packages(names) => format!("apt-get install -y {}", names.join(" ")),
+            Self::Packages(names) => {
+                format!("apt-get update && apt-get install -y {}", names.join(" "))
+            }
             Self::BpfLinker => format!(
                 "PATH={LLVM_BIN}:$PATH cargo install bpf-linker --version {BPF_LINKER} --locked \
                  --no-default-features --features llvm-22"
@@ -72,15 +74,22 @@ impl Step {
 
     fn run(&self) -> Result<(), Error> {
         match self {
-            Self::Packages(names) => process::run(
-                Command::new("apt-get")
-                    .args(["install", "-y", "--no-install-recommends", "-o", "Acquire::Retries=3"])
-                    .args(names)
-                    .env("DEBIAN_FRONTEND", "noninteractive"),
-            ),
+            Self::Packages(names) => install_packages(names),
             Self::BpfLinker => process::run(&mut install_bpf_linker()),
         }
     }
+}
+
+/// A fresh machine has no package lists, or old ones.
+fn install_packages(names: &[&str]) -> Result<(), Error> {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(["-o", "Acquire::Retries=3"]).args(arguments);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    process::run(&mut apt(&["update"]))?;
+    process::run(apt(&["install", "-y", "--no-install-recommends"]).args(names))
 }
 
 fn install_bpf_linker() -> Command {

@@ -1,9 +1,9 @@
 //! The datapath itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use flowgate_abi::{Mac, endpoint::Endpoint, event::Counter};
-use flowgate_pipeline::{V4, V6};
+use flowgate_abi::{Addr6, Be32, Mac, endpoint::Endpoint, event::Counter};
+use flowgate_pipeline::{Family, V4, V6};
 use flowgate_policy::{
     install::{Applied, EndpointAddress},
     outcome::{Flow, Outcome},
@@ -87,6 +87,9 @@ impl Datapath {
     pub fn attach(&mut self, spec: &EndpointSpec) -> Result<Attached, AttachError> {
         if spec.v4.is_none() && spec.v6.is_none() {
             return Err(AttachError::NoAddress { workload: spec.workload.to_string() });
+        }
+        if let Some(address) = unusable(spec) {
+            return Err(AttachError::Address { workload: spec.workload.to_string(), address });
         }
         let (link, delivery) = self.resolve(spec)?;
         let adopted = self.tables.is_bound(link.ifindex);
@@ -320,6 +323,13 @@ impl Drop for Datapath {
             pins.remove();
         }
     }
+}
+
+/// An address from which the programs would let no packet pass.
+fn unusable(spec: &EndpointSpec) -> Option<IpAddr> {
+    let v4 = spec.v4.filter(|v4| V4::is_martian_source(Be32::new((*v4).into())));
+    let v6 = spec.v6.filter(|v6| V6::is_martian_source(Addr6::from_octets(v6.octets())));
+    v4.map(IpAddr::V4).or(v6.map(IpAddr::V6))
 }
 
 const fn delivery_of(asked: Delivery, best: Delivery) -> Delivery {

@@ -1,6 +1,6 @@
 //! What can go wrong, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{io, net::IpAddr, path::PathBuf};
 
 use flowgate_policy::{install::InstallError, simulate::SimulateError};
 use thiserror::Error;
@@ -131,6 +131,15 @@ pub enum AttachError {
     NoAddress {
         /// Whose it is.
         workload: String,
+    },
+    /// No packet from such an address may pass: loopback, unspecified, multicast, reserved, or IPv4
+    /// written as IPv6.
+    #[error("endpoint of {workload}: {address} can't be an endpoint's address")]
+    Address {
+        /// Whose it is.
+        workload: String,
+        /// The address.
+        address: IpAddr,
     },
     /// Packets can't be handed over in the way that was asked for.
     #[error(

@@ -99,8 +99,9 @@ impl Options {
             .iter()
             .map(|(spec, entries)| match spec.kind {
                 maps::MapKind::RingBuf => *entries as usize,
-                // A hash element has a head of its own.
-                maps::MapKind::Hash | maps::MapKind::LpmTrie => *entries as usize * 64,
+                // As the kernel's: an element with its head, and a bucket for each; a trie's node.
+                maps::MapKind::Hash => *entries as usize * (64 + whole_words(spec)),
+                maps::MapKind::LpmTrie => *entries as usize * 64,
                 _ => elements(spec, *entries),
             })
             .sum::<usize>()
@@ -206,6 +207,10 @@ fn buckets(flows: usize) -> u32 {
 /// Buckets of four ways that hold so many datagrams at half load.
 fn fragment_buckets(datagrams: usize) -> u32 {
     (2 * datagrams).div_ceil(fragment::WAYS).next_power_of_two() as u32
+}
+
+fn whole_words(spec: &MapSpec) -> usize {
+    spec.key.next_multiple_of(8) + spec.value.next_multiple_of(8)
 }
 
 /// So that the two slots of a table share no element.
