@@ -106,10 +106,6 @@ const fn reset_after(reset: bool, flags: u8) -> bool {
     flags & tcp::RST != 0 || (reset && flags & tcp::SYN != 0)
 }
 
-/// The packet that has a connection judged again doesn't count as one of it: neither its flags nor
-/// the moment of its passing are remembered.
-const JUDGING_PACKET_COUNTS: bool = false;
-
 impl Connections {
     /// None yet, at a time in jiffies.
     #[must_use]
@@ -144,9 +140,8 @@ impl Connections {
         if syn && (connection.over() || connection.revoked) {
             return self.opening(frame, key, allows);
         }
-        let judged = connection.judged_under != self.rules;
         let fate = self.judge(&mut connection, &key, allows);
-        if fate == Fate::Passes && (!judged || JUDGING_PACKET_COUNTS) {
+        if fate == Fate::Passes {
             connection.packet(frame);
             connection.last = self.now / UNIT;
             connection.patience = self.patience(&connection, is_tcp(frame));

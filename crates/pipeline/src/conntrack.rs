@@ -50,7 +50,8 @@ impl Place {
     }
 }
 
-/// The bucket that holds a key, and the number of its way in `number`; an expired entry is none.
+/// The bucket that holds a key, and the number of its way in `number`. What lies there may have
+/// expired; a new entry of the key has to take its place ([`insert`]).
 #[inline(always)]
 pub fn find<'t, F: Family, T: FlowTable<F>>(
     tables: &'t T,
@@ -69,10 +70,6 @@ pub fn find<'t, F: Family, T: FlowTable<F>>(
         return None;
     }
     *number = tables.forget(found, jiffies);
-    let age = Age(tables.age(bucket, *number).load());
-    if expired(tables, age, jiffies) {
-        return None;
-    }
     Some(bucket)
 }
 
@@ -121,17 +118,24 @@ pub enum Inserted {
     Full,
 }
 
-/// Stores a new entry: over its own old one, in a free or expired way, or over one that may be
-/// evicted.
+/// Stores a new entry: over the key's old one in the bucket where [`find`] met it, or else in a free
+/// or expired way, or over one that may be evicted.
+///
+/// An old entry that stayed in one bucket would hide the new one in the other.
 #[inline(always)]
 pub fn insert<F: Family, T: FlowTable<F>>(
     tables: &T,
     place: Place,
     key: &F::Key,
+    old: Option<&F::Bucket>,
     entry: &Entry,
     jiffies: u64,
 ) -> Inserted {
-    let Some(bucket) = choose::<F, T>(tables, place, jiffies) else { return Inserted::Full };
+    let chosen = match old {
+        Some(bucket) => Some(bucket),
+        None => choose::<F, T>(tables, place, jiffies),
+    };
+    let Some(bucket) = chosen else { return Inserted::Full };
     tables.lock(bucket);
     let own = locate::<F>(bucket, place.tag, key);
     let best = vacancy::<F, T>(tables, bucket, jiffies);

@@ -3,13 +3,19 @@
 
 use std::cell::RefCell;
 
+use flowgate_abi::{DropReason, Settings, event::Hook};
 use flowgate_conformance::{
     connections::{Tally, UNIT},
     frames::{Frame, tcp},
-    trio::{Party, Rules},
+    trio::{Party, Rules, Trio},
     walk::{Conversation, Divergence, Rig, Step, Walk},
 };
-use flowgate_policy::outcome::FlowProtocol;
+use flowgate_pipeline::Verdict;
+use flowgate_policy::{
+    host::{HostRoom, HostTables},
+    install::{Installer, Store},
+    outcome::FlowProtocol,
+};
 use proptest::{array::uniform3, collection::vec, prelude::*, test_runner::FileFailurePersistence};
 
 thread_local! {
@@ -180,4 +186,87 @@ fn what_rules_cut_stays_cut_until_a_syn() {
     let opened = then(cut, &[Step::Change(Rules::OneWay), there(TCP, tcp::SYN)]);
     let tally = walk(&Walk { start: 1 << 26, rules: Rules::OneWay, steps: opened }).unwrap();
     assert_eq!((tally.opened, tally.revoked, tally.rejudged), (2, 1, 0));
+}
+
+/// Two buckets of seven ways for connections of a few dozen ports: they spill, evict and fill up.
+struct Crowd {
+    trio: Trio,
+    installer: Installer<HostTables>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let trio = Trio::new();
+        let cost = trio.widest().cost();
+        let settings = Settings {
+            flow4_mask: 1,
+            flow6_mask: 1,
+            ..*HostTables::for_plan(trio.widest()).settings()
+        };
+        let (trie4_nodes, prefixes) = (cost.trie4_nodes as u32, cost.prefixes6);
+        let room = HostRoom { trie4_nodes, hosts6: prefixes, networks6: prefixes, events: 64 };
+        let installer = trio.install(HostTables::new(settings, room), Rules::OneWay);
+        Self { trio, installer }
+    }
+
+    /// A packet between client and server, at the hook of its sender.
+    fn send(&self, port: u16, v6: bool, reply: bool, flags: u8) -> Verdict {
+        let conversation = TCP.frame(v6, reply, flags);
+        let frame = Frame { source_port: port, ..conversation };
+        let sender = if reply { Party::Server } else { Party::Client };
+        let tables = self.installer.store();
+        let ifindex = sender.ifindex().unwrap();
+        let verdict = tables.run(&frame.bytes(), ifindex, Hook::FromEndpoint).verdict;
+        tables.take_events();
+        verdict
+    }
+
+    fn change(&mut self, rules: Rules) {
+        let _ = self.installer.apply(self.trio.plan(rules)).unwrap();
+    }
+}
+
+/// A connection that is opened anew while its old entry still lies in either bucket is answered:
+/// whatever `find` meets first is the new one.
+#[test]
+fn a_reopened_connection_is_answered_however_full_its_buckets_are() {
+    let mut state = 7u64;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) % below
+    };
+    let mut crowd = Crowd::new();
+    let (mut answered, mut full) = (0, 0);
+    for _ in 0..20_000 {
+        let (port, v6) = (40_000 + random(24) as u16, random(2) == 1);
+        match crowd.send(port, v6, false, tcp::SYN) {
+            Verdict::Drop(reason) => {
+                assert_eq!(reason, DropReason::FlowTableFull);
+                full += 1;
+            }
+            _ => {
+                let answer = crowd.send(port, v6, true, tcp::SYN | tcp::ACK);
+                assert!(!matches!(answer, Verdict::Drop(_)), "{port}: {answer:?}");
+                answered += 1;
+                let _ = crowd.send(port, v6, false, tcp::ACK);
+            }
+        }
+        match random(16) {
+            0..=5 => {
+                let (port, v6) = (40_000 + random(24) as u16, random(2) == 1);
+                let _ = crowd.send(port, v6, false, tcp::RST);
+            }
+            6 | 7 => crowd.installer.store().advance(UNIT * random(3000)),
+            8 => drop(crowd.installer.store().sweep()),
+            9 if random(40) == 0 => {
+                crowd.change(Rules::Closed);
+                for port in 40_000..40_012 {
+                    let _ = crowd.send(port, false, false, tcp::ACK);
+                }
+                crowd.change(Rules::OneWay);
+            }
+            _ => {}
+        }
+    }
+    assert!(answered > 5000 && full > 500, "{answered} answered, {full} met full buckets");
 }

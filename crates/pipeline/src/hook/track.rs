@@ -33,40 +33,57 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
     let place = Place::of(F::hash(&key, tables.settings().hash_seed), tables.bucket_mask());
     let jiffies = tables.jiffies();
     let mut number = 0;
-    let mut bucket = conntrack::find::<F, T>(tables, place, &key, jiffies, &mut number);
-    let mut reply = false;
+    let bucket = conntrack::find::<F, T>(tables, place, &key, jiffies, &mut number);
+    let (mut known, mut reply) = (false, false);
     if let Some(found) = bucket {
         let way = tables.way(found, number);
-        let known = Verdict(way.flow().verdict.load());
-        reply = (known.state() & state::FROM_SECOND != 0) != from_second;
+        let verdict = Verdict(way.flow().verdict.load());
         let generation = tables.generation();
+        let age = Age(tables.age(found, number).load());
+        let over = verdict.state() & (state::CLOSING | state::REVOKED) != 0;
         // The way may have changed its owner since the look-up: compare the key once more.
-        let over = known.state() & (state::CLOSING | state::REVOKED) != 0;
-        if !way.holds(&key) || (over && conntrack::opens(packet)) {
-            bucket = None;
-            reply = false;
-        } else if known.generation() == generation
-            && slots(way.flow(), reply).own(frame.hook) == endpoint.slot
-            && current(tables, way.flow())
-        {
-            if known.state() & state::REVOKED != 0 {
-                return Err(DropReason::Revoked);
+        known = way.holds(&key)
+            && !conntrack::expired(tables, age, jiffies)
+            && !(over && conntrack::opens(packet));
+        if known {
+            reply = (verdict.state() & state::FROM_SECOND != 0) != from_second;
+            if verdict.generation() == generation
+                && slots(way.flow(), reply).own(frame.hook) == endpoint.slot
+                && current(tables, way.flow())
+            {
+                let entry = Found { bucket: found, number, key: &key, verdict };
+                return carry_on(tables, frame, packet, &entry, reply, jiffies);
             }
-            if packet.role == Role::Error {
-                return Ok(related(tables, way.flow(), reply));
-            }
-            sent_by_local(frame.hook, slots(way.flow(), reply).sender)?;
-            let destination = touch(way.flow(), reply, jiffies, frame.length);
-            let entry = Found { bucket: found, number, key: &key, known };
-            settle(tables, packet, &entry, reply, jiffies);
-            return Ok(destination);
         }
     }
-    if bucket.is_none() && packet.role != Role::Any {
+    if !known && packet.role != Role::Any {
         return Err(orphan(packet.role));
     }
-    let case = Case { frame, packet, reply, key: &key, place, jiffies, from_second };
+    let case = Case { frame, packet, known, reply, key: &key, place, jiffies, from_second };
     judge(tables, endpoint, &case, bucket, number)
+}
+
+/// A packet of a flow whose judgement still holds.
+#[inline(always)]
+fn carry_on<F: Family, T: FlowTable<F>>(
+    tables: &T,
+    frame: Frame,
+    packet: &Packet<F>,
+    entry: &Found<'_, F>,
+    reply: bool,
+    jiffies: u64,
+) -> Result<u32, DropReason> {
+    let flow = tables.way(entry.bucket, entry.number).flow();
+    if entry.verdict.state() & state::REVOKED != 0 {
+        return Err(DropReason::Revoked);
+    }
+    if packet.role == Role::Error {
+        return Ok(related(tables, flow, reply));
+    }
+    sent_by_local(frame.hook, slots(flow, reply).sender)?;
+    let destination = touch(flow, reply, jiffies, frame.length);
+    settle(tables, packet, entry, reply, jiffies);
+    Ok(destination)
 }
 
 /// What a packet is dropped for that means nothing without a flow.
@@ -146,7 +163,7 @@ struct Found<'f, F: Family> {
     bucket: &'f F::Bucket,
     number: u32,
     key: &'f F::Key,
-    known: Verdict,
+    verdict: Verdict,
 }
 
 /// Brings an entry's state and age up to date; writes only what changes.
@@ -159,7 +176,7 @@ fn settle<F: Family, T: FlowTable<F>>(
     jiffies: u64,
 ) {
     let protocol = packet.tuple.protocol;
-    let state = entry.known.state();
+    let state = entry.verdict.state();
     let next = conntrack::advance(state, protocol, packet.tcp_flags, reply);
     let age = Age::new(conntrack::class(next, protocol), jiffies);
     if tables.age(entry.bucket, entry.number).load() != age.0 {
@@ -172,8 +189,8 @@ fn settle<F: Family, T: FlowTable<F>>(
     // the way to another one.
     let way = tables.way(entry.bucket, entry.number);
     tables.lock(entry.bucket);
-    if way.holds(entry.key) && way.flow().verdict.load() == entry.known.0 {
-        way.flow().verdict.store(Verdict::new(entry.known.generation(), next).0);
+    if way.holds(entry.key) && way.flow().verdict.load() == entry.verdict.0 {
+        way.flow().verdict.store(Verdict::new(entry.verdict.generation(), next).0);
     }
     tables.unlock(entry.bucket);
 }
@@ -195,6 +212,8 @@ struct Fresh {
 struct Case<'p, F: Family> {
     frame: Frame,
     packet: &'p Packet<F>,
+    /// It belongs to the flow that lies under its key; if not, it opens one there.
+    known: bool,
     reply: bool,
     key: &'p F::Key,
     place: Place,
@@ -213,7 +232,7 @@ fn judge<F: Family, T: FlowTable<F>>(
 ) -> Result<u32, DropReason> {
     let tuple = opening(case.packet, case.reply);
     // Known flows have been asked already.
-    if bucket.is_none() {
+    if !case.known {
         not_martian::<F>(&tuple)?;
     }
     let generation = tables.generation();
@@ -233,10 +252,14 @@ fn judge<F: Family, T: FlowTable<F>>(
         slots: [initiator.slot, responder.slot],
     };
     let outcome = match (result, bucket) {
-        (Ok(()), Some(bucket)) => renew(tables, case, bucket, number, &fresh, &mut event),
-        (Ok(()), None) => open(tables, case, &fresh, &mut event),
-        (Err(reason), Some(bucket)) => revoke(tables, case, bucket, number, reason, &mut event),
-        (Err(reason), None) => deny(reason, &mut event),
+        (Ok(()), Some(bucket)) if case.known => {
+            renew(tables, case, bucket, number, &fresh, &mut event)
+        }
+        (Ok(()), old) => open(tables, case, old, &fresh, &mut event),
+        (Err(reason), Some(bucket)) if case.known => {
+            revoke(tables, case, bucket, number, reason, &mut event)
+        }
+        (Err(reason), _) => deny(reason, &mut event),
     };
     if event.kind != UNTOLD {
         tables.submit_event(event);
@@ -308,8 +331,13 @@ fn renew<F: Family, T: FlowTable<F>>(
     tables.lock(bucket);
     // Only an opening flow can have lost its way meanwhile; its next packet opens it again.
     if way.holds(case.key) {
-        let known = Verdict(flow.verdict.load());
-        let state = known.state() & !(state::REVOKED | state::TOLD);
+        let mut state = Verdict(flow.verdict.load()).state() & !(state::REVOKED | state::TOLD);
+        if case.packet.role != Role::Error {
+            let protocol = case.packet.tuple.protocol;
+            state = conntrack::advance(state, protocol, case.packet.tcp_flags, case.reply);
+            let age = Age::new(conntrack::class(state, protocol), case.jiffies);
+            tables.age(bucket, number).store(age.0);
+        }
         flow.ends.store(fresh.ends.0);
         flow.bytes[0].store(Volume(flow.bytes[0].load()).moved(fresh.slots[0]).0);
         flow.bytes[1].store(Volume(flow.bytes[1].load()).moved(fresh.slots[1]).0);
@@ -372,6 +400,7 @@ fn deny(reason: DropReason, event: &mut Event) -> Result<(), DropReason> {
 fn open<F: Family, T: FlowTable<F>>(
     tables: &T,
     case: &Case<'_, F>,
+    old: Option<&F::Bucket>,
     fresh: &Fresh,
     event: &mut Event,
 ) -> Result<(), DropReason> {
@@ -386,7 +415,7 @@ fn open<F: Family, T: FlowTable<F>>(
         sent: Volume::new(fresh.slots[0], case.frame.length),
         answered: Volume::new(fresh.slots[1], 0),
     };
-    match conntrack::insert::<F, T>(tables, case.place, case.key, &entry, case.jiffies) {
+    match conntrack::insert::<F, T>(tables, case.place, case.key, old, &entry, case.jiffies) {
         Inserted::Full => return Err(DropReason::FlowTableFull),
         Inserted::Evicted => tables.count(Counter::FlowsEvicted),
         Inserted::Stored => {}
