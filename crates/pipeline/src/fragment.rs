@@ -61,7 +61,7 @@ macro_rules! for_each_datagram {
     };
 }
 
-/// Leaves a first fragment's headers for the later ones.
+/// Leaves a first fragment's headers for the later ones, and how many bytes of it they take.
 ///
 /// # Errors
 /// [`DropReason::FragmentTableFull`]: the bucket has no room. Or such a packet must not be in
@@ -71,8 +71,9 @@ pub fn remember<F: Family, T: Tables>(
     tables: &T,
     name: &Name,
     packet: &Packet<F>,
+    length: u32,
 ) -> Result<(), DropReason> {
-    let headers = pack(packet)?;
+    let headers = pack(packet, length)?;
     let bucket = bucket(tables, name)?;
     tables.lock_fragments(bucket);
     let target = place(tables, &bucket.ways, name);
@@ -111,7 +112,7 @@ fn write(way: &Datagram, name: &Name, headers: u64) {
     way.seen.store(name.jiffies);
 }
 
-/// Gives a later fragment the ports of its first.
+/// Gives a later fragment the ports of its first, and returns how many bytes its headers took.
 ///
 /// # Errors
 /// [`DropReason::FragmentNotFound`].
@@ -120,7 +121,7 @@ pub fn recall<F: Family, T: Tables>(
     tables: &T,
     name: &Name,
     packet: &mut Packet<F>,
-) -> Result<(), DropReason> {
+) -> Result<u32, DropReason> {
     let bucket = bucket(tables, name)?;
     let mut headers = 0;
     tables.lock_fragments(bucket);
@@ -134,7 +135,7 @@ pub fn recall<F: Family, T: Tables>(
         return Err(DropReason::FragmentNotFound);
     }
     unpack(headers, packet);
-    Ok(())
+    Ok(headers as u32 & LENGTH)
 }
 
 #[inline(always)]
@@ -161,9 +162,15 @@ fn lives<T: Tables>(tables: &T, way: &Datagram, name: &Name) -> bool {
     seen != 0 && name.jiffies.wrapping_sub(seen) <= timeout
 }
 
+/// The bits of a word of headers that say how long they are: multiples of 4, and at most eight
+/// extension headers of 2048 bytes in front of a transport's.
+const LENGTH: u32 = 0xfffc;
+/// The bit that says that they are a reply's.
+const REPLY: u64 = 2;
+
 /// The headers in one word, which is never 0.
 #[inline(always)]
-fn pack<F: Family>(packet: &Packet<F>) -> Result<u64, DropReason> {
+fn pack<F: Family>(packet: &Packet<F>, length: u32) -> Result<u64, DropReason> {
     if packet.role.stays_on_link() {
         return Err(DropReason::ForbiddenIcmp6);
     }
@@ -176,7 +183,8 @@ fn pack<F: Family>(packet: &Packet<F>) -> Result<u64, DropReason> {
         | u64::from(tuple.destination_port.raw()) << 32
         | u64::from(tuple.protocol) << 24
         | u64::from(tuple.icmp_type) << 16
-        | u64::from(packet.role == Role::Reply) << 8
+        | u64::from(length & LENGTH)
+        | if packet.role == Role::Reply { REPLY } else { 0 }
         | 1)
 }
 
@@ -186,5 +194,5 @@ fn unpack<F: Family>(headers: u64, packet: &mut Packet<F>) {
     packet.tuple.destination_port = Be16::from_raw((headers >> 32) as u16);
     packet.tuple.protocol = (headers >> 24) as u8;
     packet.tuple.icmp_type = (headers >> 16) as u8;
-    packet.role = if headers >> 8 & 1 == 1 { Role::Reply } else { Role::Any };
+    packet.role = if headers & REPLY != 0 { Role::Reply } else { Role::Any };
 }

@@ -16,6 +16,8 @@ pub struct Network {
     pub hops: u8,
     /// Bytes behind the headers that were read, as the first of them says.
     pub room: u32,
+    /// Bytes of extension headers behind the fragment header: they count for a fragment's offset.
+    pub before: u32,
     /// Where it lies in its datagram.
     pub fragment: Fragment,
 }
@@ -96,6 +98,7 @@ impl Parse for V4 {
         Ok(Network {
             hops: header.ttl,
             room: u32::from(header.total_length.get()).saturating_sub(length),
+            before: 0,
             fragment: Fragment {
                 identification: u32::from(header.identification.raw()),
                 protocol: header.protocol,
@@ -148,6 +151,7 @@ impl Parse for V6 {
         let mut network = Network {
             hops: header.hop_limit,
             room: u32::from(header.payload_length.get()),
+            before: 0,
             fragment: Fragment::WHOLE,
         };
         let mut may = Order { first: true, fragment: true };
@@ -242,6 +246,7 @@ fn extension<C: Skip>(
     }
     cursor.skip(length - 8).ok_or(DropReason::MalformedPacket)?;
     network.room = network.room.saturating_sub(length);
+    network.before = if kind == protocol::FRAGMENT { 0 } else { network.before + length };
     Ok(())
 }
 

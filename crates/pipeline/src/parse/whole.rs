@@ -38,18 +38,20 @@ pub fn whole<F: Parse, C: Skip, T: Tables>(
     }
     let name = Name::of(tables, frame, packet, fragment)?;
     if fragment.is_later() {
-        fragment::recall(tables, &name, packet)?;
-        return no_overlap(fragment.place & !7, packet.tuple.protocol);
+        let headers = fragment::recall(tables, &name, packet)?;
+        return no_overlap(headers, fragment.place & !7);
     }
     transport(cursor, packet)?;
-    no_overlap(network.room, packet.tuple.protocol)?;
-    fragment::remember(tables, &name, packet)
+    let header = network::least_header(packet.tuple.protocol);
+    no_overlap(header, network.room)?;
+    fragment::remember(tables, &name, packet, network.before + header)
 }
 
-/// A first fragment has the whole transport header, and no later one begins inside of it.
+/// A first fragment has the whole transport header, and no later one begins inside of it, or inside
+/// of the extension headers in front of it.
 #[inline(always)]
-fn no_overlap(bytes: u32, protocol: u8) -> Result<(), DropReason> {
-    if bytes < network::least_header(protocol) {
+fn no_overlap(headers: u32, bytes: u32) -> Result<(), DropReason> {
+    if bytes < headers {
         return Err(DropReason::FragmentOverlap);
     }
     Ok(())

@@ -202,3 +202,23 @@ fn an_error_about_a_fragment_belongs_to_its_flow_if_it_quotes_the_ports() {
     assert_eq!(report(&pieces[0]), Ok(()));
     assert_eq!(report(&pieces[1]), Err(DropReason::UnrelatedIcmpError));
 }
+
+/// Extension headers behind the fragment header shift the transport header, and what may lie over it.
+#[test]
+fn no_fragment_overlaps_a_transport_header_behind_extension_headers() {
+    let whole = bytes(request(FlowProtocol::Tcp(80), true));
+    let options = || Extension::options(60, 4);
+    let world = World::new();
+    let first = extended(&whole, &[Extension::fragment(1, 0, true), options()]);
+    assert_eq!(world.send(CLIENT, &first), Ok(()));
+    for (offset, wanted) in [
+        (24, Err(DropReason::FragmentOverlap)),
+        (32, Err(DropReason::FragmentOverlap)),
+        (48, Err(DropReason::FragmentOverlap)),
+        (56, Ok(())),
+    ] {
+        let mut over = extended(&whole, &[Extension::fragment(1, offset, false)]);
+        over[54] = 60;
+        assert_eq!(world.send(CLIENT, &over), wanted, "{offset}");
+    }
+}
