@@ -41,12 +41,14 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
         let generation = tables.generation();
         let age = Age(tables.age(found, number).load());
         let over = verdict.state() & (state::CLOSING | state::REVOKED) != 0;
+        let answers = (verdict.state() & state::FROM_SECOND != 0) != from_second;
         // The way may have changed its owner since the look-up: compare the key once more.
         known = way.holds(&key)
             && !conntrack::expired(tables, age, jiffies)
-            && !(over && conntrack::opens(packet));
+            && !(over && conntrack::opens(packet))
+            && !crosses(packet, answers);
         if known {
-            reply = (verdict.state() & state::FROM_SECOND != 0) != from_second;
+            reply = answers;
             if verdict.generation() == generation
                 && slots(way.flow(), reply).own(frame.hook) == endpoint.slot
                 && current(tables, way.flow())
@@ -84,6 +86,15 @@ fn carry_on<F: Family, T: FlowTable<F>>(
     let destination = touch(flow, reply, jiffies, frame.length);
     settle(tables, packet, entry, reply, jiffies);
     Ok(destination)
+}
+
+/// A query from who was asked, or a reply from who asked: with identifier 0 both ends' queries have
+/// one key.
+#[inline(always)]
+fn crosses<F: Family>(packet: &Packet<F>, reply: bool) -> bool {
+    packet.tuple.protocol == F::ICMP
+        && packet.role != Role::Error
+        && (packet.role == Role::Reply) != reply
 }
 
 /// What a packet is dropped for that means nothing without a flow.

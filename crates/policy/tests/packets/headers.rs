@@ -204,3 +204,23 @@ fn a_forged_reset_is_taken_back() {
     sends(open.answer().flags(tcp::ACK));
     assert_eq!(world.installer.store().counters()[0], 1, "the same flow");
 }
+
+/// With identifier 0 the queries of both ends have one key: neither passes as the other's answer.
+#[test]
+fn a_query_is_no_answer_to_a_query() {
+    for (v6, protocol) in [
+        (false, FlowProtocol::Icmp { icmp_type: 8 }),
+        (true, FlowProtocol::Icmp6 { icmp_type: 128 }),
+    ] {
+        let world = World::new();
+        let (client, outside) = (address(CLIENT, v6), OUTSIDE[usize::from(v6)].parse().unwrap());
+        let asks = Frame { source_port: 0, ..between(client, outside, protocol) };
+        let asks_back = Frame { source_port: 0, ..between(outside, client, protocol) };
+        assert_eq!(world.send(CLIENT, &bytes(asks)), Ok(()));
+        let dropped = world.receive(CLIENT, &asks_back.bytes());
+        assert_eq!(dropped, Err(DropReason::PolicyDefaultDeny));
+        let dropped = world.send(CLIENT, &bytes(asks_back.answer()));
+        assert_eq!(dropped, Err(DropReason::InvalidForFlow));
+        assert_eq!(world.receive(CLIENT, &asks.answer().bytes()), Ok(()));
+    }
+}
