@@ -61,8 +61,18 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
     if !known && packet.role != Role::Any {
         return Err(orphan(packet.role));
     }
-    let case = Case { frame, packet, known, reply, key: &key, place, jiffies, from_second };
+    let own = F::address(endpoint) == own_address(frame.hook, &packet.tuple);
+    let case = Case { frame, packet, known, own, reply, key: &key, place, jiffies, from_second };
     judge(tables, endpoint, &case, bucket, number)
+}
+
+/// The address of the end at which the hook sits.
+#[inline(always)]
+fn own_address<A: Copy>(hook: Hook, tuple: &Tuple<A>) -> A {
+    match hook {
+        Hook::FromEndpoint => tuple.source,
+        _ => tuple.destination,
+    }
 }
 
 /// A packet of a flow whose judgement still holds.
@@ -225,6 +235,8 @@ struct Case<'p, F: Family> {
     packet: &'p Packet<F>,
     /// It belongs to the flow that lies under its key; if not, it opens one there.
     known: bool,
+    /// The endpoint is an end of it. A group's packets, and what a bridge floods, come to others too.
+    own: bool,
     reply: bool,
     key: &'p F::Key,
     place: Place,
@@ -267,7 +279,7 @@ fn judge<F: Family, T: FlowTable<F>>(
             renew(tables, case, bucket, number, &fresh, &mut event)
         }
         (Ok(()), old) => open(tables, case, old, &fresh, &mut event),
-        (Err(reason), Some(bucket)) if case.known => {
+        (Err(reason), Some(bucket)) if case.known && case.own => {
             revoke(tables, case, bucket, number, reason, &mut event)
         }
         (Err(reason), _) => deny(reason, &mut event),

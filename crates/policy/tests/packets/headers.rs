@@ -224,3 +224,21 @@ fn a_query_is_no_answer_to_a_query() {
         assert_eq!(world.receive(CLIENT, &asks.answer().bytes()), Ok(()));
     }
 }
+
+/// A group's packets, and those that a bridge floods, come to endpoints that they aren't addressed to.
+#[test]
+fn who_gets_anothers_packets_does_not_cut_its_flows() {
+    for v6 in [false, true] {
+        let world = World::new();
+        let outside = OUTSIDE[usize::from(v6)].parse().unwrap();
+        let group = if v6 { "ff02::fb" } else { "224.0.0.251" }.parse().unwrap();
+        for destination in [address(SERVER, v6), group] {
+            let query = between(outside, destination, FlowProtocol::Udp(53)).bytes();
+            for _ in 0..2 {
+                assert_eq!(world.receive(SERVER, &query), Ok(()), "{destination}");
+                let dropped = world.receive(CLIENT, &query);
+                assert_eq!(dropped, Err(DropReason::PolicyDefaultDeny), "{destination}");
+            }
+        }
+    }
+}
