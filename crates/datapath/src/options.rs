@@ -14,6 +14,12 @@ use crate::error::OpenError;
 
 /// Sizes of the tables, and time-outs. The default needs less than 16 MiB and serves a node with a
 /// hundred pods; [`Options::memory`] says what other values need.
+///
+/// A size that is too small or too large is refused when a datapath is opened ([`OpenError::Option`]).
+/// Time-outs of flows are rounded up to units of 256 jiffies (about a second where there are 250 a
+/// second), at least one; that of fragments is at least one jiffy. One that is too long for the tables
+/// becomes the longest that they can hold: 34 years for flows, 198 days for fragments, at 250 jiffies a
+/// second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// IPv4 flows; with so many, at most two thirds of the table are full. Established flows are never
@@ -24,7 +30,7 @@ pub struct Options {
     pub flows6: usize,
     /// Datagrams whose fragments are under way at one time, of both families.
     pub fragments: usize,
-    /// Endpoints.
+    /// Endpoints, up to 32,768; rounded up to a power of two.
     pub endpoints: usize,
     /// Peers: distinct combinations of labels, named ports and CIDR memberships.
     pub peers: usize,
@@ -40,9 +46,9 @@ pub struct Options {
     pub hosts6: usize,
     /// IPv6 networks of the ipcache.
     pub networks6: usize,
-    /// Bytes of the event ring, a power of two and a multiple of the page size.
+    /// Bytes of the event ring, a power of two and a multiple of the page size, up to 1 GiB.
     pub event_bytes: usize,
-    /// Events that each CPU may emit per second; what is beyond is counted as suppressed.
+    /// Events that each CPU may emit per second; what is beyond is counted as suppressed. 0: none.
     pub events_per_second: u32,
     /// How long a flow may be silent whose handshake isn't complete, or that wasn't answered.
     pub opening: Duration,
@@ -90,9 +96,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Bytes that the maps take, without what the kernel adds for each.
+    /// Bytes that the maps take, without what the kernel adds for each; `usize::MAX` for sizes that
+    /// opening refuses.
     #[must_use]
     pub fn memory(&self) -> usize {
+        if self.check().is_err() {
+            return usize::MAX;
+        }
         let settings = self.settings(1000);
         let elements = |spec: &MapSpec, entries: u32| entries as usize * spec.value.max(spec.key);
         self.sizes(&settings)
@@ -111,7 +121,8 @@ impl Options {
 
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let limits = [
-            ("endpoints", self.endpoints, 1, 0xfffe),
+            // As many slots as the next power of two, and none is `NO_SLOT`.
+            ("endpoints", self.endpoints, 1, 1 << 15),
             ("peers", self.peers, 3, flowgate_abi::endpoint::MAX_PEERS as usize),
             ("flows4", self.flows4, 1, 1 << 26),
             ("flows6", self.flows6, 1, 1 << 26),
@@ -122,6 +133,7 @@ impl Options {
             ("trie4_nodes", self.trie4_nodes, 1, 1 << 20),
             ("hosts6", self.hosts6, 1, 1 << 24),
             ("networks6", self.networks6, 1, 1 << 24),
+            ("event_bytes", self.event_bytes, 1, 1 << 30),
             ("mark", self.mark as usize, 1, u32::MAX as usize),
         ];
         for (option, value, least, most) in limits {
@@ -256,8 +268,46 @@ mod tests {
     }
 
     #[test]
+    fn sizes_out_of_bounds_are_refused() {
+        let refused = |options: Options| options.check().is_err() && options.memory() == usize::MAX;
+        for size in [0, usize::MAX] {
+            let options = Options::default;
+            assert!(refused(Options { flows4: size, ..options() }));
+            assert!(refused(Options { flows6: size, ..options() }));
+            assert!(refused(Options { fragments: size, ..options() }));
+            assert!(refused(Options { endpoints: size, ..options() }));
+            assert!(refused(Options { peers: size, ..options() }));
+            assert!(refused(Options { row_cells: size, ..options() }));
+            assert!(refused(Options { decision_cells: size, ..options() }));
+            assert!(refused(Options { decisions: size, ..options() }));
+            assert!(refused(Options { trie4_nodes: size, ..options() }));
+            assert!(refused(Options { hosts6: size, ..options() }));
+            assert!(refused(Options { networks6: size, ..options() }));
+            assert!(refused(Options { event_bytes: size, ..options() }));
+        }
+        assert!(refused(Options { flows4: u32::MAX as usize, ..Options::default() }));
+        assert!(refused(Options { event_bytes: 1 << 32, ..Options::default() }));
+        assert!(refused(Options { mark: 0, ..Options::default() }));
+    }
+
+    #[test]
+    fn no_endpoint_gets_the_slot_that_is_none() {
+        let most = Options { endpoints: 1 << 15, ..Options::default() };
+        assert!(most.check().is_ok());
+        assert!(most.settings(250).endpoint_mask < flowgate_abi::flow::NO_SLOT);
+        assert!(Options { endpoints: (1 << 15) + 1, ..most }.check().is_err());
+    }
+
+    #[test]
     fn timeouts_are_never_zero() {
         assert_eq!(units(Duration::ZERO, 250), 1);
+        assert_eq!(jiffies(Duration::ZERO, 250), 1);
         assert_eq!(units(Duration::from_secs(8000), 1000), 31_250);
+    }
+
+    #[test]
+    fn long_timeouts_are_the_longest_that_there_are() {
+        assert_eq!(units(Duration::MAX, 1000), (1 << 30) - 1);
+        assert_eq!(jiffies(Duration::MAX, 1000), u32::MAX);
     }
 }

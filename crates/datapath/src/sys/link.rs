@@ -25,12 +25,21 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
+/// Bytes of a name (`IFNAMSIZ`, less the NUL).
+const LONGEST_NAME: usize = 15;
 const HEADER: usize = 16;
 const IFINFO: usize = 16;
 
 impl Link {
     /// By name.
     pub(crate) fn by_name(name: &str) -> io::Result<Self> {
+        // The kernel would stop at the NUL, and take what is in front of it for the name.
+        if name.is_empty() || name.len() > LONGEST_NAME || name.contains('\0') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no interface has such a name",
+            ));
+        }
         parse(&syscall::route_request(&request(name))?)
     }
 }
@@ -100,6 +109,14 @@ mod tests {
     fn loopback_is_known_everywhere() {
         let link = Link::by_name("lo").expect("every network namespace has it");
         assert_eq!((link.ifindex, link.mac, link.peer_elsewhere), (1, [0; 6], false));
+    }
+
+    #[test]
+    fn a_name_that_no_interface_has_leads_to_none() {
+        for name in ["", "lo\0", "lo\0lo", "a-name-too-long-", &"lo".repeat(1 << 16)] {
+            let error = Link::by_name(name).expect_err("it can't be there");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        }
     }
 
     #[test]
