@@ -39,7 +39,7 @@ impl Books {
             }
             // ARP is nobody's traffic.
             Verdict::Pass if discovered == 1 && self.traffic == before.traffic => {}
-            Verdict::Pass => pass(&mut expected, hook, ifindex, length),
+            Verdict::Pass | Verdict::HostAlone => pass(&mut expected, hook, ifindex, length),
             Verdict::Stack(slot) | Verdict::Redirect(slot) | Verdict::RedirectPeer(slot) => {
                 assert_eq!(hook, Hook::FromEndpoint, "{verdict:?}");
                 pass(&mut expected, hook, ifindex, length);

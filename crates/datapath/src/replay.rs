@@ -197,7 +197,7 @@ impl Action {
 
     const fn from_verdict(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::Pass | Verdict::Stack(_) => Self::Pass,
+            Verdict::Pass | Verdict::HostAlone | Verdict::Stack(_) => Self::Pass,
             Verdict::Redirect(_) | Verdict::RedirectPeer(_) => Self::Redirect,
             Verdict::Drop(_) => Self::Drop,
         }

@@ -136,6 +136,46 @@ fn nobody_takes_anothers_address_over_or_becomes_a_router() {
     });
 }
 
+/// A solicitation to a unicast address, as if it were a neighbour's (RFC 4861, section 7.3.3).
+fn solicitation(stranger: &Pod, receiver: IpAddr) -> Vec<u8> {
+    let (IpAddr::V6(own), IpAddr::V6(target)) = (stranger.addresses()[1], receiver) else {
+        unreachable!("IPv6 comes last")
+    };
+    let flow = flow(own.into(), target.into(), FlowProtocol::Icmp6 { icmp_type: 135 });
+    let mut frame = Frame { hops: 255, payload: 16, ..Frame::opening(flow, 0) }.bytes();
+    frame[58..62].fill(0);
+    frame[62..78].copy_from_slice(&target.octets());
+    from_pod(stranger, frame)
+}
+
+/// One of the node's own counters of IPv6.
+fn counted(name: &str) -> u64 {
+    let counters = std::fs::read_to_string("/proc/thread-self/net/snmp6").expect("readable");
+    let line = counters.lines().find(|line| line.split_whitespace().next() == Some(name));
+    line.and_then(|line| line.split_whitespace().nth(1)).expect("known").parse().expect("a number")
+}
+
+/// What a router forwarded would let data out of a pod that may send none.
+#[test]
+fn neighbour_discovery_ends_at_the_node() {
+    const FORWARDED: &str = "Ip6OutForwDatagrams";
+    const TAKEN: &str = "Icmp6InNeighborSolicits";
+    let Some(mut rig) = Rig::new(&Setup::by(Delivery::Stack)) else { return };
+    let stranger = &rig.pods[STRANGER];
+    addresses(NODE).into_iter().for_each(|own| rig.node.add_address(own).expect("an address"));
+    let [_, server] = addresses(SERVER);
+    let [_, node] = addresses(NODE);
+    let raw = stranger.raw().expect("a packet socket");
+    let (forwarded, taken) = (counted(FORWARDED), counted(TAKEN));
+    raw.send(&solicitation(stranger, server)).expect("sends");
+    raw.send(&solicitation(stranger, node)).expect("sends");
+    until("the node takes what is for it", || counted(TAKEN) > taken);
+    assert_eq!((counted(FORWARDED), rig.drops()), (forwarded, [].into()));
+    drop(rig.datapath);
+    raw.send(&solicitation(stranger, server)).expect("sends");
+    until("nothing is in the way any more", || counted(FORWARDED) > forwarded);
+}
+
 /// Says that the client's datagram to the server found a closed port; 8 bytes behind the network
 /// header are quoted.
 fn forged_error(rig: &Rig, family: usize, (reporter, port): (usize, u16)) -> Vec<u8> {

@@ -8,6 +8,8 @@ use flowgate_abi::DropReason;
 pub enum Verdict {
     /// On to whoever is behind us: other programs, the host's stack, the endpoint.
     Pass,
+    /// On to the host's stack, which may take it, and not forward it: it was passed unjudged.
+    HostAlone,
     /// On to the host's stack, marked: it is judged for the local endpoint in this slot already.
     Stack(u32),
     /// Routed straight to the host side of the local endpoint in this slot, marked likewise.

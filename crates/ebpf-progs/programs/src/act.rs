@@ -11,7 +11,7 @@ use flowgate_pipeline::{
 };
 
 use crate::{
-    packet::{SocketBuffer, set_mark},
+    packet::{SocketBuffer, keep_from_forwarding, set_mark},
     tables::Maps,
 };
 
@@ -25,6 +25,10 @@ const DROP: i32 = 2;
 pub fn act<F: Route>(skb: *mut __sk_buff, maps: &Maps, verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass => PASS,
+        Verdict::HostAlone => {
+            keep_from_forwarding(skb);
+            PASS
+        }
         Verdict::Drop(_) => DROP,
         Verdict::Stack(_) => {
             set_mark(skb);

@@ -4,7 +4,7 @@ use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
+    helpers::{bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes},
 };
 use flowgate_abi::event::Hook;
 use flowgate_pipeline::{
@@ -58,6 +58,20 @@ pub fn take_mark(skb: *mut __sk_buff) -> bool {
 pub fn set_mark(skb: *mut __sk_buff) {
     // SAFETY: the mark may be written in TC programs.
     unsafe { ptr::write_volatile(&raw mut (*skb).mark, maps::settings().mark) };
+}
+
+/// `PACKET_HOST` and `PACKET_MULTICAST`.
+const HOST: u32 = 0;
+const MULTICAST: u32 = 2;
+
+/// Makes a packet to the host's Ethernet address look as if it had come to a group's: the host takes it
+/// if it is addressed to the host, and doesn't forward it (`ip6_forward` wants `PACKET_HOST`).
+#[inline(always)]
+pub fn keep_from_forwarding(skb: *mut __sk_buff) {
+    if field!(skb, pkt_type) == HOST {
+        // SAFETY: a plain helper call; it refuses neither type.
+        unsafe { bpf_skb_change_type(skb, MULTICAST) };
+    }
 }
 
 /// Direct packet access, for the linear part: the compare against `end` is what the verifier sees.

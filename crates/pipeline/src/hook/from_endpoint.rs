@@ -37,11 +37,21 @@ fn steps<F: Parse, T: FlowTable<F>>(
     if packet.role.stays_on_link() {
         tells_truth::<F>(endpoint, packet)?;
         tables.count(Counter::NeighbourPassed);
-        return Ok(Verdict::Pass);
+        return Ok(on_link::<F>(packet.receiver));
     }
     owns_source::<F>(endpoint, packet)?;
     let destination = track::track(tables, frame, endpoint, packet)?;
     Ok(forward::choose(tables, packet, destination))
+}
+
+/// How what was passed unjudged stays on its link: a unicast address may be the host's own, or lie
+/// anywhere, and a router forwards neighbour discovery like any other packet.
+#[inline(always)]
+fn on_link<F: Parse>(receiver: F::Addr) -> Verdict {
+    if F::is_link_scoped(receiver) || F::is_martian_source(receiver) {
+        return Verdict::Pass;
+    }
+    Verdict::HostAlone
 }
 
 /// Where its Ethernet address is known, an endpoint sends from no other.

@@ -8,7 +8,7 @@ use flowgate_conformance::{
 use flowgate_pipeline::Verdict;
 use flowgate_policy::outcome::FlowProtocol;
 
-use crate::world::{CLIENT, SERVER, World, address, between, bytes, mac, request};
+use crate::world::{CLIENT, OUTSIDE, SERVER, World, address, between, bytes, mac, request};
 
 const TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
@@ -111,6 +111,26 @@ fn neighbour_discovery_tells_the_truth_about_its_sender() {
     ] {
         let sent = World::new().send(CLIENT, &message(source, icmp_type, (255, target)));
         assert_eq!(sent, wanted, "type {icmp_type} from {source} about {target}");
+    }
+}
+
+/// A host that forwarded it would let data out of an endpoint that may send none.
+#[test]
+fn neighbour_discovery_ends_at_the_host() {
+    for (destination, wanted) in [
+        ("ff02::1", Verdict::Pass),
+        ("fe80::1", Verdict::Pass),
+        ("2001:db8::fe", Verdict::HostAlone),
+        (OUTSIDE[1], Verdict::HostAlone),
+    ] {
+        for icmp_type in [133, 135, 136] {
+            let protocol = FlowProtocol::Icmp6 { icmp_type };
+            let frame = between(address(CLIENT, true), destination.parse().unwrap(), protocol);
+            let frame = bytes(Frame { hops: 255, ..frame });
+            let frame = with_target(frame, "2001:db8::1".parse().unwrap());
+            let verdict = World::new().run(CLIENT, Hook::FromEndpoint, &frame);
+            assert_eq!(verdict, Ok(wanted), "type {icmp_type} to {destination}");
+        }
     }
 }
 
