@@ -4,8 +4,8 @@
 //! flow's judgement; a datagram of which the first fragment was denied is denied as a whole. Fragments
 //! that overtake their first are dropped (Cilium does so too).
 //!
-//! Invariants: an entry is found only at the hook and the endpoint that stored it, so nobody can put
-//! headers under another's datagrams; one that lives is never evicted: a full bucket refuses.
+//! Invariants: an entry is found only at the hook and the endpoint that stored it, so no endpoint can
+//! put headers under another's datagrams; one that lives is never evicted: a full bucket refuses.
 
 use flowgate_abi::{
     Be16, DropReason,
