@@ -42,11 +42,11 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
         let age = Age(tables.age(found, number).load());
         let over = verdict.state() & (state::CLOSING | state::REVOKED) != 0;
         let answers = (verdict.state() & state::FROM_SECOND != 0) != from_second;
+        let anew = conntrack::expired(tables, age, jiffies)
+            || (over && conntrack::opens(packet))
+            || crosses(packet, answers);
         // The way may have changed its owner since the look-up: compare the key once more.
-        known = way.holds(&key)
-            && !conntrack::expired(tables, age, jiffies)
-            && !(over && conntrack::opens(packet))
-            && !crosses(packet, answers);
+        known = way.holds(&key) && !anew;
         if known {
             reply = answers;
             if verdict.generation() == generation
