@@ -91,6 +91,8 @@ pub struct Decision {
 impl Decision {
     /// No rule named it: the default of an isolated or of an open endpoint.
     pub const DEFAULT: u8 = 1;
+    /// Policies that are tried out would deny it.
+    pub const AUDIT: u8 = 2;
     /// What a cell reads as that no packet of a complete plan can reach.
     pub const UNREACHABLE: Self =
         Self { action: Action::Deny as u8, flags: 0, proxy_port: Be16::new(0), cookie: 0 };
@@ -113,6 +115,13 @@ impl Decision {
     #[must_use]
     pub const fn is_default(self) -> bool {
         self.flags & Self::DEFAULT != 0
+    }
+
+    /// It passes only because what denies it is tried out.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_audited(self) -> bool {
+        self.flags & Self::AUDIT != 0
     }
 }
 

@@ -112,9 +112,9 @@ impl Rules {
     fn policies(self) -> Vec<Policy> {
         let into_server = || {
             let ports = [port(Protocol::Tcp, 80), port(Protocol::Udp, 53)];
-            let ports = Ports::OneOf(ports.to_vec());
+            let ports = Ports::of(ports.iter().cloned());
             let client = Peers::OneOf(vec![Peer::Workloads(pod(Party::Client))]);
-            vec![Rule { peers: client, ports }, Rule { peers: outside(), ports: Ports::Any }]
+            vec![Rule::allow(client, ports), Rule::allow(outside(), Ports::Any)]
         };
         match self {
             Self::Open => Vec::new(),
@@ -254,7 +254,7 @@ fn policy(subject: Party, ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>)
         namespace: NAMESPACE.into(),
         name: subject.name().into(),
     };
-    Policy { id, subject: pod(subject), ingress, egress }
+    Policy { ingress, egress, ..Policy::new(id, pod(subject)) }
 }
 
 fn pod(party: Party) -> WorkloadSelector {

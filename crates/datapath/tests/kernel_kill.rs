@@ -86,15 +86,14 @@ fn plan(first: bool) -> Arc<Plan> {
         |text: &str| Peer::Cidr { cidr: text.parse().expect("a network"), except: vec![] };
     let mut peers = vec![Peer::Workloads(select(app))];
     peers.extend(networks.map(network));
+    let id = PolicyRef {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: "default".into(),
+        name: "who-may".into(),
+    };
     let policy = Policy {
-        id: PolicyRef {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: "default".into(),
-            name: "who-may".into(),
-        },
-        subject: select("two"),
-        ingress: Some(vec![Rule { peers: Peers::OneOf(peers), ports: Ports::Any }]),
-        egress: None,
+        ingress: Some(vec![Rule::allow(Peers::OneOf(peers), Ports::Any)]),
+        ..Policy::new(id, select("two"))
     };
     let workloads = ["one", "two"].into_iter().enumerate().map(|(index, pod)| Workload {
         id: name(pod),

@@ -38,7 +38,7 @@ fn plan(name: &str) -> Arc<Plan> {
         namespace: "default".into(),
         name: name.into(),
     };
-    let policy = Policy { id, subject, ingress: Some(vec![]), egress: None };
+    let policy = Policy { ingress: Some(vec![]), ..Policy::new(id, subject) };
     let inventory = Inventory { workloads: vec![pod()], ..Inventory::default() };
     let mut compiler = Compiler::new(LocalAllocator::new());
     Arc::new(

@@ -55,18 +55,19 @@ pub(crate) fn read(object: &Field<'_>, metadata: &Metadata) -> Read<Policy> {
     spec.deny_unknown(&["podSelector", "policyTypes", "ingress", "egress"])?;
     let namespace = &metadata.namespace;
     let types = policy_types(&spec)?;
+    let id = PolicyRef {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: Arc::clone(namespace),
+        name: Arc::clone(&metadata.name),
+    };
+    let subject = WorkloadSelector {
+        namespaces: NamespaceSelector::Named(Arc::clone(namespace)),
+        labels: optional_selector(&spec, "podSelector")?.unwrap_or_default(),
+    };
     Ok(Policy {
-        id: PolicyRef {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: Arc::clone(namespace),
-            name: Arc::clone(&metadata.name),
-        },
-        subject: WorkloadSelector {
-            namespaces: NamespaceSelector::Named(Arc::clone(namespace)),
-            labels: optional_selector(&spec, "podSelector")?.unwrap_or_default(),
-        },
         ingress: rules(&spec, &INGRESS, types.ingress, namespace)?,
         egress: rules(&spec, &EGRESS, types.egress, namespace)?,
+        ..Policy::new(id, subject)
     })
 }
 
@@ -134,10 +135,10 @@ fn rule(field: &Field<'_>, direction: &Direction, namespace: &Arc<str>) -> Read<
     let ports = field.list("ports")?;
     let peers = peers.iter().map(|field| peer(field, namespace)).collect::<Read<Vec<Peer>>>()?;
     let ports = ports.iter().map(port).collect::<Read<Vec<Port>>>()?;
-    Ok(Rule {
-        peers: if peers.is_empty() { Peers::Any } else { Peers::OneOf(peers) },
-        ports: if ports.is_empty() { Ports::Any } else { Ports::OneOf(ports) },
-    })
+    Ok(Rule::allow(
+        if peers.is_empty() { Peers::Any } else { Peers::OneOf(peers) },
+        if ports.is_empty() { Ports::Any } else { Ports::of(ports) },
+    ))
 }
 
 fn optional_selector(owner: &Field<'_>, key: &str) -> Read<Option<Selector>> {

@@ -29,7 +29,7 @@ fn ingress_rule(rule: &str) -> Rule {
 }
 
 fn any() -> Rule {
-    Rule { peers: Peers::Any, ports: Ports::Any }
+    Rule::allow(Peers::Any, Ports::Any)
 }
 
 fn own(labels: Selector) -> Peer {
@@ -176,7 +176,7 @@ fn ports() {
     ];
     for (port, protocol, matched) in table {
         let rule = ingress_rule(&format!("{{ports: [{port}]}}"));
-        assert_eq!(rule.ports, Ports::OneOf(vec![Port { protocol, port: matched }]), "{port}");
+        assert_eq!(rule.ports, Ports::of([Port { protocol, port: matched }]), "{port}");
     }
 }
 

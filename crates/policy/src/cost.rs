@@ -250,7 +250,7 @@ impl Plan {
         let mut shares: BTreeMap<&PolicyRef, usize> = BTreeMap::new();
         for cookies in cookies {
             let sets = cookies.into_iter().filter_map(|cookie| self.cookies.get(cookie as usize));
-            let policies: BTreeSet<&PolicyRef> = sets.flat_map(|set| set.iter()).collect();
+            let policies: BTreeSet<&PolicyRef> = sets.flat_map(|set| &set.policies).collect();
             for policy in policies {
                 *shares.entry(policy).or_default() += weight;
             }
@@ -330,21 +330,14 @@ mod tests {
         let ports = ports
             .iter()
             .map(|&port| Port { protocol: Protocol::Tcp, port: PortMatch::Range(port, port) });
-        let rule =
-            Rule { peers: Peers::OneOf(peers.collect()), ports: Ports::OneOf(ports.collect()) };
-        Policy {
-            id: PolicyRef {
-                kind: PolicyKind::NetworkPolicy,
-                namespace: "a".into(),
-                name: name.into(),
-            },
-            subject: WorkloadSelector {
-                namespaces: NamespaceSelector::Named("a".into()),
-                labels: Selector::everything(),
-            },
-            ingress: Some(vec![rule]),
-            egress: None,
-        }
+        let rule = Rule::allow(Peers::OneOf(peers.collect()), Ports::of(ports));
+        let id =
+            PolicyRef { kind: PolicyKind::NetworkPolicy, namespace: "a".into(), name: name.into() };
+        let subject = WorkloadSelector {
+            namespaces: NamespaceSelector::Named("a".into()),
+            labels: Selector::everything(),
+        };
+        Policy { ingress: Some(vec![rule]), ..Policy::new(id, subject) }
     }
 
     fn plan() -> Plan {

@@ -3,14 +3,14 @@
 //! Not here: packets, connections and what is installed; a flow is judged as if it were new.
 //! Tested against [`crate::oracle`].
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use flowgate_abi::policy::{Decision, PortTable};
 use ipnet::IpNet;
 
 use crate::{
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
-    plan::{Plan, PlannedEndpoint},
+    plan::{Cookie, Plan, PlannedEndpoint},
 };
 
 impl Plan {
@@ -76,13 +76,17 @@ impl Plan {
 
     fn named(&self, decision: Decision) -> Side {
         let verdict = match (decision.allows(), decision.is_default()) {
+            (true, _) if decision.is_audited() => SideVerdict::Audit,
             (true, false) => SideVerdict::Allow,
             (true, true) => SideVerdict::DefaultAllow,
             (false, false) => SideVerdict::Deny,
             (false, true) => SideVerdict::DefaultDeny,
         };
-        let policies = self.cookies.get(decision.cookie as usize);
-        Side::Verdict { verdict, policies: policies.map_or_else(BTreeSet::new, |p| (**p).clone()) }
+        let Cookie { policies, staged } = self
+            .cookies
+            .get(decision.cookie as usize)
+            .map_or_else(Cookie::default, |c| (**c).clone());
+        Side::Verdict { verdict, policies, staged }
     }
 }
 

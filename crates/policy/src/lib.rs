@@ -32,19 +32,16 @@
 //!     node: None,
 //!     host_network: false,
 //! };
-//! let isolate = Policy {
-//!     id: PolicyRef {
-//!         kind: PolicyKind::NetworkPolicy,
-//!         namespace: "shop".into(),
-//!         name: "isolate".into(),
-//!     },
-//!     subject: WorkloadSelector {
-//!         namespaces: NamespaceSelector::Named("shop".into()),
-//!         labels: Selector::everything(),
-//!     },
-//!     ingress: Some(vec![]),
-//!     egress: None,
+//! let id = PolicyRef {
+//!     kind: PolicyKind::NetworkPolicy,
+//!     namespace: "shop".into(),
+//!     name: "isolate".into(),
 //! };
+//! let subject = WorkloadSelector {
+//!     namespaces: NamespaceSelector::Named("shop".into()),
+//!     labels: Selector::everything(),
+//! };
+//! let isolate = Policy { ingress: Some(vec![]), ..Policy::new(id, subject) };
 //! let inventory = Inventory { workloads: vec![web], ..Inventory::default() };
 //! let mut compiler = Compiler::new(LocalAllocator::new());
 //! let plan = compiler.compile(&inventory, &[isolate], &Options::default())?;

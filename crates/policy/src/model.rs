@@ -1,11 +1,17 @@
 //! The typed policy model: what a policy says, free of the API that it came from.
 //!
+//! The order of evaluation, for each end of a new flow that is an endpoint: the rules of the admin
+//! tier that apply to it, by priority, policy and rule, until one allows or denies or passes on; the
+//! namespace tier, where a denial beats an allowance, and whoever a policy isolates is denied what no
+//! rule allows; the baseline tier, like the admin tier; and what nothing has decided is allowed.
+//!
 //! Not here: parsing (`flowgate-kubernetes`), and deciding ([`crate::compile`], [`crate::oracle`]).
 //! Invariant: the namespace of a subject or peer is a field of its own, never a label, so no label
 //! selector can widen it (CVE-2023-41333).
 
 use std::{fmt, sync::Arc};
 
+use flowgate_abi::policy::Direction;
 use flowgate_identity::Selector;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -16,22 +22,40 @@ use serde::{Deserialize, Serialize};
 pub enum PolicyKind {
     /// `networking.k8s.io/v1` NetworkPolicy.
     NetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha2` ClusterNetworkPolicy.
+    ClusterNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1` AdminNetworkPolicy.
+    AdminNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1` BaselineAdminNetworkPolicy.
+    BaselineAdminNetworkPolicy,
+    /// flowgate's own.
+    FlowgatePolicy,
+    /// `cilium.io/v2` CiliumNetworkPolicy.
+    CiliumNetworkPolicy,
+    /// `cilium.io/v2` CiliumClusterwideNetworkPolicy.
+    CiliumClusterwideNetworkPolicy,
 }
 
 impl fmt::Display for PolicyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NetworkPolicy => f.write_str("NetworkPolicy"),
-        }
+        f.pad(match self {
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
+            Self::AdminNetworkPolicy => "AdminNetworkPolicy",
+            Self::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
+            Self::FlowgatePolicy => "FlowgatePolicy",
+            Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
+            Self::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
+        })
     }
 }
 
-/// Names one policy object; displays as `kind/namespace/name`.
+/// Names one policy object; displays as `kind/namespace/name`, or `kind/name` for one of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyRef {
     /// The kind of object.
     pub kind: PolicyKind,
-    /// Its namespace.
+    /// Its namespace; empty for an object of the cluster.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
@@ -39,30 +63,185 @@ pub struct PolicyRef {
 
 impl fmt::Display for PolicyRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        match &*self.namespace {
+            "" => write!(f, "{}/{}", self.kind, self.name),
+            namespace => write!(f, "{}/{namespace}/{}", self.kind, self.name),
+        }
     }
 }
 
-/// One policy: whom it isolates, in which directions, and what it allows nevertheless.
+/// One policy: of whom it speaks, and what it says about what they open and what is opened to them.
+///
+/// ```
+/// use flowgate_identity::Selector;
+/// use flowgate_policy::model::{
+///     NamespaceSelector, Policy, PolicyKind, PolicyRef, WorkloadSelector,
+/// };
+///
+/// let id = PolicyRef {
+///     kind: PolicyKind::NetworkPolicy,
+///     namespace: "shop".into(),
+///     name: "isolate".into(),
+/// };
+/// let everybody = WorkloadSelector {
+///     namespaces: NamespaceSelector::Named("shop".into()),
+///     labels: Selector::everything(),
+/// };
+/// let isolate = Policy { ingress: Some(vec![]), ..Policy::new(id, everybody) };
+/// assert!(isolate.isolates(flowgate_abi::policy::Direction::Ingress));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its name, for logs and explanations.
     pub id: PolicyRef,
-    /// The workloads that it isolates.
+    /// Where it stands in the order of evaluation.
+    pub tier: Tier,
+    /// What it does to packets.
+    pub mode: Mode,
+    /// The directions in which it isolates its subjects, if it is of the namespace tier and says
+    /// anything about the direction.
+    pub default_deny: Directions,
+    /// The workloads of which it speaks.
     pub subject: WorkloadSelector,
-    /// `None`: says nothing about ingress. `Some(vec![])`: isolates, allows nothing.
+    /// What is opened to them. `None`: it says nothing. `Some(vec![])`: it isolates, allows nothing.
     pub ingress: Option<Vec<Rule>>,
-    /// `None`: says nothing about egress. `Some(vec![])`: isolates, allows nothing.
+    /// What they open. `None`: it says nothing. `Some(vec![])`: it isolates, allows nothing.
     pub egress: Option<Vec<Rule>>,
+    /// A value for the log of flows that it decides about.
+    pub log: Option<Arc<str>>,
 }
 
-/// What a rule allows: these peers, on these ports.
+impl Policy {
+    /// An enforced policy of the namespace tier that says nothing yet.
+    #[must_use]
+    pub const fn new(id: PolicyRef, subject: WorkloadSelector) -> Self {
+        Self {
+            id,
+            tier: Tier::Namespace,
+            mode: Mode::Enforce,
+            default_deny: Directions::all(),
+            subject,
+            ingress: None,
+            egress: None,
+            log: None,
+        }
+    }
+
+    /// What it says about a direction.
+    #[must_use]
+    pub const fn rules(&self, direction: Direction) -> Option<&Vec<Rule>> {
+        match direction {
+            Direction::Egress => self.egress.as_ref(),
+            Direction::Ingress => self.ingress.as_ref(),
+        }
+    }
+
+    /// It denies its subjects what no rule allows.
+    #[must_use]
+    pub const fn isolates(&self, direction: Direction) -> bool {
+        let switched = self.default_deny.contains(Directions::of(direction));
+        matches!(self.tier, Tier::Namespace) && switched && self.rules(direction).is_some()
+    }
+}
+
+/// Where a policy stands in the order of evaluation; tiers compare in that order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Before what namespaces say. Lower priorities first; at one priority by name, where two
+    /// policies contradict each other the specification leaves it open.
+    Admin {
+        /// 0 to 1000 in ClusterNetworkPolicy.
+        priority: u16,
+    },
+    /// What namespaces say of themselves: NetworkPolicy among it. Order makes no difference.
+    #[default]
+    Namespace,
+    /// Behind what namespaces say, for workloads that no policy there isolates.
+    Baseline {
+        /// 0 to 1000 in ClusterNetworkPolicy.
+        priority: u16,
+    },
+}
+
+/// What a policy does to packets.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// What it denies is dropped.
+    #[default]
+    Enforce,
+    /// It takes part like any other policy, but what would pass without it passes, and is counted and
+    /// told as what would have been denied.
+    Audit,
+    /// It changes nothing; told is where it would.
+    Staged,
+}
+
+bitflags::bitflags! {
+    /// The ways past an endpoint, seen from the endpoint.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Directions: u8 {
+        /// What it opens.
+        const EGRESS = 1;
+        /// What is opened to it.
+        const INGRESS = 2;
+    }
+}
+
+impl Directions {
+    /// One of them.
+    #[must_use]
+    pub const fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Egress => Self::EGRESS,
+            Direction::Ingress => Self::INGRESS,
+        }
+    }
+}
+
+/// What becomes of flows with these peers, on these ports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
+    /// What becomes of them.
+    pub action: RuleAction,
     /// The other ends.
     pub peers: Peers,
     /// The destination's ports.
     pub ports: Ports,
+}
+
+impl Rule {
+    /// A rule that allows.
+    #[must_use]
+    pub const fn allow(peers: Peers, ports: Ports) -> Self {
+        Self { action: RuleAction::Allow, peers, ports }
+    }
+
+    /// A rule that denies.
+    #[must_use]
+    pub const fn deny(peers: Peers, ports: Ports) -> Self {
+        Self { action: RuleAction::Deny, peers, ports }
+    }
+
+    /// A rule that leaves the decision to the next tier.
+    #[must_use]
+    pub const fn pass(peers: Peers, ports: Ports) -> Self {
+        Self { action: RuleAction::Pass, peers, ports }
+    }
+}
+
+/// What a rule does with what it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleAction {
+    /// It allows.
+    Allow,
+    /// It denies.
+    Deny,
+    /// It ends its tier: the next one decides. In the namespace tier, which has no order, it says
+    /// nothing.
+    Pass,
 }
 
 /// The other ends that a rule names.
@@ -86,6 +265,50 @@ pub enum Peer {
         /// Networks inside it that are left out.
         except: Vec<IpNet>,
     },
+    /// The addresses of nodes, by the nodes' labels, and of the host-network workloads on them. Never
+    /// matches a workload with an address of its own.
+    Nodes(Selector),
+    /// A class of ends that has a name.
+    Entity(Entity),
+    /// What a domain name resolves to. Nothing resolves names here, so it matches nothing.
+    Domain(Arc<str>),
+}
+
+/// A class of ends that has a name. Displays as in a CiliumNetworkPolicy: `remote-node`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entity {
+    /// Every end.
+    All,
+    /// What is neither workload nor node.
+    World,
+    /// World, of IPv4.
+    WorldIpv4,
+    /// World, of IPv6.
+    WorldIpv6,
+    /// Workloads and nodes.
+    Cluster,
+    /// The node for which the plan is made, and the host-network workloads on it.
+    Host,
+    /// Every other node.
+    RemoteNode,
+    /// No end.
+    None,
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::All => "all",
+            Self::World => "world",
+            Self::WorldIpv4 => "world-ipv4",
+            Self::WorldIpv6 => "world-ipv6",
+            Self::Cluster => "cluster",
+            Self::Host => "host",
+            Self::RemoteNode => "remote-node",
+            Self::None => "none",
+        })
+    }
 }
 
 /// Selects workloads: namespace AND labels.
@@ -106,13 +329,40 @@ pub enum NamespaceSelector {
     Matching(Selector),
 }
 
-/// The destination ports that a rule names.
+/// The destination ports that a rule names, and what other protocols have in their place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ports {
     /// Every protocol and every port.
     Any,
     /// What one of these matches. An empty list matches nothing.
-    OneOf(Vec<Port>),
+    OneOf(Vec<Service>),
+}
+
+impl Ports {
+    /// What one of these matches.
+    #[must_use]
+    pub fn of<S: Into<Service>>(services: impl IntoIterator<Item = S>) -> Self {
+        Self::OneOf(services.into_iter().map(Into::into).collect())
+    }
+}
+
+/// What a rule may name of a flow beside its ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// A port of a protocol that has ports.
+    Port(Port),
+    /// ICMP, of a type or of any.
+    Icmp(Option<u8>),
+    /// ICMPv6, of a type or of any.
+    Icmp6(Option<u8>),
+    /// A protocol by its IANA number, whatever its ports or types.
+    Protocol(u8),
+}
+
+impl From<Port> for Service {
+    fn from(port: Port) -> Self {
+        Self::Port(port)
+    }
 }
 
 /// A port of a protocol that has ports.

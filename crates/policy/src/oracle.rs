@@ -1,4 +1,4 @@
-//! The naive oracle: what the specification of NetworkPolicy says about one flow, read aloud.
+//! The naive oracle: what the specifications of the policy kinds say about one flow, read aloud.
 //!
 //! It goes through every policy, rule and peer for every question, and shares nothing with the
 //! compiler but the model and the inventory. It is the reference that everything else is tested
@@ -6,10 +6,14 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use flowgate_abi::policy::Direction;
+use flowgate_identity::Labels;
+
 use crate::{
     inventory::{Inventory, Workload},
     model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyRef, PortMatch, Ports, Rule, WorkloadSelector,
+        Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyRef, Port, PortMatch, Ports,
+        Rule, RuleAction, Service, Tier, WorkloadSelector,
     },
     options::Options,
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
@@ -65,52 +69,44 @@ impl<'a> World<'a> {
 
     fn egress(&self, source: &End<'_>, destination: &End<'_>, protocol: FlowProtocol) -> Side {
         let Some(subject) = source.workload else { return Side::NotAnEndpoint };
-        self.judge(
-            subject,
-            |policy| policy.egress.as_deref(),
-            |rule| self.rule_matches(rule, destination, destination, protocol),
-        )
+        let matches = |rule: &Rule| self.rule_matches(rule, destination, destination, protocol);
+        self.judge(&self.applying(subject, Direction::Egress), Direction::Egress, &matches)
     }
 
     fn ingress(&self, source: &End<'_>, destination: &End<'_>, protocol: FlowProtocol) -> Side {
         let Some(subject) = destination.workload else { return Side::NotAnEndpoint };
-        let side = self.judge(
-            subject,
-            |policy| policy.ingress.as_deref(),
-            |rule| self.rule_matches(rule, source, destination, protocol),
-        );
-        let isolated = side.verdict() != Some(SideVerdict::DefaultAllow);
-        if isolated && self.is_own_node(subject, source) {
-            return Side::Verdict { verdict: SideVerdict::Allow, policies: BTreeSet::new() };
+        let applying = self.applying(subject, Direction::Ingress);
+        if !applying.is_empty() && self.is_own_node(subject, source) {
+            let policies = BTreeSet::new();
+            return Side::Verdict { verdict: SideVerdict::Allow, policies, staged: None };
         }
-        side
+        let matches = |rule: &Rule| self.rule_matches(rule, source, destination, protocol);
+        self.judge(&applying, Direction::Ingress, &matches)
     }
 
-    /// The union of the rules of all policies that isolate `subject`.
+    /// The policies that speak of `subject` in a direction, by name.
+    fn applying(&self, subject: &Workload, direction: Direction) -> Vec<&'a Policy> {
+        let policies = self.policies.iter();
+        let mut applying: Vec<&Policy> = policies
+            .filter(|policy| policy.rules(direction).is_some())
+            .filter(|policy| self.selects(&policy.subject, subject))
+            .collect();
+        applying.sort_by(|a, b| a.id.cmp(&b.id));
+        applying
+    }
+
+    /// What the policies say, those on trial beside.
     fn judge(
         &self,
-        subject: &Workload,
-        rules: impl Fn(&'a Policy) -> Option<&'a [Rule]>,
-        matches: impl Fn(&Rule) -> bool,
+        applying: &[&Policy],
+        direction: Direction,
+        matches: &dyn Fn(&Rule) -> bool,
     ) -> Side {
-        let mut isolating: BTreeSet<PolicyRef> = BTreeSet::new();
-        let mut allowing: BTreeSet<PolicyRef> = BTreeSet::new();
-        for policy in self.policies {
-            let Some(rules) = rules(policy) else { continue };
-            if !self.selects(&policy.subject, subject) {
-                continue;
-            }
-            isolating.insert(policy.id.clone());
-            if rules.iter().any(&matches) {
-                allowing.insert(policy.id.clone());
-            }
-        }
-        let (verdict, policies) = match (isolating.is_empty(), allowing.is_empty()) {
-            (true, _) => (SideVerdict::DefaultAllow, BTreeSet::new()),
-            (false, true) => (SideVerdict::DefaultDeny, isolating),
-            (false, false) => (SideVerdict::Allow, allowing),
-        };
-        Side::Verdict { verdict, policies }
+        let now: Vec<&Policy> =
+            applying.iter().filter(|policy| policy.mode != Mode::Staged).copied().collect();
+        let (verdict, policies) = audited(&now, direction, matches);
+        let (then, _) = audited(applying, direction, matches);
+        Side::Verdict { verdict, policies, staged: (then != verdict).then_some(then) }
     }
 
     fn is_own_node(&self, subject: &Workload, source: &End<'_>) -> bool {
@@ -143,6 +139,31 @@ impl<'a> World<'a> {
             Peer::Cidr { cidr, except } => {
                 cidr.contains(&end.address) && !except.iter().any(|e| e.contains(&end.address))
             }
+            Peer::Nodes(selector) => {
+                end.node.is_some_and(|node| selector.matches(&self.node_labels(node)))
+            }
+            Peer::Entity(entity) => self.is_one_of(*entity, end),
+            Peer::Domain(_) => false,
+        }
+    }
+
+    fn node_labels(&self, name: &str) -> Labels {
+        let mut nodes = self.inventory.nodes.iter();
+        nodes.find(|node| &*node.name == name).map(|node| node.labels.clone()).unwrap_or_default()
+    }
+
+    fn is_one_of(&self, entity: Entity, end: &End<'_>) -> bool {
+        let known = end.workload.is_some() || end.node.is_some();
+        let local = end.node.is_some() && end.node == self.options.local_node.as_ref();
+        match entity {
+            Entity::All => true,
+            Entity::World => !known,
+            Entity::WorldIpv4 => !known && end.address.is_ipv4(),
+            Entity::WorldIpv6 => !known && end.address.is_ipv6(),
+            Entity::Cluster => known,
+            Entity::Host => local,
+            Entity::RemoteNode => end.node.is_some() && !local,
+            Entity::None => false,
         }
     }
 
@@ -158,33 +179,133 @@ impl<'a> World<'a> {
     }
 }
 
-fn ports_match(ports: &Ports, destination: &End<'_>, protocol: FlowProtocol) -> bool {
-    let Ports::OneOf(ports) = ports else { return true };
-    let Some((protocol, number)) = protocol.port() else { return false };
-    ports.iter().any(|port| {
-        port.protocol == protocol
-            && match &port.port {
-                PortMatch::All => true,
-                PortMatch::Range(first, last) => (*first..=*last).contains(&number),
-                PortMatch::Named(name) => destination.workload.is_some_and(|workload| {
-                    workload.ports.iter().any(|declared| {
-                        declared.name.as_ref() == Some(name)
-                            && declared.protocol == protocol
-                            && declared.port == number
-                    })
-                }),
+/// What policies come to: a denial that isn't there without those in audit mode passes.
+fn audited(
+    policies: &[&Policy],
+    direction: Direction,
+    matches: &dyn Fn(&Rule) -> bool,
+) -> (SideVerdict, BTreeSet<PolicyRef>) {
+    let (verdict, deciding) = evaluate(policies, direction, matches);
+    let enforced: Vec<&Policy> =
+        policies.iter().filter(|policy| policy.mode != Mode::Audit).copied().collect();
+    if !verdict.allowed() && evaluate(&enforced, direction, matches).0.allowed() {
+        return (SideVerdict::Audit, deciding);
+    }
+    (verdict, deciding)
+}
+
+/// Admin tier, namespaces, baseline tier, allow.
+fn evaluate(
+    policies: &[&Policy],
+    direction: Direction,
+    matches: &dyn Fn(&Rule) -> bool,
+) -> (SideVerdict, BTreeSet<PolicyRef>) {
+    let mut admin = Vec::new();
+    let mut namespaces = Vec::new();
+    let mut baseline = Vec::new();
+    for policy in policies {
+        match policy.tier {
+            Tier::Admin { priority } => admin.push((priority, *policy)),
+            Tier::Namespace => namespaces.push(*policy),
+            Tier::Baseline { priority } => baseline.push((priority, *policy)),
+        }
+    }
+    in_order(admin, direction, matches)
+        .or_else(|| of_namespaces(&namespaces, direction, matches))
+        .or_else(|| in_order(baseline, direction, matches))
+        .unwrap_or((SideVerdict::DefaultAllow, BTreeSet::new()))
+}
+
+/// The first rule that matches, by priority, then by the policy's name, then in the policy's order.
+fn in_order(
+    mut policies: Vec<(u16, &Policy)>,
+    direction: Direction,
+    matches: &dyn Fn(&Rule) -> bool,
+) -> Option<(SideVerdict, BTreeSet<PolicyRef>)> {
+    policies.sort_by_key(|(priority, policy)| (*priority, policy.id.clone()));
+    for (_, policy) in policies {
+        for rule in policy.rules(direction).into_iter().flatten() {
+            if !matches(rule) {
+                continue;
             }
+            let verdict = match rule.action {
+                RuleAction::Allow => SideVerdict::Allow,
+                RuleAction::Deny => SideVerdict::Deny,
+                RuleAction::Pass => return None,
+            };
+            return Some((verdict, BTreeSet::from([policy.id.clone()])));
+        }
+    }
+    None
+}
+
+/// Any denial, else any allowance, else isolation.
+fn of_namespaces(
+    policies: &[&Policy],
+    direction: Direction,
+    matches: &dyn Fn(&Rule) -> bool,
+) -> Option<(SideVerdict, BTreeSet<PolicyRef>)> {
+    let with = |action: RuleAction| -> BTreeSet<PolicyRef> {
+        let says = |policy: &&&Policy| {
+            let mut rules = policy.rules(direction).into_iter().flatten();
+            rules.any(|rule| rule.action == action && matches(rule))
+        };
+        policies.iter().filter(says).map(|policy| policy.id.clone()).collect()
+    };
+    let isolating = policies.iter().filter(|policy| policy.isolates(direction));
+    let isolating: BTreeSet<PolicyRef> = isolating.map(|policy| policy.id.clone()).collect();
+    let (denying, allowing) = (with(RuleAction::Deny), with(RuleAction::Allow));
+    if !denying.is_empty() {
+        Some((SideVerdict::Deny, denying))
+    } else if !allowing.is_empty() {
+        Some((SideVerdict::Allow, allowing))
+    } else if !isolating.is_empty() {
+        Some((SideVerdict::DefaultDeny, isolating))
+    } else {
+        None
+    }
+}
+
+fn ports_match(ports: &Ports, destination: &End<'_>, protocol: FlowProtocol) -> bool {
+    let Ports::OneOf(services) = ports else { return true };
+    services.iter().any(|service| match service {
+        Service::Port(port) => port_matches(port, destination, protocol),
+        Service::Icmp(wanted) => match protocol {
+            FlowProtocol::Icmp { icmp_type } => wanted.is_none_or(|wanted| wanted == icmp_type),
+            _ => false,
+        },
+        Service::Icmp6(wanted) => match protocol {
+            FlowProtocol::Icmp6 { icmp_type } => wanted.is_none_or(|wanted| wanted == icmp_type),
+            _ => false,
+        },
+        Service::Protocol(number) => protocol.number() == *number,
     })
+}
+
+fn port_matches(port: &Port, destination: &End<'_>, protocol: FlowProtocol) -> bool {
+    let Some((protocol, number)) = protocol.port() else { return false };
+    port.protocol == protocol
+        && match &port.port {
+            PortMatch::All => true,
+            PortMatch::Range(first, last) => (*first..=*last).contains(&number),
+            PortMatch::Named(name) => destination.workload.is_some_and(|workload| {
+                workload.ports.iter().any(|declared| {
+                    declared.name.as_ref() == Some(name)
+                        && declared.protocol == protocol
+                        && declared.port == number
+                })
+            }),
+        }
 }
 
 #[cfg(test)]
 mod tests {
-    use flowgate_identity::{Labels, Selector};
+    use flowgate_identity::Selector;
 
     use super::*;
     use crate::{
         inventory::{DeclaredPort, Node, WorkloadRef},
-        model::{PolicyKind, Port, Protocol},
+        model::{PolicyKind, Protocol},
     };
 
     const POD: &str = "198.18.0.1";
@@ -216,7 +337,7 @@ mod tests {
             namespaces: NamespaceSelector::Named("a".into()),
             labels: Selector::everything(),
         };
-        Policy { id, subject, ingress: Some(rules), egress: None }
+        Policy { ingress: Some(rules), ..Policy::new(id, subject) }
     }
 
     fn verdict(policies: &[Policy], source: &str, protocol: FlowProtocol) -> SideVerdict {
@@ -242,7 +363,7 @@ mod tests {
     #[test]
     fn a_named_port_is_the_destinations() {
         let named = Port { protocol: Protocol::Tcp, port: PortMatch::Named("http".into()) };
-        let rule = Rule { peers: Peers::Any, ports: Ports::OneOf(vec![named]) };
+        let rule = Rule::allow(Peers::Any, Ports::of([named]));
         let policies = [policy(vec![rule])];
         assert_eq!(verdict(&policies, WORLD, FlowProtocol::Tcp(80)), SideVerdict::Allow);
         assert_eq!(verdict(&policies, WORLD, FlowProtocol::Tcp(81)), SideVerdict::DefaultDeny);

@@ -57,6 +57,19 @@ impl FlowProtocol {
         }
     }
 
+    /// The IANA protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp(_) => Protocol::Tcp.number(),
+            Self::Udp(_) => Protocol::Udp.number(),
+            Self::Sctp(_) => Protocol::Sctp.number(),
+            Self::Icmp { .. } => 1,
+            Self::Icmp6 { .. } => 58,
+            Self::Other(number) => number,
+        }
+    }
+
     /// The protocol and the destination port, if it has ports.
     #[must_use]
     pub const fn port(self) -> Option<(Protocol, u16)> {
@@ -109,9 +122,12 @@ pub enum Side {
     Verdict {
         /// What it says.
         verdict: SideVerdict,
-        /// The policies that say so: those that allow it, or, for a default denial, those that
+        /// The policies that say so: those whose rules decide, or, for a default denial, those that
         /// isolate the endpoint.
         policies: BTreeSet<PolicyRef>,
+        /// What it would say if policies in [`Mode::Staged`](crate::model::Mode::Staged) were
+        /// enforced; `None` if that is the same, but for the policies.
+        staged: Option<SideVerdict>,
     },
 }
 
@@ -130,9 +146,18 @@ impl Side {
             Self::Verdict { verdict, .. } => Some(*verdict),
         }
     }
+
+    /// What it would say if staged policies were enforced, if that is anything else.
+    #[must_use]
+    pub fn staged(&self) -> Option<SideVerdict> {
+        match self {
+            Self::NotAnEndpoint => None,
+            Self::Verdict { staged, .. } => *staged,
+        }
+    }
 }
 
-/// The verdict of one end. Displays as `allow`, `deny`, `default-allow` or `default-deny`.
+/// The verdict of one end. Displays as `allow`, `deny`, `default-allow`, `default-deny` or `audit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SideVerdict {
     /// A rule allows it, or it is a node that reaches its own workload.
@@ -143,13 +168,15 @@ pub enum SideVerdict {
     DefaultAllow,
     /// The endpoint is isolated, and no rule names the flow.
     DefaultDeny,
+    /// Policies in [`Mode::Audit`](crate::model::Mode::Audit) would deny it, and it passes.
+    Audit,
 }
 
 impl SideVerdict {
     /// It lets the flow pass.
     #[must_use]
     pub const fn allowed(self) -> bool {
-        matches!(self, Self::Allow | Self::DefaultAllow)
+        matches!(self, Self::Allow | Self::DefaultAllow | Self::Audit)
     }
 }
 
@@ -160,6 +187,7 @@ impl fmt::Display for SideVerdict {
             Self::Deny => "deny",
             Self::DefaultAllow => "default-allow",
             Self::DefaultDeny => "default-deny",
+            Self::Audit => "audit",
         })
     }
 }

@@ -16,7 +16,7 @@ use flowgate_abi::policy::Decision;
 use flowgate_identity::NumericIdentity;
 use ipnet::IpNet;
 
-use crate::{inventory::WorkloadRef, model::PolicyRef, peer_key::PeerKey};
+use crate::{inventory::WorkloadRef, model::PolicyRef, outcome::SideVerdict, peer_key::PeerKey};
 
 /// A compiled set of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +41,19 @@ pub struct Plan {
     /// The distinct decisions. Number 0 is [`Decision::UNREACHABLE`]: no packet of a complete plan
     /// reads it, and it denies.
     pub decisions: Vec<Decision>,
-    /// What a decision's cookie stands for: the policies that decided. Number 0 is nobody.
-    pub cookies: Vec<Arc<BTreeSet<PolicyRef>>>,
+    /// What a decision's cookie stands for. Number 0 is nobody.
+    pub cookies: Vec<Arc<Cookie>>,
     /// The networks that each policy names, sorted, for the account of what costs most.
     pub networks: Vec<(PolicyRef, Vec<IpNet>)>,
+}
+
+/// Who decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cookie {
+    /// The policies that decided, or that isolate the endpoint if nothing else did.
+    pub policies: BTreeSet<PolicyRef>,
+    /// What staged policies would decide instead, if anything else.
+    pub staged: Option<SideVerdict>,
 }
 
 /// An endpoint of a plan.

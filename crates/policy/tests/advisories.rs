@@ -72,16 +72,16 @@ fn policy_for(labels: Selector, ingress: Vec<Rule>) -> Policy {
     };
     let namespaces = NamespaceSelector::Named("prod".into());
     let subject = WorkloadSelector { namespaces, labels };
-    Policy { id, subject, ingress: Some(ingress), egress: None }
+    Policy { ingress: Some(ingress), ..Policy::new(id, subject) }
 }
 
 fn from(peers: Vec<Peer>) -> Rule {
-    Rule { peers: Peers::OneOf(peers), ports: Ports::Any }
+    Rule::allow(Peers::OneOf(peers), Ports::Any)
 }
 
 fn to_ports(ports: Vec<(Protocol, PortMatch)>) -> Rule {
     let ports = ports.into_iter().map(|(protocol, port)| Port { protocol, port });
-    Rule { peers: Peers::Any, ports: Ports::OneOf(ports.collect()) }
+    Rule::allow(Peers::Any, Ports::of(ports))
 }
 
 fn pods(namespaces: NamespaceSelector, labels: Selector) -> Peer {
@@ -143,7 +143,7 @@ fn ghsa_c66w_hq56_4q97_icmp_never_matches_a_port_rule() {
             assert_eq!(verdict, SideVerdict::DefaultDeny, "{protocol} on {ports:?}");
         }
     }
-    let any = [policy(vec![Rule { peers: Peers::Any, ports: Ports::Any }])];
+    let any = [policy(vec![Rule::allow(Peers::Any, Ports::Any)])];
     for protocol in portless {
         assert_eq!(verdict(&inventory(), &any, (WORLD, SERVER), protocol), SideVerdict::Allow);
     }

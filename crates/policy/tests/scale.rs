@@ -70,25 +70,23 @@ fn rule(namespace: &Arc<str>, number: usize) -> Rule {
         }
     };
     let peers = if number.is_multiple_of(10) { vec![peer, cidr] } else { vec![peer] };
-    let ports = Ports::OneOf(vec![Port { protocol: Protocol::Tcp, port }]);
-    Rule { peers: Peers::OneOf(peers), ports }
+    let ports = Ports::of([Port { protocol: Protocol::Tcp, port }]);
+    Rule::allow(Peers::OneOf(peers), ports)
 }
 
 fn policy(number: usize, namespaces: usize) -> Policy {
     let namespace = namespace(number % namespaces);
     let turn = number / namespaces;
+    let id = PolicyRef {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: namespace.clone(),
+        name: format!("policy-{number}").into(),
+    };
+    let namespaces = NamespaceSelector::Named(namespace.clone());
     Policy {
-        id: PolicyRef {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: namespace.clone(),
-            name: format!("policy-{number}").into(),
-        },
-        subject: WorkloadSelector {
-            namespaces: NamespaceSelector::Named(namespace.clone()),
-            labels: app(turn),
-        },
         ingress: Some(vec![rule(&namespace, number)]),
         egress: number.is_multiple_of(2).then(|| vec![rule(&namespace, number + 1)]),
+        ..Policy::new(id, WorkloadSelector { namespaces, labels: app(turn) })
     }
 }
 

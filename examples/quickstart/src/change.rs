@@ -134,7 +134,7 @@ fn closed(policies: &[Policy], namespace: &Arc<str>) -> (String, Vec<Policy>) {
         labels: Selector::everything(),
     };
     let mut all = policies.to_vec();
-    all.push(Policy { id, subject, ingress: Some(Vec::new()), egress: None });
+    all.push(Policy { ingress: Some(Vec::new()), ..Policy::new(id, subject) });
     (what, all)
 }
 

@@ -54,7 +54,7 @@ pub(super) fn edges(policies: &[Policy]) -> Vec<IpAddr> {
     });
     let networks = peers.flatten().flat_map(|peer| match peer {
         Peer::Cidr { cidr, except } => [cidr].into_iter().chain(except).copied().collect(),
-        Peer::Workloads(_) => Vec::new(),
+        _ => Vec::new(),
     });
     networks.flat_map(edges_of).filter(|edge| is_documented(*edge)).collect()
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use flowgate_policy::{
-    model::{PortMatch, Ports, Protocol},
+    model::{PortMatch, Ports, Protocol, Service},
     outcome::{Flow, FlowProtocol},
 };
 
@@ -84,10 +84,14 @@ fn port(choices: &mut Choices, case: &Case) -> (Protocol, u16) {
 fn boundaries(case: &Case) -> Vec<(Protocol, u16)> {
     let rules = case.policies.iter().flat_map(|policy| [&policy.ingress, &policy.egress]);
     let ports = rules.flatten().flatten().filter_map(|rule| match &rule.ports {
-        Ports::OneOf(ports) => Some(ports),
+        Ports::OneOf(services) => Some(services),
         Ports::Any => None,
     });
-    let ends = ports.flatten().flat_map(|port| match port.port {
+    let ports = ports.flatten().filter_map(|service| match service {
+        Service::Port(port) => Some(port),
+        _ => None,
+    });
+    let ends = ports.flat_map(|port| match port.port {
         PortMatch::Range(first, last) => {
             let ports = [first, last, first.wrapping_sub(1), last.wrapping_add(1)];
             ports.map(|number| (port.protocol, number)).to_vec()

@@ -15,7 +15,7 @@ use self::choices::Choices;
 pub struct Case {
     /// Two to four namespaces, one to three nodes, three to twelve workloads.
     pub inventory: Inventory,
-    /// One to six policies.
+    /// One to ten policies.
     pub policies: Vec<Policy>,
 }
 

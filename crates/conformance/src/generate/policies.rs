@@ -6,8 +6,8 @@ use flowgate_identity::{Operator, Requirement, Selector};
 use flowgate_policy::{
     inventory::Inventory,
     model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
+        Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef,
+        Port, PortMatch, Ports, Protocol, Rule, RuleAction, Service, Tier, WorkloadSelector,
     },
 };
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ pub(super) const PORTS: [u16; 9] = [80, 53, 8080, 443, 81, 9090, 1, 65535, 0];
 
 pub(super) fn policies(choices: &mut Choices, inventory: &Inventory) -> Vec<Policy> {
     let mut author = Author { choices, inventory };
-    let count = author.choices.between(1, 6);
+    let count = author.choices.between(1, 10);
     (0..count).map(|number| author.policy(number)).collect()
 }
 
@@ -33,7 +33,98 @@ struct Author<'a> {
 }
 
 impl Author<'_> {
+    /// Half of them NetworkPolicies, the others of every tier and kind of rule.
     fn policy(&mut self, number: usize) -> Policy {
+        let policy = self.network_policy(number);
+        match self.choices.weighted(&[50, 20, 15, 15]) {
+            0 => policy,
+            1 => self.of_cluster(policy, |priority| Tier::Admin { priority }),
+            2 => self.of_cluster(policy, |priority| Tier::Baseline { priority }),
+            _ => self.of_flowgate(policy),
+        }
+    }
+
+    /// Priorities are few, so that policies meet at one, and include both ends.
+    fn of_cluster(&mut self, policy: Policy, tier: impl Fn(u16) -> Tier) -> Policy {
+        let id =
+            PolicyRef { kind: PolicyKind::ClusterNetworkPolicy, namespace: "".into(), ..policy.id };
+        let mut policy = Policy { id, tier: tier(self.choices.one(&[5, 0, 1000])), ..policy };
+        if self.choices.percent(60) {
+            policy.subject.namespaces = self.namespaces();
+        }
+        self.draw_actions(&mut policy, &[40, 35, 25]);
+        policy
+    }
+
+    fn of_flowgate(&mut self, policy: Policy) -> Policy {
+        let id = PolicyRef { kind: PolicyKind::FlowgatePolicy, ..policy.id };
+        let mode = self.mode();
+        let default_deny = self.choices.one(&[
+            Directions::all(),
+            Directions::empty(),
+            Directions::EGRESS,
+            Directions::INGRESS,
+        ]);
+        let mut policy = Policy { id, mode, default_deny, ..policy };
+        self.draw_actions(&mut policy, &[55, 45, 0]);
+        policy
+    }
+
+    fn mode(&mut self) -> Mode {
+        [Mode::Enforce, Mode::Audit, Mode::Staged][self.choices.weighted(&[50, 25, 25])]
+    }
+
+    fn draw_actions(&mut self, policy: &mut Policy, weights: &[usize; 3]) {
+        const ACTIONS: [RuleAction; 3] = [RuleAction::Allow, RuleAction::Deny, RuleAction::Pass];
+        for rule in [&mut policy.ingress, &mut policy.egress].into_iter().flatten().flatten() {
+            rule.action = ACTIONS[self.choices.weighted(weights)];
+            if self.choices.percent(25) {
+                let other = self.other_peer();
+                match &mut rule.peers {
+                    Peers::OneOf(peers) => peers.push(other),
+                    Peers::Any => rule.peers = Peers::OneOf(vec![other]),
+                }
+            }
+            if self.choices.percent(20) {
+                let other = self.other_service();
+                match &mut rule.ports {
+                    Ports::OneOf(services) => services.push(other),
+                    Ports::Any => rule.ports = Ports::of([other]),
+                }
+            }
+        }
+    }
+
+    /// A peer that NetworkPolicy can't name.
+    fn other_peer(&mut self) -> Peer {
+        const ENTITIES: [Entity; 8] = [
+            Entity::World,
+            Entity::All,
+            Entity::WorldIpv4,
+            Entity::WorldIpv6,
+            Entity::Cluster,
+            Entity::Host,
+            Entity::RemoteNode,
+            Entity::None,
+        ];
+        match self.choices.weighted(&[60, 30, 10]) {
+            0 => Peer::Entity(self.choices.one(&ENTITIES)),
+            1 => Peer::Nodes(self.selector(&KEYS)),
+            _ => Peer::Domain("example.org".into()),
+        }
+    }
+
+    /// What has no port.
+    fn other_service(&mut self) -> Service {
+        let icmp_type = [None, Some(self.choices.one(&[8, 0, 3, 128, 1]))];
+        match self.choices.weighted(&[30, 30, 40]) {
+            0 => Service::Icmp(self.choices.one(&icmp_type)),
+            1 => Service::Icmp6(self.choices.one(&icmp_type)),
+            _ => Service::Protocol(self.choices.one(&[47, 6, 17, 132, 1, 58, 50])),
+        }
+    }
+
+    fn network_policy(&mut self, number: usize) -> Policy {
         let namespace = self.namespace();
         let id = PolicyRef {
             kind: PolicyKind::NetworkPolicy,
@@ -50,7 +141,7 @@ impl Author<'_> {
             1 => (None, Some(self.rules(&namespace))),
             _ => (Some(self.rules(&namespace)), Some(self.rules(&namespace))),
         };
-        Policy { id, subject: WorkloadSelector { namespaces, labels }, ingress, egress }
+        Policy { ingress, egress, ..Policy::new(id, WorkloadSelector { namespaces, labels }) }
     }
 
     /// The namespace of a workload, or now and then one in which nobody may be.
@@ -63,7 +154,7 @@ impl Author<'_> {
 
     fn rules(&mut self, namespace: &Arc<str>) -> Vec<Rule> {
         let count = self.choices.weighted(&[10, 45, 30, 15]);
-        (0..count).map(|_| Rule { peers: self.peers(namespace), ports: self.ports() }).collect()
+        (0..count).map(|_| Rule::allow(self.peers(namespace), self.ports())).collect()
     }
 
     fn peers(&mut self, namespace: &Arc<str>) -> Peers {
@@ -146,7 +237,7 @@ impl Author<'_> {
             0 => Ports::Any,
             1 => {
                 let count = self.choices.between(1, 3);
-                Ports::OneOf((0..count).map(|_| self.port()).collect())
+                Ports::of((0..count).map(|_| self.port()).collect::<Vec<_>>())
             }
             _ => Ports::OneOf(Vec::new()),
         }

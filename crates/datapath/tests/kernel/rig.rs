@@ -145,18 +145,15 @@ pub(crate) fn only_clients() -> flowgate_policy::model::Policy {
         namespaces: NamespaceSelector::Named("default".into()),
         labels: flowgate_identity::Selector::match_label("app", app),
     };
+    let id = PolicyRef {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: "default".into(),
+        name: "only-clients".into(),
+    };
+    let clients = Peers::OneOf(vec![Peer::Workloads(select("client"))]);
     Policy {
-        id: PolicyRef {
-            kind: PolicyKind::NetworkPolicy,
-            namespace: "default".into(),
-            name: "only-clients".into(),
-        },
-        subject: select("server"),
-        ingress: Some(vec![Rule {
-            peers: Peers::OneOf(vec![Peer::Workloads(select("client"))]),
-            ports: Ports::Any,
-        }]),
-        egress: None,
+        ingress: Some(vec![Rule::allow(clients, Ports::Any)]),
+        ..Policy::new(id, select("server"))
     }
 }
 

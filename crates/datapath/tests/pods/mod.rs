@@ -74,11 +74,10 @@ fn select(app: &str) -> WorkloadSelector {
 
 fn policy(name: &str, subject: &str, from: Vec<Peer>) -> Policy {
     let namespace = "default".into();
+    let id = PolicyRef { kind: PolicyKind::NetworkPolicy, namespace, name: name.into() };
     Policy {
-        id: PolicyRef { kind: PolicyKind::NetworkPolicy, namespace, name: name.into() },
-        subject: select(subject),
-        ingress: Some(vec![Rule { peers: Peers::OneOf(from), ports: Ports::Any }]),
-        egress: None,
+        ingress: Some(vec![Rule::allow(Peers::OneOf(from), Ports::Any)]),
+        ..Policy::new(id, select(subject))
     }
 }
 
@@ -95,7 +94,7 @@ pub(crate) fn plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Ar
 /// The client reaches the server by everything, the stranger by these ports.
 pub(crate) fn open_to_both(stranger: &Ports) -> Arc<Plan> {
     let [client, other] = ["client", "stranger"].map(|app| Peer::Workloads(select(app)));
-    let second = Rule { peers: Peers::OneOf(vec![other]), ports: stranger.clone() };
+    let second = Rule::allow(Peers::OneOf(vec![other]), stranger.clone());
     let mut policy = policy("who-may", "server", vec![client]);
     policy.ingress.as_mut().expect("isolated").push(second);
     compile(&mut Compiler::new(LocalAllocator::new()), &[policy])

@@ -40,7 +40,7 @@ impl Setup {
     /// By TCX; the stranger reaches UDP port 53 and TCP port 80.
     pub(crate) fn by(delivery: Delivery) -> Self {
         let port = |protocol, port| Port { protocol, port: PortMatch::Range(port, port) };
-        let stranger = Ports::OneOf(vec![port(Protocol::Udp, 53), port(Protocol::Tcp, 80)]);
+        let stranger = Ports::of([port(Protocol::Udp, 53), port(Protocol::Tcp, 80)]);
         Self { hook: HookKind::Tcx, delivery, options: Options::default(), stranger }
     }
 }

@@ -1,4 +1,4 @@
-//! Peer classes: peers that no rule of an isolated endpoint tells apart share a class.
+//! Peer classes: peers that no rule that applies to an endpoint tells apart share a class.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) struct PeerClasses<'a> {
     pub(super) of_set: Vec<Vec<u16>>,
     /// By class: what the peers declare under the names that egress rules use for them.
     pub(super) named: Vec<Vec<Resolved>>,
-    /// The classes of the nodes that may reach their isolated workloads.
+    /// The classes of the nodes that may reach their workloads whatever policies say.
     pub(super) of_node: HashMap<&'a Arc<str>, BTreeSet<u16>>,
 }
 
@@ -102,7 +102,7 @@ fn signatures<'a>(
         }
     }
     let uses = rules.named_uses();
-    let nodes = isolated_nodes(population, rules, options);
+    let nodes = exempt_nodes(population, rules, options);
     for (key, signature) in population.peers.iter().zip(&mut signatures) {
         let sets = signature.sets.iter().chain([&EVERYBODY]);
         let names: BTreeSet<NameId> =
@@ -122,14 +122,14 @@ fn resolve(rules: &Rules, name: NameId, key: &PeerKey) -> Option<Resolved> {
     (!ports.is_empty()).then_some((name, ports))
 }
 
-/// The nodes that may reach workloads on them although these are isolated.
-fn isolated_nodes<'a>(
+/// The nodes that may reach workloads on them whatever policies say of these.
+fn exempt_nodes<'a>(
     population: &Population<'a>,
     rules: &Rules,
     options: &Options,
 ) -> BTreeSet<&'a Arc<str>> {
-    let isolated =
-        |kind: u32| !rules.isolating[Direction::Ingress as usize][kind as usize].is_empty();
-    let endpoints = population.endpoints.iter().filter(|endpoint| isolated(endpoint.kind));
+    let subject =
+        |kind: u32| !rules.applying[Direction::Ingress as usize][kind as usize].is_empty();
+    let endpoints = population.endpoints.iter().filter(|endpoint| subject(endpoint.kind));
     endpoints.filter(|_| options.allow_local_node).filter_map(|endpoint| endpoint.node).collect()
 }

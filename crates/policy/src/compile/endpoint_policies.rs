@@ -1,19 +1,21 @@
-//! Endpoint policies: what isolates an endpoint in one direction, as a group of rows.
+//! Endpoint policies: what applies to an endpoint in one direction, as a group of rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use flowgate_abi::policy::{Action, Decision, Direction};
+use flowgate_abi::policy::Direction;
 
 use crate::{
     compile::{
         classes::{PeerClasses, Resolved},
         error::{CompileError, Numbered},
         peers::Endpoint,
-        ports::{PortClasses, PortSet},
-        rules::{NameId, PlainRule, PolicyId, RulePorts, Rules},
-        tables::{Allowed, ClassSetId, EVERY_PORT, Slices, Tables},
+        ports::{PortClasses, PortSet, table},
+        rules::{NameId, PlainRule, PolicyId, RulePorts, Rules, Standing},
+        ruling::{Isolating, Match},
+        tables::{ClassSetId, EVERY_PORT, Slices, Tables},
     },
+    model::Tier,
     options::Options,
     peer_key::NamedPorts,
 };
@@ -75,7 +77,7 @@ impl<'a> EndpointPolicies<'a> {
     }
 
     fn key(&self, endpoint: &Endpoint<'a>, direction: Direction) -> Key<'a> {
-        let policies = &self.rules.isolating[direction as usize][endpoint.kind as usize];
+        let policies = &self.rules.applying[direction as usize][endpoint.kind as usize];
         let ingress = direction == Direction::Ingress && !policies.is_empty();
         let node = endpoint.node.filter(|node| ingress && self.classes.of_node.contains_key(node));
         let own = if ingress { self.own(policies, &endpoint.ports) } else { Vec::new() };
@@ -98,16 +100,14 @@ impl<'a> EndpointPolicies<'a> {
     }
 
     fn group(&mut self, key: &Key<'a>) -> Result<Vec<u16>, CompileError> {
-        let default = self.default_decision(key.policies);
-        let default_row = self.tables.flat_row(default)?;
-        let mut group = vec![default_row; self.classes.count as usize];
+        let isolating = self.isolating(key);
+        let mut group = vec![self.tables.row(&isolating, Vec::new())?; self.classes.count as usize];
         group[0] = 0;
-        let default = self.tables.decision(default)?;
-        for (class, allowed) in self.allowed(key) {
-            group[usize::from(class)] = self.tables.row(default, allowed)?;
+        for (class, matches) in self.matches(key) {
+            group[usize::from(class)] = self.tables.row(&isolating, matches)?;
         }
         if let Some(classes) = key.node.and_then(|node| self.classes.of_node.get(node)) {
-            let row = self.tables.flat_row(Decision::new(Action::Allow, 0, 0))?;
+            let row = self.tables.allowed_row()?;
             for &class in classes {
                 group[usize::from(class)] = row;
             }
@@ -115,23 +115,28 @@ impl<'a> EndpointPolicies<'a> {
         Ok(group)
     }
 
-    fn default_decision(&mut self, policies: &[PolicyId]) -> Decision {
-        let action = if policies.is_empty() { Action::Allow } else { Action::Deny };
-        Decision::new(action, Decision::DEFAULT, self.tables.cookie(policies))
+    fn isolating(&self, key: &Key<'a>) -> Vec<Isolating> {
+        let standing = |policy: PolicyId| self.rules.standing[policy as usize];
+        let isolating = key.policies.iter().filter(|id| standing(**id).isolates[key.direction]);
+        isolating.map(|&policy| (policy, standing(policy).mode)).collect()
     }
 
-    /// What the rules allow, by peer class.
-    fn allowed(&mut self, key: &Key<'a>) -> BTreeMap<u16, Vec<Allowed>> {
+    /// The rules that match, by peer class.
+    fn matches(&mut self, key: &Key<'a>) -> BTreeMap<u16, Vec<Match>> {
         let rules = self.rules;
-        let mut allowed: BTreeMap<u16, Vec<Allowed>> = BTreeMap::new();
+        let mut matches: BTreeMap<u16, Vec<Match>> = BTreeMap::new();
         for &policy in key.policies {
+            let Standing { tier, mode, .. } = rules.standing[policy as usize];
             for rule in &rules.of_policy[key.direction][policy as usize] {
-                for (class, set) in self.matched(rule, key) {
-                    allowed.entry(class).or_default().push((policy, set));
+                let place = if tier == Tier::Namespace { 0 } else { rule.place };
+                for (class, ports) in self.matched(rule, key) {
+                    let action = rule.action;
+                    let one = Match { tier, policy, rule: place, action, mode, ports };
+                    matches.entry(class).or_default().push(one);
                 }
             }
         }
-        allowed
+        matches
     }
 
     /// The peer classes that a rule matches, each with the port classes that it names there.
@@ -159,8 +164,8 @@ impl<'a> EndpointPolicies<'a> {
         let mut classes =
             self.by_number.entry(&ports.numbers).or_insert_with_key(|set| all.of(set)).clone();
         for (name, resolved) in named.iter().filter(|(name, _)| ports.names.contains(name)) {
-            let protocol = self.rules.names[*name as usize].1;
-            classes.extend(all.of(&resolved.iter().map(|&port| (protocol, port, port)).collect()));
+            let table = table(self.rules.names[*name as usize].1);
+            classes.extend(all.of(&resolved.iter().map(|&port| (table, port, port)).collect()));
         }
         classes.sort_unstable();
         classes.dedup();

@@ -7,8 +7,8 @@
 //! labels that it could match.
 //!
 //! Not here: whether a plan fits ([`Plan::fits`]), and who gets which number in the running tables.
-//! Invariant: nothing is allowed that no rule, no missing isolation and no node's right to its own
-//! workloads allows; an empty set of peers or ports matches nothing.
+//! Invariant: nothing is allowed that no rule, no missing isolation, no audit and no node's right to
+//! its own workloads allows; an empty set of peers or ports matches nothing.
 //! Tested against [`crate::oracle`], which shares no code with it.
 
 mod classes;
@@ -19,6 +19,7 @@ mod kinds;
 mod peers;
 mod ports;
 mod rules;
+mod ruling;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -34,15 +35,16 @@ use self::{
     endpoint_policies::EndpointPolicies,
     input::Input,
     peers::{Endpoint, Population, networks_of},
-    ports::{PortClasses, PortSet},
+    ports::{PortClasses, PortSet, table},
     rules::{PolicyId, Rules},
+    tables::Account,
 };
 use crate::{
     inventory::Inventory,
-    model::{Policy, PolicyRef},
+    model::Policy,
     options::Options,
     peer_key::PeerKey,
-    plan::{Plan, PlannedEndpoint, PlannedPeer},
+    plan::{Cookie, Plan, PlannedEndpoint, PlannedPeer},
 };
 
 /// Compiles policies; holds the allocator of the peers' identities.
@@ -109,7 +111,7 @@ impl<A: IdentityAllocator> Compiler<A> {
             row,
             decision,
             decisions,
-            cookies: cookies.iter().map(|cookie| names(&input, cookie)).collect(),
+            cookies: cookies.into_iter().map(|account| cookie(&input, account)).collect(),
             networks: input.policies.iter().map(|p| (p.id.clone(), networks_of(p))).collect(),
         })
     }
@@ -172,8 +174,9 @@ fn port_sets(population: &Population<'_>, rules: &Rules) -> BTreeSet<PortSet> {
     let mut sets: BTreeSet<PortSet> = rules.port_sets().cloned().collect();
     for (name, protocol) in &rules.names {
         let resolved = population.peers.iter().map(|peer| peer.resolve(name, *protocol));
-        let spans =
-            |ports: Vec<u16>| ports.into_iter().map(|port| (*protocol, port, port)).collect();
+        let spans = |ports: Vec<u16>| {
+            ports.into_iter().map(|port| (table(*protocol), port, port)).collect()
+        };
         sets.extend(resolved.filter(|ports| !ports.is_empty()).map(spans));
     }
     sets
@@ -193,6 +196,8 @@ fn planned<'a>(
     })
 }
 
-fn names(input: &Input<'_>, policies: &[PolicyId]) -> Arc<BTreeSet<PolicyRef>> {
-    Arc::new(policies.iter().map(|&policy| input.policies[policy as usize].id.clone()).collect())
+fn cookie(input: &Input<'_>, account: Account) -> Arc<Cookie> {
+    let name = |policy: PolicyId| input.policies[policy as usize].id.clone();
+    let policies = account.policies.into_iter().map(name).collect();
+    Arc::new(Cookie { policies, staged: account.staged })
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use flowgate_identity::Ipcache;
+use flowgate_identity::{Ipcache, Labels};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         kinds::{KindId, Kinds, index},
     },
     inventory::Workload,
-    model::{Peer, Peers, Policy, Rule},
+    model::{Entity, Peer, Peers, Policy, Rule},
     options::Options,
     peer_key::{NamedPorts, PeerKey},
 };
@@ -33,6 +33,8 @@ pub(super) struct Population<'a> {
     /// The peers of each kind.
     pub(super) of_kind: Vec<BTreeSet<PeerId>>,
     of_network: BTreeMap<IpNet, Vec<PeerId>>,
+    node_labels: HashMap<&'a Arc<str>, &'a Labels>,
+    local_node: Option<&'a Arc<str>>,
 }
 
 /// A workload with its peers.
@@ -59,7 +61,10 @@ impl<'a> Population<'a> {
         let peers: Vec<PeerKey> = numbers.into_keys().collect();
         let of_kind = by_kind(&endpoints, &kinds, &entries, &peers);
         let of_network = by_network(&peers);
-        Self { kinds, peers, ipcache, endpoints, of_kind, of_network }
+        let labelled = input.inventory.nodes.iter();
+        let node_labels = labelled.map(|node| (&node.name, &node.labels)).collect();
+        let local_node = options.local_node.as_ref();
+        Self { kinds, peers, ipcache, endpoints, of_kind, of_network, node_labels, local_node }
     }
 
     /// The peers that one item of a rule matches.
@@ -70,7 +75,37 @@ impl<'a> Population<'a> {
                 kinds.iter().flat_map(|&kind| &self.of_kind[kind as usize]).copied().collect()
             }
             Peer::Cidr { cidr, except } => self.inside(cidr.trunc(), except),
+            Peer::Nodes(selector) => self.nodes(|name| match self.node_labels.get(name) {
+                Some(labels) => selector.matches(labels),
+                None => selector.matches(&Labels::new()),
+            }),
+            Peer::Entity(entity) => self.entity(*entity),
+            Peer::Domain(_) => Vec::new(),
         }
+    }
+
+    fn entity(&self, entity: Entity) -> Vec<PeerId> {
+        let network = |key: &PeerKey| matches!(key, PeerKey::Network(_));
+        let is_local = |name: &Arc<str>| Some(name) == self.local_node;
+        match entity {
+            Entity::All => (0..index(self.peers.len())).collect(),
+            Entity::World => self.those(network),
+            Entity::WorldIpv4 => self.those(|key| network(key) && key.network().addr().is_ipv4()),
+            Entity::WorldIpv6 => self.those(|key| network(key) && key.network().addr().is_ipv6()),
+            Entity::Cluster => self.those(|key| !network(key)),
+            Entity::Host => self.nodes(is_local),
+            Entity::RemoteNode => self.nodes(|name| !is_local(name)),
+            Entity::None => Vec::new(),
+        }
+    }
+
+    fn nodes(&self, are: impl Fn(&Arc<str>) -> bool) -> Vec<PeerId> {
+        self.those(|key| matches!(key, PeerKey::Node { name, .. } if are(name)))
+    }
+
+    fn those(&self, are: impl Fn(&PeerKey) -> bool) -> Vec<PeerId> {
+        let those = self.peers.iter().enumerate().filter(|(_, key)| are(key));
+        those.map(|(peer, _)| index(peer)).collect()
     }
 
     fn inside(&self, cidr: IpNet, except: &[IpNet]) -> Vec<PeerId> {
@@ -98,7 +133,7 @@ fn networks_of_rule(rule: &Rule) -> impl Iterator<Item = IpNet> + '_ {
     };
     peers.iter().flat_map(|peer| match peer {
         Peer::Cidr { cidr, except } => [cidr].into_iter().chain(except).map(IpNet::trunc).collect(),
-        Peer::Workloads(_) => Vec::new(),
+        _ => Vec::new(),
     })
 }
 

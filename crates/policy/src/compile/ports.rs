@@ -1,8 +1,8 @@
 //! Port classes: the ports of a protocol that no rule tells apart share a class.
 //!
 //! The port space is cut at every boundary that a rule names; then each distinct set of ports
-//! splits the classes that it cuts through. Class 0 is what no set holds: ICMP and every other
-//! protocol without ports among it.
+//! splits the classes that it cuts through. Class 0 is what no set holds. ICMP types and protocols by
+//! number are ports of a table of their own.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,11 +13,11 @@ use flowgate_abi::policy::PortTable;
 
 use crate::{
     compile::error::{CompileError, Numbered},
-    model::{PortMatch, Ports, Protocol},
+    model::{Port, PortMatch, Ports, Protocol, Service},
 };
 
-/// Ports of a protocol, from the first to the last.
-pub(super) type Span = (Protocol, u16, u16);
+/// Entries of a port table, from the first to the last.
+pub(super) type Span = (PortTable, u16, u16);
 
 /// A set of ports: sorted, merged spans. Equal sets are equal values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,12 +29,12 @@ impl FromIterator<Span> for PortSet {
             spans.into_iter().filter(|(_, first, last)| first <= last).collect();
         spans.sort_unstable();
         let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-        for (protocol, first, last) in spans {
+        for (table, first, last) in spans {
             match merged.last_mut() {
-                Some((p, _, end)) if *p == protocol && first <= end.saturating_add(1) => {
+                Some((t, _, end)) if *t == table && first <= end.saturating_add(1) => {
                     *end = last.max(*end);
                 }
-                _ => merged.push((protocol, first, last)),
+                _ => merged.push((table, first, last)),
             }
         }
         Self(merged)
@@ -46,19 +46,51 @@ impl PortSet {
     pub(super) fn of(ports: &Ports) -> Option<(Self, Vec<PortName>)> {
         let Ports::OneOf(ports) = ports else { return None };
         let mut names = BTreeSet::new();
-        let spans = ports.iter().filter_map(|port| match &port.port {
-            PortMatch::All => Some((port.protocol, 0, u16::MAX)),
-            PortMatch::Range(first, last) => Some((port.protocol, *first, *last)),
-            PortMatch::Named(name) => {
-                names.insert((name.clone(), port.protocol));
-                None
+        let mut spans = Vec::new();
+        for service in ports {
+            match service {
+                Service::Port(Port { protocol, port: PortMatch::Named(name) }) => {
+                    names.insert((name.clone(), *protocol));
+                }
+                service => spans.extend(named_by_number(service)),
             }
-        });
-        Some((spans.collect(), names.into_iter().collect()))
+        }
+        Some((spans.into_iter().collect(), names.into_iter().collect()))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Where the port tables have what a rule names by number.
+fn named_by_number(service: &Service) -> Vec<Span> {
+    const ICMP: Span = (PortTable::Other, PortTable::icmp4(0), PortTable::icmp4(u8::MAX));
+    const ICMP6: Span = (PortTable::Other, PortTable::icmp6(0), PortTable::icmp6(u8::MAX));
+    let type_of = |index: u16| vec![(PortTable::Other, index, index)];
+    let whole = |protocol| vec![(table(protocol), 0, u16::MAX)];
+    match service {
+        Service::Port(Port { protocol, port }) => match port {
+            PortMatch::All => whole(*protocol),
+            PortMatch::Range(first, last) => vec![(table(*protocol), *first, *last)],
+            PortMatch::Named(_) => Vec::new(),
+        },
+        Service::Icmp(Some(icmp_type)) => type_of(PortTable::icmp4(*icmp_type)),
+        Service::Icmp(None) => vec![ICMP],
+        Service::Icmp6(Some(icmp_type)) => type_of(PortTable::icmp6(*icmp_type)),
+        Service::Icmp6(None) => vec![ICMP6],
+        Service::Protocol(number) => {
+            let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+            if let Some(protocol) = known.into_iter().find(|known| known.number() == *number) {
+                return whole(protocol);
+            }
+            // The types of the own family's ICMP lie apart, that of the other family by its number.
+            let mut spans = type_of(u16::from(*number));
+            spans.extend(
+                [(1, ICMP), (58, ICMP6)].into_iter().filter(|(n, _)| n == number).map(|(_, s)| s),
+            );
+            spans
+        }
     }
 }
 
@@ -95,13 +127,13 @@ impl PortClasses {
 }
 
 /// Which segments lie in `span`; it cuts none of them.
-fn within(segments: &[Span], (protocol, first, last): Span) -> Range<usize> {
-    let from = segments.partition_point(|&(p, start, _)| (p, start) < (protocol, first));
-    let to = segments.partition_point(|&(p, start, _)| (p, start) <= (protocol, last));
+fn within(segments: &[Span], (table, first, last): Span) -> Range<usize> {
+    let from = segments.partition_point(|&(t, start, _)| (t, start) < (table, first));
+    let to = segments.partition_point(|&(t, start, _)| (t, start) <= (table, last));
     from..to
 }
 
-const fn table(protocol: Protocol) -> PortTable {
+pub(super) const fn table(protocol: Protocol) -> PortTable {
     match protocol {
         Protocol::Tcp => PortTable::Tcp,
         Protocol::Udp => PortTable::Udp,
@@ -118,21 +150,21 @@ struct Partition {
 
 impl Partition {
     fn cut(sets: &BTreeSet<PortSet>) -> Self {
-        let mut starts: BTreeSet<(Protocol, u32)> = BTreeSet::new();
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            starts.insert((protocol, 0));
+        let mut starts: BTreeSet<(PortTable, u32)> = BTreeSet::new();
+        for table in [PortTable::Tcp, PortTable::Udp, PortTable::Sctp, PortTable::Other] {
+            starts.insert((table, 0));
         }
-        for &(protocol, first, last) in sets.iter().flat_map(|set| &set.0) {
-            starts.insert((protocol, u32::from(first)));
-            starts.insert((protocol, u32::from(last) + 1));
+        for &(table, first, last) in sets.iter().flat_map(|set| &set.0) {
+            starts.insert((table, u32::from(first)));
+            starts.insert((table, u32::from(last) + 1));
         }
         let starts: Vec<_> = starts.into_iter().filter(|(_, start)| *start <= 0xffff).collect();
         let segments: Vec<Span> = starts
             .iter()
             .enumerate()
-            .map(|(at, &(protocol, start))| {
-                let next = starts.get(at + 1).filter(|(p, _)| *p == protocol);
-                (protocol, narrow(start), next.map_or(u16::MAX, |(_, next)| narrow(next - 1)))
+            .map(|(at, &(table, start))| {
+                let next = starts.get(at + 1).filter(|(t, _)| *t == table);
+                (table, narrow(start), next.map_or(u16::MAX, |(_, next)| narrow(next - 1)))
             })
             .collect();
         Self { class: vec![0; segments.len()], segments, classes: 1 }
@@ -157,13 +189,13 @@ impl Partition {
         let mut tables = [(); PortTable::COUNT].map(|()| vec![0u16; PortTable::PORTS]);
         let mut numbers: HashMap<usize, u16> = HashMap::from([(0, 0)]);
         let mut numbered = Vec::with_capacity(self.segments.len());
-        for (&(protocol, first, last), class) in self.segments.iter().zip(&self.class) {
+        for (&(table, first, last), class) in self.segments.iter().zip(&self.class) {
             let known = numbers.get(class).copied();
             let next = || u16::try_from(numbers.len()).map_err(|_| too_many());
             let number = known.map_or_else(next, Ok)?;
             numbers.insert(*class, number);
             numbered.push(number);
-            tables[table(protocol) as usize][usize::from(first)..=usize::from(last)].fill(number);
+            tables[table as usize][usize::from(first)..=usize::from(last)].fill(number);
         }
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
         let tables = tables.map(Vec::into_boxed_slice);
@@ -182,7 +214,7 @@ fn narrow(port: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Protocol::{Sctp, Tcp, Udp};
+    use PortTable::{Sctp, Tcp, Udp};
 
     fn set(spans: &[Span]) -> PortSet {
         spans.iter().copied().collect()

@@ -1,4 +1,4 @@
-//! The rules that can decide about anything: whom they isolate, which peers and ports they name.
+//! The rules that can decide about anything: to whom they apply, which peers and ports they name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ use crate::{
         peers::{PeerId, Population},
         ports::{PortName, PortSet},
     },
-    model::{Peers, Policy, Rule},
+    model::{Mode, Peers, Policy, Rule, RuleAction, Tier},
 };
 
 /// An index into the sorted policies.
@@ -26,10 +26,12 @@ pub(super) const EVERYBODY: PeerSetId = 0;
 /// Both directions, in the order of their numbers.
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
-/// The rules of the policies that isolate somebody.
+/// The rules of the policies that apply to somebody.
 pub(super) struct Rules {
-    /// By direction and kind: the policies that isolate it, ascending.
-    pub(super) isolating: [Vec<Vec<PolicyId>>; 2],
+    /// By policy: where it stands, and what it does.
+    pub(super) standing: Vec<Standing>,
+    /// By direction and kind: the policies that apply to it, ascending.
+    pub(super) applying: [Vec<Vec<PolicyId>>; 2],
     /// By direction and policy.
     pub(super) of_policy: [Vec<Vec<PlainRule>>; 2],
     /// The distinct sets of peers, each ascending.
@@ -38,8 +40,20 @@ pub(super) struct Rules {
     pub(super) names: Vec<PortName>,
 }
 
+/// What holds of all rules of a policy.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) tier: Tier,
+    pub(super) mode: Mode,
+    /// By direction.
+    pub(super) isolates: [bool; 2],
+}
+
 /// A rule with its peers found.
 pub(super) struct PlainRule {
+    /// Its place in its policy.
+    pub(super) place: u32,
+    pub(super) action: RuleAction,
     pub(super) peers: PeerSetId,
     /// `None`: every port and protocol.
     pub(super) ports: Option<RulePorts>,
@@ -53,19 +67,20 @@ pub(super) struct RulePorts {
 
 impl Rules {
     pub(super) fn new(input: &Input<'_>, population: &Population<'_>) -> Self {
-        let isolating = isolating(input, population);
+        let applying = applying(input, population);
         let names = names(input);
         let mut builder = Builder { population, names: &names, sets: PeerSets::new(population) };
         let of_policy = DIRECTIONS.map(|direction| {
             let mut effective = vec![false; input.policies.len()];
-            for &policy in isolating[direction as usize].iter().flatten() {
+            for &policy in applying[direction as usize].iter().flatten() {
                 effective[policy as usize] = true;
             }
             let policies = input.policies.iter().zip(effective);
             policies.map(|(policy, on)| builder.rules(policy, direction, on)).collect()
         });
         let peer_sets = builder.sets.sets;
-        Self { isolating, of_policy, peer_sets, names }
+        let standing = input.policies.iter().map(|policy| Standing::of(policy)).collect();
+        Self { standing, applying, of_policy, peer_sets, names }
     }
 
     /// The sets of peers that egress rules meet with port names, and those names.
@@ -87,30 +102,29 @@ impl Rules {
     }
 }
 
-/// The rules of `policy` in a direction, if it says something about it.
-pub(super) fn in_direction(policy: &Policy, direction: Direction) -> Option<&Vec<Rule>> {
-    match direction {
-        Direction::Egress => policy.egress.as_ref(),
-        Direction::Ingress => policy.ingress.as_ref(),
+impl Standing {
+    fn of(policy: &Policy) -> Self {
+        let isolates = DIRECTIONS.map(|direction| policy.isolates(direction));
+        Self { tier: policy.tier, mode: policy.mode, isolates }
     }
 }
 
-fn isolating(input: &Input<'_>, population: &Population<'_>) -> [Vec<Vec<PolicyId>>; 2] {
-    let mut isolating = DIRECTIONS.map(|_| vec![Vec::new(); population.kinds.len()]);
+fn applying(input: &Input<'_>, population: &Population<'_>) -> [Vec<Vec<PolicyId>>; 2] {
+    let mut applying = DIRECTIONS.map(|_| vec![Vec::new(); population.kinds.len()]);
     let mut known = HashMap::new();
     for (number, policy) in input.policies.iter().enumerate() {
         let kinds = known
             .entry(&policy.subject)
             .or_insert_with(|| population.kinds.select(&policy.subject));
         for direction in DIRECTIONS {
-            if in_direction(policy, direction).is_some() {
+            if policy.rules(direction).is_some() {
                 for &kind in kinds.iter() {
-                    isolating[direction as usize][kind as usize].push(index(number));
+                    applying[direction as usize][kind as usize].push(index(number));
                 }
             }
         }
     }
-    isolating
+    applying
 }
 
 fn names(input: &Input<'_>) -> Vec<PortName> {
@@ -129,12 +143,12 @@ struct Builder<'a, 'p> {
 
 impl<'a> Builder<'a, '_> {
     fn rules(&mut self, policy: &'a Policy, direction: Direction, on: bool) -> Vec<PlainRule> {
-        let rules = in_direction(policy, direction).filter(|_| on);
-        rules.into_iter().flatten().filter_map(|rule| self.rule(rule)).collect()
+        let rules = policy.rules(direction).filter(|_| on).into_iter().flatten();
+        (0..).zip(rules).filter_map(|(place, rule)| self.rule(place, rule)).collect()
     }
 
     /// `None`: it matches nothing.
-    fn rule(&mut self, rule: &'a Rule) -> Option<PlainRule> {
+    fn rule(&mut self, place: u32, rule: &'a Rule) -> Option<PlainRule> {
         let ports = match PortSet::of(&rule.ports) {
             None => None,
             Some((numbers, names)) if numbers.is_empty() && names.is_empty() => return None,
@@ -144,7 +158,7 @@ impl<'a> Builder<'a, '_> {
             }
         };
         let peers = self.sets.find(&rule.peers, self.population)?;
-        Some(PlainRule { peers, ports })
+        Some(PlainRule { place, action: rule.action, peers, ports })
     }
 }
 

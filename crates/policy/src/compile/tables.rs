@@ -11,7 +11,9 @@ use crate::compile::{
     error::{CompileError, Numbered},
     kinds::index,
     rules::PolicyId,
+    ruling::{self, Isolating, Match, Ruling},
 };
+use crate::outcome::SideVerdict;
 
 /// A number of a set of port classes.
 pub(super) type ClassSetId = u32;
@@ -19,19 +21,25 @@ pub(super) type ClassSetId = u32;
 /// The set that holds every port class.
 pub(super) const EVERY_PORT: ClassSetId = 0;
 
-/// What is allowed: these ports, by this policy.
-pub(super) type Allowed = (PolicyId, ClassSetId);
+/// What a decision's cookie stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Account {
+    /// The policies that decided, ascending.
+    pub(super) policies: Vec<PolicyId>,
+    /// What staged policies would decide instead.
+    pub(super) staged: Option<SideVerdict>,
+}
 
 /// Rows and what they consist of.
 pub(super) struct Tables {
     rows: Slices,
     decisions: Vec<Decision>,
     decision_numbers: HashMap<Decision, u16>,
-    pub(super) cookies: Vec<Vec<PolicyId>>,
-    cookie_numbers: HashMap<Vec<PolicyId>, u32>,
+    cookies: Vec<Account>,
+    cookie_numbers: HashMap<Account, u32>,
     class_sets: Vec<Vec<u16>>,
     class_set_numbers: HashMap<Vec<u16>, ClassSetId>,
-    known: HashMap<(u16, Vec<Allowed>), u16>,
+    known: HashMap<Vec<Isolating>, HashMap<Vec<Match>, u16>>,
 }
 
 impl Tables {
@@ -47,18 +55,18 @@ impl Tables {
             class_set_numbers: HashMap::new(),
             known: HashMap::new(),
         };
-        tables.cookie(&[]);
+        tables.cookie(Account::default());
         tables
     }
 
-    /// The number of a set of policies. The empty set has 0.
-    pub(super) fn cookie(&mut self, policies: &[PolicyId]) -> u32 {
-        if let Some(&number) = self.cookie_numbers.get(policies) {
+    /// The number of an account. Nobody's has 0.
+    fn cookie(&mut self, account: Account) -> u32 {
+        if let Some(&number) = self.cookie_numbers.get(&account) {
             return number;
         }
         let number = index(self.cookies.len());
-        self.cookies.push(policies.to_vec());
-        self.cookie_numbers.insert(policies.to_vec(), number);
+        self.cookies.push(account.clone());
+        self.cookie_numbers.insert(account, number);
         number
     }
 
@@ -74,7 +82,16 @@ impl Tables {
     }
 
     /// The number of a decision.
-    pub(super) fn decision(&mut self, decision: Decision) -> Result<u16, CompileError> {
+    fn decision(&mut self, ruling: Ruling) -> Result<u16, CompileError> {
+        let (action, flags) = match ruling.verdict {
+            SideVerdict::Allow => (Action::Allow, 0),
+            SideVerdict::Deny => (Action::Deny, 0),
+            SideVerdict::DefaultAllow => (Action::Allow, Decision::DEFAULT),
+            SideVerdict::DefaultDeny => (Action::Deny, Decision::DEFAULT),
+            SideVerdict::Audit => (Action::Allow, Decision::AUDIT),
+        };
+        let cookie = self.cookie(Account { policies: ruling.policies, staged: ruling.staged });
+        let decision = Decision::new(action, flags, cookie);
         if let Some(&number) = self.decision_numbers.get(&decision) {
             return Ok(number);
         }
@@ -85,62 +102,59 @@ impl Tables {
         Ok(number)
     }
 
-    /// The row in which every port gets `decision`.
-    pub(super) fn flat_row(&mut self, decision: Decision) -> Result<u16, CompileError> {
-        let decision = self.decision(decision)?;
-        self.row(decision, Vec::new())
+    /// The row in which every port is allowed, by nobody.
+    pub(super) fn allowed_row(&mut self) -> Result<u16, CompileError> {
+        let ruling = Ruling { verdict: SideVerdict::Allow, policies: Vec::new(), staged: None };
+        let cells = vec![self.decision(ruling)?; self.rows.width];
+        self.intern(&cells)
     }
 
-    /// The row that allows `allowed`, and otherwise decides `default`.
+    /// The row of what `matches` come to at an endpoint that `isolating` isolate.
     pub(super) fn row(
         &mut self,
-        default: u16,
-        mut allowed: Vec<Allowed>,
+        isolating: &[Isolating],
+        mut matches: Vec<Match>,
     ) -> Result<u16, CompileError> {
-        allowed.sort_unstable();
-        allowed.dedup();
-        if let Some(&row) = self.known.get(&(default, allowed.clone())) {
+        matches.sort_unstable();
+        matches.dedup();
+        if let Some(&row) = self.known.get(isolating).and_then(|rows| rows.get(&matches)) {
             return Ok(row);
         }
-        let cells = self.cells(default, &allowed)?;
-        let too_many = CompileError::TooMany { what: Numbered::Rows, limit: 1 << 16 };
-        let row = u16::try_from(self.rows.intern(&cells)?).map_err(|_| too_many)?;
-        self.known.insert((default, allowed), row);
+        let cells = self.cells(isolating, &matches)?;
+        let row = self.intern(&cells)?;
+        self.known.entry(isolating.to_vec()).or_default().insert(matches, row);
         Ok(row)
     }
 
-    fn cells(&mut self, default: u16, allowed: &[Allowed]) -> Result<Vec<u16>, CompileError> {
-        let everywhere: Vec<PolicyId> = allowed
-            .iter()
-            .filter(|(_, set)| *set == EVERY_PORT)
-            .map(|(policy, _)| *policy)
-            .collect();
-        let mut by_class: BTreeMap<u16, Vec<PolicyId>> = BTreeMap::new();
-        for &(policy, set) in allowed {
-            for &class in &self.class_sets[set as usize] {
-                by_class.entry(class).or_insert_with(|| everywhere.clone()).push(policy);
+    fn intern(&mut self, cells: &[u16]) -> Result<u16, CompileError> {
+        let too_many = CompileError::TooMany { what: Numbered::Rows, limit: 1 << 16 };
+        u16::try_from(self.rows.intern(cells)?).map_err(|_| too_many)
+    }
+
+    fn cells(
+        &mut self,
+        isolating: &[Isolating],
+        matches: &[Match],
+    ) -> Result<Vec<u16>, CompileError> {
+        let everywhere: Vec<Match> =
+            matches.iter().filter(|one| one.ports == EVERY_PORT).copied().collect();
+        let mut by_class: BTreeMap<u16, Vec<Match>> = BTreeMap::new();
+        for one in matches {
+            for &class in &self.class_sets[one.ports as usize] {
+                by_class.entry(class).or_insert_with(|| everywhere.clone()).push(*one);
             }
         }
-        let rest = match everywhere.is_empty() {
-            true => default,
-            false => self.allow(everywhere)?,
-        };
+        let rest = self.decision(ruling::rule(isolating, &everywhere))?;
         let mut cells = vec![rest; self.rows.width];
-        for (class, policies) in by_class {
-            cells[usize::from(class)] = self.allow(policies)?;
+        for (class, mut matches) in by_class {
+            matches.sort_unstable();
+            cells[usize::from(class)] = self.decision(ruling::rule(isolating, &matches))?;
         }
         Ok(cells)
     }
 
-    fn allow(&mut self, mut policies: Vec<PolicyId>) -> Result<u16, CompileError> {
-        policies.sort_unstable();
-        policies.dedup();
-        let cookie = self.cookie(&policies);
-        self.decision(Decision::new(Action::Allow, 0, cookie))
-    }
-
     /// The cells of all rows, and the decisions.
-    pub(super) fn into_cells(self) -> (Vec<u16>, Vec<Decision>, Vec<Vec<PolicyId>>) {
+    pub(super) fn into_cells(self) -> (Vec<u16>, Vec<Decision>, Vec<Account>) {
         (self.rows.cells, self.decisions, self.cookies)
     }
 }

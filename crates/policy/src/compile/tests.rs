@@ -53,11 +53,11 @@ fn all_of(namespace: &str) -> WorkloadSelector {
 fn policy(name: &str, subject: WorkloadSelector, ingress: Option<Vec<Rule>>) -> Policy {
     let id =
         PolicyRef { kind: PolicyKind::NetworkPolicy, namespace: "a".into(), name: name.into() };
-    Policy { id, subject, ingress, egress: None }
+    Policy { ingress, ..Policy::new(id, subject) }
 }
 
 fn from(peers: Vec<Peer>) -> Rule {
-    Rule { peers: Peers::OneOf(peers), ports: Ports::Any }
+    Rule::allow(Peers::OneOf(peers), Ports::Any)
 }
 
 fn cidr(cidr: &str, except: &[&str]) -> Peer {
@@ -66,7 +66,7 @@ fn cidr(cidr: &str, except: &[&str]) -> Peer {
 }
 
 fn tcp(port: PortMatch) -> Ports {
-    Ports::OneOf(vec![Port { protocol: Protocol::Tcp, port }])
+    Ports::of([Port { protocol: Protocol::Tcp, port }])
 }
 
 fn compile(inventory: &Inventory, policies: &[Policy]) -> Plan {
@@ -109,7 +109,7 @@ fn without_policies_everything_is_allowed_by_default() {
 fn the_first_numbers_are_reserved() {
     let plan = compile(&three(), &[policy("p", all_of("a"), Some(vec![]))]);
     assert_eq!(plan.decisions[0], Decision::UNREACHABLE);
-    assert!(plan.cookies[0].is_empty());
+    assert!(plan.cookies[0].policies.is_empty());
     assert!(plan.row[..plan.peer_classes as usize].iter().all(|&row| row == 0));
     assert!(plan.decision[..plan.port_classes as usize].iter().all(|&decision| decision == 0));
     assert!(plan.row.chunks(plan.peer_classes as usize).all(|group| group[0] == 0));
@@ -133,7 +133,7 @@ fn the_union_of_rules_is_named_by_all_that_allow() {
         policy("one", app("a", "db"), Some(vec![from(vec![Peer::Workloads(app("a", "web"))])]));
     let two = policy("two", all_of("a"), Some(vec![from(vec![Peer::Workloads(all_of("a"))])]));
     let plan = compile(&three(), &[two, one]);
-    let Side::Verdict { verdict, policies } = plan.decide(&tcp80(WEB, DB)).ingress else {
+    let Side::Verdict { verdict, policies, .. } = plan.decide(&tcp80(WEB, DB)).ingress else {
         panic!()
     };
     assert_eq!((verdict, policies.len()), (SideVerdict::Allow, 2));
@@ -239,7 +239,7 @@ fn named_ports_are_the_destinations() {
     let mut inventory = three();
     inventory.workloads[0].ports = vec![declared("http", 80)];
     inventory.workloads[1].ports = vec![declared("http", 8080)];
-    let rule = Rule { peers: Peers::Any, ports: tcp(PortMatch::Named("http".into())) };
+    let rule = Rule::allow(Peers::Any, tcp(PortMatch::Named("http".into())));
     let mut both = policy("p", all_of("a"), Some(vec![rule.clone()]));
     both.egress = Some(vec![rule]);
     let plan = compile(&inventory, &[both]);
@@ -260,7 +260,7 @@ fn named_ports_are_the_destinations() {
 fn the_order_of_the_input_makes_no_difference() {
     let mut inventory = three();
     let rule = from(vec![cidr("198.18.0.0/15", &[]), Peer::Workloads(app("b", "web"))]);
-    let ports = Rule { peers: Peers::Any, ports: tcp(PortMatch::Range(80, 90)) };
+    let ports = Rule::allow(Peers::Any, tcp(PortMatch::Range(80, 90)));
     let mut policies = vec![
         policy("one", app("a", "db"), Some(vec![rule, ports.clone()])),
         policy("two", all_of("a"), Some(vec![ports])),

@@ -134,21 +134,17 @@ fn policies() -> Vec<Policy> {
     };
     let port = |protocol, number: u16| Port { protocol, port: PortMatch::Range(number, number) };
     let outside = |text: &str| Peer::Cidr { cidr: text.parse().unwrap(), except: vec![] };
+    let peers = Peers::OneOf(vec![
+        Peer::Workloads(select("client")),
+        outside("203.0.113.0/24"),
+        outside("2001:db8:ffff::/48"),
+    ]);
+    let ports = Ports::of([port(Protocol::Tcp, 80), port(Protocol::Udp, 53)]);
     let server = Policy {
-        id: id("server"),
-        subject: select("server"),
-        ingress: Some(vec![Rule {
-            peers: Peers::OneOf(vec![
-                Peer::Workloads(select("client")),
-                outside("203.0.113.0/24"),
-                outside("2001:db8:ffff::/48"),
-            ]),
-            ports: Ports::OneOf(vec![port(Protocol::Tcp, 80), port(Protocol::Udp, 53)]),
-        }]),
-        egress: None,
+        ingress: Some(vec![Rule::allow(peers, ports)]),
+        ..Policy::new(id("server"), select("server"))
     };
-    let client =
-        Policy { id: id("client"), subject: select("client"), ingress: Some(vec![]), egress: None };
+    let client = Policy { ingress: Some(vec![]), ..Policy::new(id("client"), select("client")) };
     vec![server, client]
 }
 
