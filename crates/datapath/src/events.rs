@@ -126,10 +126,13 @@ impl fmt::Display for FlowEvent {
 }
 
 fn side_of(f: &mut fmt::Formatter<'_>, name: &str, side: &Side) -> fmt::Result {
-    if let Side::Verdict { verdict, policies } = side {
+    if let Side::Verdict { verdict, policies, staged } = side {
         write!(f, ", {name} {verdict}")?;
         for (index, policy) in policies.iter().enumerate() {
             write!(f, "{}{policy}", if index == 0 { " by " } else { " " })?;
+        }
+        if let Some(staged) = staged {
+            write!(f, " (staged: {staged})")?;
         }
     }
     Ok(())

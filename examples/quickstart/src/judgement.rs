@@ -2,7 +2,7 @@
 
 use flowgate_policy::{
     model::PolicyRef,
-    outcome::{Outcome, Side},
+    outcome::{Outcome, Side, SideVerdict},
 };
 use serde::Serialize;
 
@@ -17,10 +17,13 @@ pub(crate) struct Judgement {
 /// What one end says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Half {
-    /// `allow`, `deny`, `default-allow`, `default-deny`, or `n/a` where no endpoint is.
+    /// `allow`, `deny`, `default-allow`, `default-deny`, `audit`, or `n/a` where no endpoint is.
     pub(crate) verdict: String,
     /// `kind/namespace/name`, sorted.
     pub(crate) policies: Vec<String>,
+    /// The verdict that staged policies would give instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) staged: Option<String>,
 }
 
 impl From<Outcome> for Judgement {
@@ -33,9 +36,12 @@ impl From<Outcome> for Judgement {
 impl From<&Side> for Half {
     fn from(side: &Side) -> Self {
         match side {
-            Side::NotAnEndpoint => Self { verdict: "n/a".to_owned(), policies: Vec::new() },
-            Side::Verdict { verdict, policies } => Self {
+            Side::NotAnEndpoint => {
+                Self { verdict: "n/a".to_owned(), policies: Vec::new(), staged: None }
+            }
+            Side::Verdict { verdict, policies, staged } => Self {
                 verdict: verdict.to_string(),
+                staged: staged.as_ref().map(SideVerdict::to_string),
                 policies: policies.iter().map(PolicyRef::to_string).collect(),
             },
         }

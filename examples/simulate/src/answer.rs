@@ -50,10 +50,13 @@ pub(crate) struct Judgement {
 /// What one end says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Half {
-    /// `allow`, `deny`, `default-allow`, `default-deny`, or `n/a` where no endpoint is.
+    /// `allow`, `deny`, `default-allow`, `default-deny`, `audit`, or `n/a` where no endpoint is.
     pub(crate) verdict: String,
     /// `kind/namespace/name`, sorted.
     pub(crate) policies: Vec<String>,
+    /// The verdict that staged policies would give instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) staged: Option<String>,
 }
 
 impl<'q> Answer<'q> {
@@ -104,12 +107,15 @@ impl Judgement {
 impl Half {
     fn new(side: &Side, stays_inside: bool) -> Self {
         match side {
-            Side::NotAnEndpoint => Self { verdict: "n/a".to_owned(), policies: Vec::new() },
-            Side::Verdict { verdict, .. } if stays_inside && !verdict.allowed() => {
-                Self { verdict: SideVerdict::Allow.to_string(), policies: Vec::new() }
+            Side::NotAnEndpoint => {
+                Self { verdict: "n/a".to_owned(), policies: Vec::new(), staged: None }
             }
-            Side::Verdict { verdict, policies } => Self {
+            Side::Verdict { verdict, .. } if stays_inside && !verdict.allowed() => {
+                Self { verdict: SideVerdict::Allow.to_string(), policies: Vec::new(), staged: None }
+            }
+            Side::Verdict { verdict, policies, staged } => Self {
                 verdict: verdict.to_string(),
+                staged: staged.as_ref().map(SideVerdict::to_string),
                 policies: policies.iter().map(PolicyRef::to_string).collect(),
             },
         }

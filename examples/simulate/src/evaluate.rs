@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn outcome(verdict: SideVerdict) -> Outcome {
-        let ingress = Side::Verdict { verdict, policies: BTreeSet::new() };
+        let ingress = Side::Verdict { verdict, policies: BTreeSet::new(), staged: None };
         Outcome { egress: Side::NotAnEndpoint, ingress }
     }
 
