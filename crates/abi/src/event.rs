@@ -125,14 +125,11 @@ pub enum Counter {
     /// Packets that were allowed but couldn't be rewritten for a redirect (the kernel had no memory),
     /// and were dropped.
     RedirectFailed = 9,
-    /// Ends of new flows, and of flows judged again, that passed only because the policies that deny
-    /// them are tried out.
-    Audited = 10,
 }
 
 impl Counter {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::FlowsNew,
         Self::FlowsClosed,
         Self::FlowsRejudged,
@@ -143,7 +140,6 @@ impl Counter {
         Self::NeighbourPassed,
         Self::Related,
         Self::RedirectFailed,
-        Self::Audited,
     ];
 
     /// Its name in metrics.
@@ -160,7 +156,6 @@ impl Counter {
             Self::NeighbourPassed => "neighbour_passed",
             Self::Related => "related",
             Self::RedirectFailed => "redirect_failed",
-            Self::Audited => "audited",
         }
     }
 }

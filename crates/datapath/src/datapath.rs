@@ -6,8 +6,10 @@ use flowgate_abi::{Addr6, Be32, Mac, endpoint::Endpoint, event::Counter};
 use flowgate_pipeline::{Family, V4, V6};
 use flowgate_policy::{
     install::{Applied, EndpointAddress},
+    inventory::WorkloadRef,
     outcome::{Flow, Outcome},
     plan::Plan,
+    roster::Placement,
     simulate::Simulator,
 };
 
@@ -210,6 +212,36 @@ impl Datapath {
         let applied = self.tables.apply(plan)?;
         self.simulator = None;
         Ok(applied)
+    }
+
+    /// Lets a workload join the running generation without another one: a constant number of writes,
+    /// whatever the plan. Its endpoint, if it is on this node, is attached before; once more after it
+    /// was attached, the same placement opens it. Flows that its addresses had before are judged again.
+    ///
+    /// [`Datapath::sweep`] ends what this began: it waits for a grace period, and has those flows judged
+    /// again that a packet has tracked at the moment of the change.
+    ///
+    /// The plan stays what it was: [`Datapath::simulate`] doesn't know the workload, and the next plan
+    /// has to contain it.
+    ///
+    /// # Errors
+    /// The placement is of another plan than the running one, or there is no room: nothing was written.
+    /// Or a table couldn't be written.
+    pub fn add(&mut self, placement: &Placement) -> Result<usize, ApplyError> {
+        self.tables.add(placement)
+    }
+
+    /// Lets a workload leave the running generation: its addresses belong to whatever is around them,
+    /// and its endpoint, if it has one, is closed. Returns how many addresses left.
+    ///
+    /// # Errors
+    /// A table couldn't be written.
+    pub fn remove(
+        &mut self,
+        workload: &WorkloadRef,
+        addresses: &[IpAddr],
+    ) -> Result<usize, ApplyError> {
+        self.tables.remove(workload, addresses)
     }
 
     /// What would become of the first packet of a flow under the plan that was applied last, with

@@ -47,11 +47,13 @@ pub enum Action {
 impl Datapath {
     /// Tells of flows that have ended, and frees the entries of those that have been silent for too
     /// long. Call it about once a second; a packet never takes an expired entry for a live one,
-    /// swept or not.
+    /// swept or not. Ends what [`Datapath::add`] and [`Datapath::remove`] began, which takes a grace
+    /// period if there was anything.
     ///
     /// # Errors
     /// The kernel refused to run the program.
     pub fn sweep(&mut self) -> Result<(), TableError> {
+        self.tables.settle()?;
         match &mut self.tables {
             Tables::Kernel(installer) => {
                 let tables = installer.store_mut();

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::IpAddr,
     sync::{Arc, mpsc},
 };
 
@@ -12,6 +13,7 @@ use flowgate_policy::{
     install::{Applied, Binding, EndpointAddress, InstallError, Installer},
     inventory::WorkloadRef,
     plan::Plan,
+    roster::Placement,
 };
 
 use crate::{error::TableError, sys::kernel::KernelTables};
@@ -81,6 +83,31 @@ impl Tables {
         match self {
             Self::Kernel(installer) => installer.apply(plan).map_err(io_error),
             Self::Host(host) => host.installer.apply(plan).map_err(never),
+        }
+    }
+
+    pub(crate) fn add(&mut self, placement: &Placement) -> Result<usize, InstallError<TableError>> {
+        match self {
+            Self::Kernel(installer) => installer.add(placement).map_err(io_error),
+            Self::Host(host) => host.installer.add(placement).map_err(never),
+        }
+    }
+
+    pub(crate) fn remove(
+        &mut self,
+        workload: &WorkloadRef,
+        addresses: &[IpAddr],
+    ) -> Result<usize, InstallError<TableError>> {
+        match self {
+            Self::Kernel(installer) => installer.remove(workload, addresses).map_err(io_error),
+            Self::Host(host) => host.installer.remove(workload, addresses).map_err(never),
+        }
+    }
+
+    pub(crate) fn settle(&mut self) -> Result<(), TableError> {
+        match self {
+            Self::Kernel(installer) => Ok(installer.settle()?),
+            Self::Host(host) => host.installer.settle().map_err(|never| match never {}),
         }
     }
 

@@ -6,7 +6,6 @@
 use flowgate_abi::{
     DropReason,
     endpoint::Endpoint,
-    event::Counter,
     flow::{End, NO_SLOT},
     policy::{Direction, Judgement, PortTable},
 };
@@ -182,9 +181,6 @@ fn settle<T: Tables>(
     *noted = number;
     let decision = tables.decision(rows.slot, number).ok_or(DropReason::IncompleteGeneration)?;
     if decision.allows() {
-        if decision.is_audited() {
-            tables.count(Counter::Audited);
-        }
         Ok(())
     } else if number == 0 {
         Err(DropReason::IncompleteGeneration)

@@ -67,4 +67,5 @@ pub mod oracle;
 pub mod outcome;
 pub mod peer_key;
 pub mod plan;
+pub mod roster;
 pub mod simulate;

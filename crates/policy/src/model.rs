@@ -172,8 +172,8 @@ pub enum Mode {
     /// What it denies is dropped.
     #[default]
     Enforce,
-    /// It takes part like any other policy, but what would pass without it passes, and is counted and
-    /// told as what would have been denied.
+    /// It takes part like any other policy, but what would pass without it passes, and is told as what
+    /// would have been denied ([`SideVerdict::Audit`](crate::outcome::SideVerdict::Audit)).
     Audit,
     /// It changes nothing; told is where it would.
     Staged,

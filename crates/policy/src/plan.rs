@@ -64,6 +64,8 @@ pub struct PlannedEndpoint {
     /// Its addresses, in the workload's order. The first of each family is the endpoint's own; the
     /// ipcache knows the others too.
     pub addresses: Vec<IpAddr>,
+    /// The node that it runs on, if the inventory says so.
+    pub node: Option<Arc<str>>,
     /// The peer of its first IPv4 address.
     pub peer4: Option<u32>,
     /// The peer of its first IPv6 address.

@@ -189,6 +189,7 @@ fn planned<'a>(
     Ok(PlannedEndpoint {
         workload: endpoint.workload.id.clone(),
         addresses: endpoint.workload.addresses.clone(),
+        node: endpoint.workload.node.clone(),
         peer4: endpoint.peer4,
         peer6: endpoint.peer6,
         egress: made.number(endpoint, Direction::Egress)?,

@@ -41,7 +41,16 @@ impl<S: Store> Installer<S> {
             numbers.occupy(row.peer6);
         }
         let capacity = capacity_of(&store);
-        let mut installer = Self { store, capacity, ipcache, trie4, numbers, bindings, plan: None };
+        let mut installer = Self {
+            store,
+            capacity,
+            ipcache,
+            trie4,
+            numbers,
+            bindings,
+            plan: None,
+            robbed: BTreeSet::new(),
+        };
         installer.finish_renumbering();
         installer.drop_orphans()?;
         installer.finish_detaching()?;

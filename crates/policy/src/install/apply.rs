@@ -349,7 +349,7 @@ impl<S: Store> Installer<S> {
         Ok(true)
     }
 
-    fn set_endpoint_peer(&mut self, slot: u32, net: &IpNet, peer: u32) {
+    pub(super) fn set_endpoint_peer(&mut self, slot: u32, net: &IpNet, peer: u32) {
         let row = self.store.endpoint(slot);
         match net {
             IpNet::V4(_) => self.store.set_endpoint_peers(slot, peer, row.peer6),

@@ -15,6 +15,7 @@
 //! Invariant: a number (peer, trie node, slot's contents) isn't used again before a grace period
 //! has passed since the last packet that could have read it.
 
+mod add;
 mod adopt;
 mod apply;
 mod endpoints;
@@ -22,7 +23,10 @@ mod numbers;
 mod store;
 mod trie4;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flowgate_abi::{Settings, endpoint::Leaf};
 use flowgate_identity::Ipcache;
@@ -67,6 +71,9 @@ pub enum InstallError<E: std::error::Error + 'static> {
         /// Nodes that are free.
         have: usize,
     },
+    /// A workload's place is in another plan than the one that runs.
+    #[error("the placement is of another plan than the running one: place it in that one")]
+    OtherPlan,
     /// No slot is free for another endpoint.
     #[error("endpoints: all {capacity} slots are taken")]
     NoSlot {
@@ -109,6 +116,7 @@ impl<E: std::error::Error + 'static> InstallError<E> {
             Self::TrieInTransition { needed, have } => {
                 InstallError::TrieInTransition { needed, have }
             }
+            Self::OtherPlan => InstallError::OtherPlan,
             Self::NoSlot { capacity } => InstallError::NoSlot { capacity },
             Self::InterfaceTaken { ifindex, workload } => {
                 InstallError::InterfaceTaken { ifindex, workload }
@@ -131,6 +139,8 @@ pub struct Installer<S> {
     numbers: Numbers,
     bindings: BTreeMap<u32, Binding>,
     plan: Option<Arc<Plan>>,
+    /// Peers that lost an address since the last grace period.
+    robbed: BTreeSet<u32>,
 }
 
 impl<S: Store> Installer<S> {

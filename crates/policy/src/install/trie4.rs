@@ -4,7 +4,7 @@
 //! owned by shorter ones, and a removed one gives back only what it owns. An address changes its
 //! leaf by one store; a node is filled before anything points to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flowgate_abi::endpoint::Leaf;
 use ipnet::Ipv4Net;
@@ -32,6 +32,12 @@ struct Node {
     residents: u32,
 }
 
+/// The block of a level around a longer prefix.
+fn block(net: Ipv4Net, level: u8) -> Option<Ipv4Net> {
+    let block = Ipv4Net::new(net.network(), level).ok()?;
+    (net.prefix_len() > level).then(|| block.trunc())
+}
+
 impl Trie4 {
     /// A trie without prefixes.
     pub(super) fn new(nodes: u32) -> Self {
@@ -57,24 +63,24 @@ impl Trie4 {
     /// The root's cells whose second level the prefixes need, and the second level's cells whose
     /// third level they need, that aren't there yet.
     pub(super) fn nodes_needed(&self, nets: &[Ipv4Net]) -> usize {
-        let mut blocks = std::collections::BTreeSet::new();
+        let mut blocks = BTreeSet::new();
         for net in nets {
             for level in [16u8, 24] {
-                if net.prefix_len() > level {
-                    blocks.insert((level, u32::from(net.network()) >> (32 - level)));
+                if let Some(block) = block(*net, level).filter(|block| !self.is_split(*block)) {
+                    blocks.insert(block);
                 }
             }
         }
-        let present = self.prefixes.keys().flat_map(|net| {
-            [16u8, 24]
-                .into_iter()
-                .filter(|level| net.prefix_len() > *level)
-                .map(|level| (level, u32::from(net.network()) >> (32 - level)))
-        });
-        for block in present {
-            blocks.remove(&block);
-        }
         blocks.len()
+    }
+
+    /// A block that has a node of its own: some prefix is longer than it and lies inside.
+    fn is_split(&self, block: Ipv4Net) -> bool {
+        let end = |address, length| Ipv4Net::new(address, length).ok();
+        let first = end(block.network(), block.prefix_len() + 1);
+        let last = end(block.broadcast(), 32);
+        let (Some(first), Some(last)) = (first, last) else { return false };
+        self.prefixes.range(first..=last).next().is_some()
     }
 
     /// Writes a prefix, new or known.

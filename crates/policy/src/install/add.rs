@@ -1,0 +1,149 @@
+//! Workloads that join or leave the running generation, without another one.
+
+use std::{net::IpAddr, sync::Arc};
+
+use flowgate_abi::endpoint::Leaf;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{Binding, InstallError, Installer, Store};
+use crate::{inventory::WorkloadRef, roster::Placement};
+
+impl<S: Store> Installer<S> {
+    /// Lets a workload join the running generation: its addresses get their peers, and its endpoints,
+    /// if any are attached, their policies. Returns how many entries were written: a constant for each
+    /// address, whatever the plan. Flows that its addresses had under their former peers are judged
+    /// again.
+    ///
+    /// Call [`Installer::settle`] some time afterwards.
+    ///
+    /// # Errors
+    /// The placement is of another plan than the running one, or its addresses don't fit; nothing was
+    /// written. Or a table couldn't be written: then addresses that are still without their peer stay
+    /// what they were.
+    pub fn add(&mut self, placement: &Placement) -> Result<usize, InstallError<S::Error>> {
+        let plan = self.plan.as_ref().filter(|plan| Arc::ptr_eq(plan, &placement.plan));
+        let plan = plan.ok_or(InstallError::OtherPlan)?;
+        let number = |peer: u32| self.numbers.of(&plan.peers[peer as usize].key);
+        let peers: Option<Vec<(IpNet, u32)>> = placement
+            .peers
+            .iter()
+            .map(|(address, peer)| Some((IpNet::from(*address), number(*peer)?)))
+            .collect();
+        let peers = peers.ok_or(InstallError::OtherPlan)?;
+        self.check_room(&peers)?;
+        let slots = self.slots_of(&placement.endpoint.workload, &placement.endpoint.addresses);
+        let mut written = 0;
+        for (net, peer) in &peers {
+            written += self.join(net, *peer, &slots)?;
+        }
+        let (egress, ingress) = (placement.endpoint.egress, placement.endpoint.ingress);
+        for (slot, _) in &slots {
+            self.store.set_endpoint_policy(self.store.active() & 1, *slot, egress, ingress);
+        }
+        Ok(written + slots.len())
+    }
+
+    /// Lets a workload leave the running generation: its addresses belong to whatever is around them.
+    /// Its endpoints, if any are attached, are closed. Returns how many addresses left.
+    ///
+    /// Call [`Installer::settle`] some time afterwards.
+    ///
+    /// # Errors
+    /// A table couldn't be written.
+    pub fn remove(
+        &mut self,
+        workload: &WorkloadRef,
+        addresses: &[IpAddr],
+    ) -> Result<usize, InstallError<S::Error>> {
+        let slots = self.slots_of(workload, addresses);
+        for (slot, _) in &slots {
+            self.store.set_endpoint_policy(self.store.active() & 1, *slot, 0, 0);
+        }
+        let mut left = 0;
+        for net in addresses.iter().map(|address| IpNet::from(*address)) {
+            let Some(peer) = self.ipcache.get(net).and_then(|_| self.peer_at(&net)) else {
+                continue;
+            };
+            self.remove_prefix(net).map_err(InstallError::Store)?;
+            if let Some(slot) = owner(&slots, &net) {
+                self.set_endpoint_peer(slot, &net, 0);
+            }
+            self.rob(peer);
+            left += 1;
+        }
+        Ok(left)
+    }
+
+    /// Ends what [`Installer::add`] and [`Installer::remove`] began: a packet that met an address's
+    /// former peer just before may have tracked a flow under it just after, and is judged again too.
+    /// Waits for a grace period if there is anything to do, some milliseconds on a kernel.
+    ///
+    /// # Errors
+    /// The kernel refused to say.
+    pub fn settle(&mut self) -> Result<(), S::Error> {
+        if self.robbed.is_empty() {
+            return Ok(());
+        }
+        self.pass_grace()?;
+        for peer in std::mem::take(&mut self.robbed) {
+            self.bump_epoch(peer);
+        }
+        Ok(())
+    }
+
+    fn rob(&mut self, peer: u32) {
+        self.bump_epoch(peer);
+        self.robbed.insert(peer);
+    }
+
+    fn check_room(&self, peers: &[(IpNet, u32)]) -> Result<(), InstallError<S::Error>> {
+        let nets: Vec<Ipv4Net> = peers
+            .iter()
+            .filter_map(|(net, _)| match net {
+                IpNet::V4(net) => Some(*net),
+                IpNet::V6(_) => None,
+            })
+            .collect();
+        let (needed, have) = (self.trie4.nodes_needed(&nets), self.trie4.free_nodes());
+        if needed > have {
+            return Err(InstallError::TrieInTransition { needed, have });
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        net: &IpNet,
+        peer: u32,
+        slots: &[(u32, Binding)],
+    ) -> Result<usize, InstallError<S::Error>> {
+        let robbed = self.peer_at(net).filter(|robbed| *robbed != peer);
+        let leaf = match owner(slots, net) {
+            Some(slot) => {
+                self.set_endpoint_peer(slot, net, peer);
+                Leaf::endpoint(slot)
+            }
+            None => Leaf::peer(peer),
+        };
+        self.set_prefix(*net, leaf).map_err(InstallError::Store)?;
+        if let Some(robbed) = robbed {
+            self.rob(robbed);
+        }
+        Ok(1 + usize::from(leaf.as_endpoint().is_some()))
+    }
+
+    /// The endpoints of a workload whose addresses are all among these.
+    fn slots_of(&self, workload: &WorkloadRef, addresses: &[IpAddr]) -> Vec<(u32, Binding)> {
+        let mine = |binding: &Binding| {
+            binding.workload.as_ref() == Some(workload)
+                && binding.prefixes().all(|net| addresses.contains(&net.addr()))
+        };
+        let bindings = self.bindings.iter().filter(|(_, binding)| mine(binding));
+        bindings.map(|(slot, binding)| (*slot, binding.clone())).collect()
+    }
+}
+
+fn owner(slots: &[(u32, Binding)], net: &IpNet) -> Option<u32> {
+    let owns = |binding: &Binding| binding.prefixes().any(|own| own == *net);
+    slots.iter().find(|(_, binding)| owns(binding)).map(|(slot, _)| *slot)
+}
