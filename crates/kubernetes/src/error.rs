@@ -182,6 +182,60 @@ pub enum Reason {
         /// What it may be.
         allowed: &'static str,
     },
+    /// Not one of the values that a field may have.
+    #[error("{value:?} is not one of {}", And(.allowed))]
+    UnknownChoice {
+        /// What it is.
+        value: Box<str>,
+        /// What it may be.
+        allowed: &'static [&'static str],
+    },
+    /// Two fields that exclude each other.
+    #[error("{first} and {second} can't stand together: write two of them")]
+    Exclusive {
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// None of several fields of which one is needed.
+    #[error("one of {} is needed", And(.fields))]
+    NeedsOneOf {
+        /// The fields.
+        fields: Box<[&'static str]>,
+    },
+    /// A list that may not be empty.
+    #[error("an empty list: leave the field out, or name something")]
+    EmptyList,
+    /// A text of the wrong length.
+    #[error("must have between 1 and {limit} characters, and has {length}")]
+    WrongLength {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// A field of another project's API that flowgate knows and can't honour.
+    #[error("flowgate can't do what this field says, and it can't be left out")]
+    UnsupportedField,
+    /// A label of Cilium's that flowgate's workloads or nodes don't have.
+    #[error("flowgate knows no label {label:?}")]
+    UnsupportedLabel {
+        /// The label's key, with its source.
+        label: Box<str>,
+    },
+    /// A subject in another namespace than the policy's own.
+    #[error("selects another namespace, but the policy is about its own, {namespace:?}")]
+    ForeignSubject {
+        /// The policy's namespace.
+        namespace: Arc<str>,
+    },
+    /// A Cilium policy without a rule.
+    #[error("no rule in ingress, ingressDeny, egress or egressDeny: Cilium refuses that too")]
+    NoRules,
+    /// A denying rule of Cilium's that names nothing.
+    #[error("a rule that denies must name peers, ports or ICMP types")]
+    EmptyDenial,
     /// An operator that needs values has none.
     #[error("operator {operator} needs values")]
     ValuesRequired {
@@ -226,6 +280,12 @@ pub enum Reason {
         /// The number.
         value: i64,
     },
+    /// Not an ICMP type or protocol number.
+    #[error("{value} is not a number between 0 and 255")]
+    NotAByte {
+        /// The number.
+        value: i64,
+    },
     /// A range of ports without a number to start from.
     #[error("endPort needs a port that is a number")]
     EndPortWithoutNumber,
@@ -243,6 +303,19 @@ pub enum Reason {
         /// The protocol.
         value: Box<str>,
     },
+}
+
+/// Names as a sentence lists them: `a, b and c`.
+struct And<'a>(&'a [&'static str]);
+
+impl fmt::Display for And<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            [only] => f.write_str(only),
+            [others @ .., last] => write!(f, "{} and {last}", others.join(", ")),
+        }
+    }
 }
 
 struct Defined<'a>(Option<&'a Location>);

@@ -163,6 +163,28 @@ impl<'a> Field<'a> {
         port.ok_or_else(|| self.error(Reason::PortOutOfRange { value }))
     }
 
+    /// A number between 0 and 255.
+    pub(crate) fn byte(&self) -> Read<u8> {
+        let Value::Integer(value) = self.node.value else {
+            return Err(self.wrong_type("an integer"));
+        };
+        u8::try_from(value).map_err(|_| self.error(Reason::NotAByte { value }))
+    }
+
+    /// One of `allowed`, as its place in the list.
+    pub(crate) fn choice(&self, allowed: &'static [&'static str]) -> Read<usize> {
+        let text = self.string()?;
+        let place = allowed.iter().position(|name| *name == text.as_ref());
+        let unknown = || Reason::UnknownChoice { value: text.as_ref().into(), allowed };
+        place.ok_or_else(|| self.error(unknown()))
+    }
+
+    /// The items of a list that may not be empty.
+    pub(crate) fn some_items(&self) -> Read<Vec<Self>> {
+        let items = self.items()?;
+        if items.is_empty() { Err(self.error(Reason::EmptyList)) } else { Ok(items) }
+    }
+
     pub(crate) fn address(&self) -> Read<IpAddr> {
         let text = self.string()?;
         let invalid = || self.error(Reason::InvalidAddress { value: text.as_ref().into() });

@@ -72,6 +72,7 @@
 mod addresses;
 mod error;
 mod field;
+pub mod flowgate_policy;
 mod index;
 mod json;
 mod location;
@@ -81,6 +82,7 @@ mod network_policy;
 mod node;
 mod object;
 mod pod;
+mod schema;
 mod selector;
 mod tree;
 mod warning;

@@ -95,11 +95,16 @@ impl Manifests {
                 self.inventory.workloads.push(workload);
             }
             Object::FinishedPod => {}
-            Object::Policy(policy) => {
-                self.imply_namespace(&policy.id.namespace);
-                self.policies.push(policy);
-            }
+            Object::Policy(policy) => self.add_policy(policy),
         }
+    }
+
+    /// A policy of the cluster has no namespace that could be implied.
+    fn add_policy(&mut self, policy: Policy) {
+        if !policy.id.namespace.is_empty() {
+            self.imply_namespace(&policy.id.namespace);
+        }
+        self.policies.push(policy);
     }
 
     fn imply_namespace(&mut self, name: &Arc<str>) {

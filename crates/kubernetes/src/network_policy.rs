@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The fields of `meta/v1` `ObjectMeta`, old ones included.
-const METADATA: [&str; 16] = [
+pub(crate) const METADATA: [&str; 16] = [
     "annotations",
     "clusterName",
     "creationTimestamp",
@@ -141,7 +141,7 @@ fn rule(field: &Field<'_>, direction: &Direction, namespace: &Arc<str>) -> Read<
     ))
 }
 
-fn optional_selector(owner: &Field<'_>, key: &str) -> Read<Option<Selector>> {
+pub(crate) fn optional_selector(owner: &Field<'_>, key: &str) -> Read<Option<Selector>> {
     owner.get(key)?.map(|field| selector(&field)).transpose()
 }
 
@@ -165,8 +165,12 @@ fn peer(field: &Field<'_>, namespace: &Arc<str>) -> Read<Peer> {
     }))
 }
 
-fn ip_block(field: &Field<'_>) -> Read<Peer> {
-    field.deny_unknown(&["cidr", "except"])?;
+/// The fields of an `ipBlock`.
+pub(crate) const IP_BLOCK: [&str; 2] = ["cidr", "except"];
+
+/// A network without its exceptions.
+pub(crate) fn ip_block(field: &Field<'_>) -> Read<Peer> {
+    field.deny_unknown(&IP_BLOCK)?;
     let cidr = network(&field.require("cidr")?)?;
     let mut except = Vec::new();
     for field in field.list("except")? {
@@ -179,7 +183,7 @@ fn ip_block(field: &Field<'_>) -> Read<Peer> {
     Ok(Peer::Cidr { cidr, except })
 }
 
-fn network(field: &Field<'_>) -> Read<IpNet> {
+pub(crate) fn network(field: &Field<'_>) -> Read<IpNet> {
     let text = field.string()?;
     let parsed = text.parse::<IpNet>();
     let cidr =
@@ -195,7 +199,7 @@ fn port(field: &Field<'_>) -> Read<Port> {
     Ok(Port { protocol: protocol(field)?, port: port_match(field)? })
 }
 
-fn port_match(field: &Field<'_>) -> Read<PortMatch> {
+pub(crate) fn port_match(field: &Field<'_>) -> Read<PortMatch> {
     let port = field.get("port")?;
     let end = field.get("endPort")?;
     let number = port.as_ref().filter(|port| !port.is_string());
@@ -210,7 +214,7 @@ fn port_match(field: &Field<'_>) -> Read<PortMatch> {
     }
 }
 
-fn port_range(port: u16, end: &Field<'_>) -> Read<PortMatch> {
+pub(crate) fn port_range(port: u16, end: &Field<'_>) -> Read<PortMatch> {
     let end_port = end.port_number()?;
     if end_port < port {
         return Err(end.error(Reason::EndPortBelowPort { port, end_port }));

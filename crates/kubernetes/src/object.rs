@@ -11,6 +11,7 @@ use flowgate_policy::{
 use crate::{
     Location, ManifestError, NameRule, Reason, Warning,
     field::{Context, Field, FieldError, Read},
+    flowgate_policy as own_policy,
     index::Claim,
     location::ObjectName,
     network_policy, node, pod, selector, tree,
@@ -20,10 +21,11 @@ use crate::{
 const NETWORK_POLICY_VERSION: &str = "networking.k8s.io/v1";
 
 /// The API groups of policies, and the parents of such groups.
-const POLICY_GROUPS: [&str; 7] = [
+const POLICY_GROUPS: [&str; 8] = [
     "antrea.io",
     "antrea.tanzu.vmware.com",
     "cilium.io",
+    "flowgate.dev",
     "isovalent.com",
     "k8s.ovn.org",
     "policy.networking.k8s.io",
@@ -136,6 +138,7 @@ enum Kind {
     Node,
     Pod,
     NetworkPolicy,
+    FlowgatePolicy,
     Other,
 }
 
@@ -151,6 +154,10 @@ fn open<'a>(field: &Field<'a>, inherited: Option<&TypeMeta>) -> Read<Opened<'a>>
         Kind::NetworkPolicy => {
             let metadata = metadata(field, NameRule::DnsSubdomain)?;
             Object::Policy(network_policy::read(field, &metadata)?)
+        }
+        Kind::FlowgatePolicy => {
+            let metadata = metadata(field, NameRule::DnsSubdomain)?;
+            Object::Policy(own_policy::read(field, &metadata)?)
         }
         Kind::Other => {
             field.warn(Warning::IgnoredKind { at: field.location() });
@@ -212,6 +219,7 @@ fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Ki
         "NetworkPolicy" if api_version.as_ref() == NETWORK_POLICY_VERSION => {
             Ok(Kind::NetworkPolicy)
         }
+        "FlowgatePolicy" if api_version.as_ref() == own_policy::VERSION => Ok(Kind::FlowgatePolicy),
         "NetworkPolicy" if !is_policy_group(group) => unsupported_version(NETWORK_POLICY_VERSION),
         other if other.ends_with("NetworkPolicy") || is_policy_group(group) => {
             let (kind, api_version) = (Arc::clone(kind), Arc::clone(api_version));
@@ -262,7 +270,9 @@ fn identify(node: &tree::Node, inherited: Option<&TypeMeta>) -> Option<ObjectNam
     let default: Arc<str> = "default".into();
     let namespace = match kind.as_ref() {
         "Namespace" | "Node" => None,
-        "Pod" | "NetworkPolicy" => Some(named("namespace").unwrap_or(&default)),
+        "Pod" | "NetworkPolicy" | "FlowgatePolicy" | "CiliumNetworkPolicy" => {
+            Some(named("namespace").unwrap_or(&default))
+        }
         _ => named("namespace"),
     };
     Some(object_name(Arc::clone(kind), namespace, named("name")))

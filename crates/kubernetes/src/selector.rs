@@ -26,9 +26,15 @@ fn pairs(owner: &Field<'_>, key: &str) -> Read<Vec<(Arc<str>, Arc<str>)>> {
     map.entries()?.into_iter().map(pair).collect()
 }
 
+/// The fields of a `LabelSelector`.
+pub(crate) const SELECTOR: [&str; 2] = ["matchLabels", "matchExpressions"];
+
+/// The fields of a `LabelSelectorRequirement`.
+pub(crate) const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
+
 /// A `LabelSelector`; without requirements it selects everything.
 pub(crate) fn selector(field: &Field<'_>) -> Read<Selector> {
-    field.deny_unknown(&["matchLabels", "matchExpressions"])?;
+    field.deny_unknown(&SELECTOR)?;
     let mut requirements: Vec<Requirement> = pairs(field, "matchLabels")?
         .into_iter()
         .map(|(key, value)| Requirement::equals(key, value))
@@ -40,20 +46,24 @@ pub(crate) fn selector(field: &Field<'_>) -> Read<Selector> {
 }
 
 fn requirement(field: &Field<'_>) -> Read<Requirement> {
-    field.deny_unknown(&["key", "operator", "values"])?;
+    field.deny_unknown(&REQUIREMENT)?;
     let key = Arc::clone(field.require("key")?.name(NameRule::LabelKey)?);
+    Ok(Requirement { key, operator: operator(field)? })
+}
+
+/// The fields `operator` and `values` of a requirement.
+pub(crate) fn operator(field: &Field<'_>) -> Read<Operator> {
     let name = field.require("operator")?;
-    let operator = match name.string()?.as_ref() {
-        "In" => Operator::In(required_values(field, "In")?),
-        "NotIn" => Operator::NotIn(required_values(field, "NotIn")?),
-        "Exists" => no_values(field, "Exists").map(|()| Operator::Exists)?,
-        "DoesNotExist" => no_values(field, "DoesNotExist").map(|()| Operator::DoesNotExist)?,
+    match name.string()?.as_ref() {
+        "In" => Ok(Operator::In(required_values(field, "In")?)),
+        "NotIn" => Ok(Operator::NotIn(required_values(field, "NotIn")?)),
+        "Exists" => no_values(field, "Exists").map(|()| Operator::Exists),
+        "DoesNotExist" => no_values(field, "DoesNotExist").map(|()| Operator::DoesNotExist),
         other => {
             let allowed = "In, NotIn, Exists and DoesNotExist";
-            return Err(name.error(Reason::NotOneOf { value: other.into(), allowed }));
+            Err(name.error(Reason::NotOneOf { value: other.into(), allowed }))
         }
-    };
-    Ok(Requirement { key, operator })
+    }
 }
 
 fn required_values(field: &Field<'_>, operator: &'static str) -> Read<BTreeSet<Arc<str>>> {

@@ -40,6 +40,30 @@ pub enum Warning {
         /// The field.
         at: Box<Location>,
     },
+    /// An empty list of rules in a Cilium policy: it says nothing about the direction.
+    #[error("{at}: empty, and so it isolates nothing")]
+    EmptySection {
+        /// The field.
+        at: Box<Location>,
+    },
+    /// A rule of a Cilium policy that names neither peers nor ports.
+    #[error("{at}: names neither peers nor ports, and so it allows nothing")]
+    EmptyRule {
+        /// The rule.
+        at: Box<Location>,
+    },
+    /// A Cilium policy asks for default denial in a direction for which it has no rule.
+    #[error("{at}: has no effect without a rule for this direction")]
+    DefaultDenyWithoutRules {
+        /// The field.
+        at: Box<Location>,
+    },
+    /// Networks of a Cilium policy: Cilium matches what is outside of the cluster alone.
+    #[error("{at}: matches the addresses of pods and nodes too, unlike in Cilium")]
+    NetworksMatchCluster {
+        /// The list of networks.
+        at: Box<Location>,
+    },
     /// A string that Kubernetes' YAML reader takes for a boolean.
     #[error("{at}: read as the string {text:?}, but Kubernetes reads a boolean: put it in quotes")]
     BooleanElsewhere {

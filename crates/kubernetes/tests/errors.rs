@@ -229,9 +229,19 @@ fn in_an_object() {
             "f.yaml: document 1 (Pod/default): Pod of v2 is not supported, only that of v1 (line 1)",
         ),
         (
-            "kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: p}".into(),
-            "f.yaml: document 1 (CiliumNetworkPolicy/p): CiliumNetworkPolicy of cilium.io/v2 is a \
-             policy that is not supported, and can't be left out (line 1)",
+            "kind: CiliumNetworkPolicy\napiVersion: cilium.io/v3\nmetadata: {name: p}".into(),
+            "f.yaml: document 1 (CiliumNetworkPolicy/default/p): CiliumNetworkPolicy of cilium.io/v3 \
+             is a policy that is not supported, and can't be left out (line 1)",
+        ),
+        (
+            "kind: CiliumEgressGatewayPolicy\napiVersion: cilium.io/v2\nmetadata: {name: p}".into(),
+            "f.yaml: document 1 (CiliumEgressGatewayPolicy/p): CiliumEgressGatewayPolicy of \
+             cilium.io/v2 is a policy that is not supported, and can't be left out (line 1)",
+        ),
+        (
+            "kind: FlowgatePolicy\napiVersion: policy.flowgate.dev/v1\nmetadata: {name: p}".into(),
+            "f.yaml: document 1 (FlowgatePolicy/default/p): FlowgatePolicy of policy.flowgate.dev/v1 \
+             is a policy that is not supported, and can't be left out (line 1)",
         ),
         (
             "kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1".into(),

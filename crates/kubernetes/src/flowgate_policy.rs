@@ -1,0 +1,530 @@
+//! flowgate's own policy kind: `policy.flowgate.dev/v1alpha1` `FlowgatePolicy`.
+//!
+//! A policy of a namespace about its own pods. It says what a NetworkPolicy says, and beside it: a
+//! rule may deny; a peer may be a node or an entity; a service may be an ICMP type or an IP protocol;
+//! a policy may isolate nobody, be on trial, or name a value for the log. `docs/policies.md` lists
+//! the fields, and `crd/flowgatepolicies.yaml` is what [`custom_resource_definition`] returns.
+//!
+//! Not here: nodes as subjects, and what the sender of denied packets is told. Invariant: the reader
+//! and the schema have their fields from one description, [`SPEC`] and what it refers to.
+//! Tested by tables over the semantics and the errors, and by a walk over the description.
+//!
+//! ```
+//! let definition = flowgate_kubernetes::flowgate_policy::custom_resource_definition();
+//! assert!(definition.contains("name: \"flowgatepolicies.policy.flowgate.dev\""));
+//! ```
+
+use std::sync::Arc;
+
+use flowgate_policy::model::{
+    Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port,
+    Ports, Rule, RuleAction, Service, WorkloadSelector,
+};
+use serde_json::json;
+
+use crate::{
+    Reason,
+    field::{Field, Read},
+    network_policy::{METADATA, ip_block, optional_selector, port_match, protocol},
+    object::Metadata,
+    schema::{Alternatives, Object, Property, Shape, to_yaml},
+    selector::selector,
+};
+
+/// The API version of the kind.
+pub(crate) const VERSION: &str = "policy.flowgate.dev/v1alpha1";
+
+/// How long a policy's value for the log may be.
+const LOG_LIMIT: usize = 64;
+
+/// How long a rule's name may be.
+const NAME_LIMIT: usize = 100;
+
+const ACTIONS: [&str; 2] = ["Allow", "Deny"];
+const MODES: [&str; 3] = ["Enforce", "Audit", "Staged"];
+const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+
+const ENTITIES: [Entity; 8] = [
+    Entity::All,
+    Entity::World,
+    Entity::WorldIpv4,
+    Entity::WorldIpv6,
+    Entity::Cluster,
+    Entity::Host,
+    Entity::RemoteNode,
+    Entity::None,
+];
+
+/// What [`ENTITIES`] are called, in the same order.
+const ENTITY_NAMES: [&str; 8] =
+    ["all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "none"];
+
+static SPEC: Object = Object::of(&[
+    Property::new(
+        "podSelector",
+        "The pods of the policy's namespace of which it speaks. Missing or empty: all of them.",
+        Shape::Object(&SELECTOR),
+    ),
+    Property::new(
+        "ingress",
+        "What becomes of what others open to these pods. A denial beats an allowance, and the order \
+         of the rules makes no difference. Missing: the policy says nothing about it.",
+        Shape::List(&Shape::Object(&INGRESS_RULE), true),
+    ),
+    Property::new(
+        "egress",
+        "What becomes of what these pods open to others. Like ingress.",
+        Shape::List(&Shape::Object(&EGRESS_RULE), true),
+    ),
+    Property::new(
+        "defaultDeny",
+        "Whether what no rule of any policy allows is denied, by direction. Missing: it is denied in \
+         the directions whose list of rules is there, be it empty.",
+        Shape::Object(&DEFAULT_DENY),
+    ),
+    Property::new(
+        "mode",
+        "Enforce: what the policy denies is dropped. Audit: what would pass without it passes, and is \
+         counted and told. Staged: it changes nothing, and told is where it would.",
+        Shape::Choice(&MODES, Some("Enforce")),
+    ),
+    Property::new(
+        "log",
+        "A value for the log of flows that the policy decides about.",
+        Shape::Text(LOG_LIMIT),
+    ),
+]);
+
+static DEFAULT_DENY: Object = Object::of(&[
+    Property::new("ingress", "For what others open to the pods.", Shape::Boolean),
+    Property::new("egress", "For what the pods open to others.", Shape::Boolean),
+]);
+
+const ACTION: Property = Property::new(
+    "action",
+    "What becomes of what the rule matches.",
+    Shape::Choice(&ACTIONS, Some("Allow")),
+);
+static SERVICE_ITEM: Shape = Shape::Object(&SERVICE);
+const PORTS: Property = Property::new(
+    "ports",
+    "The destination's services, of which one must match. Missing: all of them.",
+    Shape::List(&SERVICE_ITEM, false),
+);
+const NAME: Property =
+    Property::new("name", "What the rule is for, to people.", Shape::Text(NAME_LIMIT));
+
+static INGRESS_RULE: Object = Object::of(&[
+    ACTION,
+    Property::new(
+        "from",
+        "The other ends, of which one must match. Missing: all of them.",
+        Shape::List(&Shape::Object(&PEER), false),
+    ),
+    PORTS,
+    NAME,
+]);
+
+static EGRESS_RULE: Object = Object::of(&[
+    ACTION,
+    Property::new(
+        "to",
+        "The other ends, of which one must match. Missing: all of them.",
+        Shape::List(&Shape::Object(&PEER), false),
+    ),
+    PORTS,
+    NAME,
+]);
+
+static PEER: Object = Object {
+    properties: &[
+        Property::new(
+            "podSelector",
+            "Pods by their labels, in the policy's own namespace or in those of namespaceSelector.",
+            Shape::Object(&SELECTOR),
+        ),
+        Property::new(
+            "namespaceSelector",
+            "Namespaces by their labels: all pods in them, or those of podSelector.",
+            Shape::Object(&SELECTOR),
+        ),
+        Property::new(
+            "ipBlock",
+            "Addresses, those of pods and nodes among them.",
+            Shape::Object(&IP_BLOCK),
+        ),
+        Property::new(
+            "nodeSelector",
+            "Nodes by their labels, with the host-network pods on them.",
+            Shape::Object(&SELECTOR),
+        ),
+        Property::new(
+            "entity",
+            "all: every end. world: what is neither pod nor node; world-ipv4 and world-ipv6: of one \
+             family. cluster: pods and nodes. host: the pod's own node, with its host-network pods. \
+             remote-node: the other nodes. none: no end.",
+            Shape::Choice(&ENTITY_NAMES, None),
+        ),
+    ],
+    alternatives: Alternatives::One(&[
+        &["podSelector", "namespaceSelector"],
+        &["ipBlock"],
+        &["nodeSelector"],
+        &["entity"],
+    ]),
+};
+
+static IP_BLOCK: Object = Object::of(&[
+    Property::new("cidr", "A network, like 192.0.2.0/24 or 2001:db8::/32.", Shape::Text(43))
+        .required(),
+    Property::new(
+        "except",
+        "Networks strictly inside of cidr that are left out.",
+        Shape::List(&Shape::Text(43), true),
+    ),
+]);
+
+static SERVICE: Object = Object {
+    properties: &[
+        Property::new(
+            "protocol",
+            "A protocol with ports. Missing: TCP, unless another protocol is named.",
+            Shape::Choice(&PROTOCOLS, None),
+        ),
+        Property::new(
+            "port",
+            "A port by number, or by the name that the destination declares. Missing: every port.",
+            Shape::Port,
+        ),
+        Property::new(
+            "endPort",
+            "The last port of a range that begins with the number in port.",
+            Shape::Integer(1, 65535),
+        ),
+        Property::new("icmp", "ICMP, the one of IPv4.", Shape::Object(&ICMP)),
+        Property::new("icmpv6", "ICMPv6.", Shape::Object(&ICMP)),
+        Property::new(
+            "protocolNumber",
+            "A protocol by its IANA number, whatever its ports or types.",
+            Shape::Integer(0, 255),
+        ),
+    ],
+    alternatives: Alternatives::AtMostOne(&[
+        &["protocol", "port", "endPort"],
+        &["icmp"],
+        &["icmpv6"],
+        &["protocolNumber"],
+    ]),
+};
+
+static ICMP: Object = Object::of(&[Property::new(
+    "type",
+    "The type of message. Missing: every type.",
+    Shape::Integer(0, 255),
+)]);
+
+static SELECTOR: Object = Object::of(&[
+    Property::new("matchLabels", "Labels that must be there, with these values.", Shape::Labels),
+    Property::new(
+        "matchExpressions",
+        "What must hold of labels beside matchLabels.",
+        Shape::List(&Shape::Object(&REQUIREMENT), true),
+    ),
+]);
+
+static REQUIREMENT: Object = Object::of(&[
+    Property::new("key", "The label's key.", Shape::Text(317)).required(),
+    Property::new("operator", "What must hold of its value.", Shape::Choice(&OPERATORS, None))
+        .required(),
+    Property::new(
+        "values",
+        "The values of which In and NotIn speak.",
+        Shape::List(&Shape::Text(63), true),
+    ),
+]);
+
+/// The `CustomResourceDefinition` of `FlowgatePolicy`, for `kubectl apply`, as YAML.
+#[must_use]
+pub fn custom_resource_definition() -> String {
+    let schema = json!({
+        "description": "What the pods of a namespace may open, and what may be opened to them.",
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": SPEC.to_json(),
+        },
+    });
+    to_yaml(&json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "flowgatepolicies.policy.flowgate.dev"},
+        "spec": {
+            "group": "policy.flowgate.dev",
+            "names": {
+                "kind": "FlowgatePolicy",
+                "listKind": "FlowgatePolicyList",
+                "plural": "flowgatepolicies",
+                "shortNames": ["fgp"],
+                "singular": "flowgatepolicy",
+            },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1alpha1",
+                "schema": {"openAPIV3Schema": schema},
+                "served": true,
+                "storage": true,
+            }],
+        },
+    }))
+}
+
+/// What distinguishes the two directions of a policy.
+struct Direction {
+    field: &'static str,
+    peers: &'static str,
+    rule: &'static Object,
+    directions: Directions,
+}
+
+const INGRESS: Direction = Direction {
+    field: "ingress",
+    peers: "from",
+    rule: &INGRESS_RULE,
+    directions: Directions::INGRESS,
+};
+const EGRESS: Direction =
+    Direction { field: "egress", peers: "to", rule: &EGRESS_RULE, directions: Directions::EGRESS };
+
+pub(crate) fn read(object: &Field<'_>, metadata: &Metadata) -> Read<Policy> {
+    object.deny_unknown(&["apiVersion", "kind", "metadata", "spec"])?;
+    object.require("metadata")?.deny_unknown(&METADATA)?;
+    let spec = object.require("spec")?;
+    SPEC.check(&spec)?;
+    let namespace = &metadata.namespace;
+    let id = PolicyRef {
+        kind: PolicyKind::FlowgatePolicy,
+        namespace: Arc::clone(namespace),
+        name: Arc::clone(&metadata.name),
+    };
+    let subject = WorkloadSelector {
+        namespaces: NamespaceSelector::Named(Arc::clone(namespace)),
+        labels: optional_selector(&spec, "podSelector")?.unwrap_or_default(),
+    };
+    let mut policy = Policy { mode: mode(&spec)?, log: log(&spec)?, ..Policy::new(id, subject) };
+    policy.default_deny = Directions::empty();
+    policy.ingress = read_direction(&spec, &INGRESS, namespace, &mut policy.default_deny)?;
+    policy.egress = read_direction(&spec, &EGRESS, namespace, &mut policy.default_deny)?;
+    Ok(policy)
+}
+
+fn mode(spec: &Field<'_>) -> Read<Mode> {
+    let Some(field) = spec.get("mode")? else { return Ok(Mode::Enforce) };
+    let modes = [Mode::Enforce, Mode::Audit, Mode::Staged];
+    Ok(modes[field.choice(&MODES)?])
+}
+
+fn log(spec: &Field<'_>) -> Read<Option<Arc<str>>> {
+    spec.get("log")?.map(|field| text(&field, LOG_LIMIT)).transpose()
+}
+
+fn text(field: &Field<'_>, limit: usize) -> Read<Arc<str>> {
+    let text = field.string()?;
+    let length = text.chars().count();
+    if length == 0 || length > limit {
+        return Err(field.error(Reason::WrongLength { length, limit }));
+    }
+    Ok(Arc::clone(text))
+}
+
+/// The rules of a direction; adds it to `default_deny` if the policy isolates there.
+fn read_direction(
+    spec: &Field<'_>,
+    direction: &Direction,
+    namespace: &Arc<str>,
+    default_deny: &mut Directions,
+) -> Read<Option<Vec<Rule>>> {
+    let rules = match spec.get(direction.field)? {
+        Some(list) => {
+            let items = list.items()?;
+            let rules = items.iter().map(|field| rule(field, direction, namespace));
+            Some(rules.collect::<Read<Vec<Rule>>>()?)
+        }
+        None => None,
+    };
+    let isolates = isolates(spec, direction)?.unwrap_or(rules.is_some());
+    default_deny.set(direction.directions, isolates);
+    Ok(rules.or_else(|| isolates.then(Vec::new)))
+}
+
+fn isolates(spec: &Field<'_>, direction: &Direction) -> Read<Option<bool>> {
+    let Some(field) = spec.get("defaultDeny")? else { return Ok(None) };
+    DEFAULT_DENY.check(&field)?;
+    field.get(direction.field)?.map(|field| field.boolean()).transpose()
+}
+
+fn rule(field: &Field<'_>, direction: &Direction, namespace: &Arc<str>) -> Read<Rule> {
+    direction.rule.check(field)?;
+    if let Some(name) = field.get("name")? {
+        text(&name, NAME_LIMIT)?;
+    }
+    let peers = match field.get(direction.peers)? {
+        Some(list) => {
+            let items = list.some_items()?;
+            Peers::OneOf(items.iter().map(|item| peer(item, namespace)).collect::<Read<_>>()?)
+        }
+        None => Peers::Any,
+    };
+    let ports = match field.get("ports")? {
+        Some(list) => Ports::OneOf(list.some_items()?.iter().map(service).collect::<Read<_>>()?),
+        None => Ports::Any,
+    };
+    Ok(Rule { action: action(field)?, peers, ports })
+}
+
+fn action(rule: &Field<'_>) -> Read<RuleAction> {
+    let Some(field) = rule.get("action")? else { return Ok(RuleAction::Allow) };
+    Ok([RuleAction::Allow, RuleAction::Deny][field.choice(&ACTIONS)?])
+}
+
+fn peer(field: &Field<'_>, namespace: &Arc<str>) -> Read<Peer> {
+    PEER.check(field)?;
+    if let Some(block) = field.get("ipBlock")? {
+        return ip_block(&block);
+    }
+    if let Some(nodes) = field.get("nodeSelector")? {
+        return Ok(Peer::Nodes(selector(&nodes)?));
+    }
+    if let Some(entity) = field.get("entity")? {
+        return Ok(Peer::Entity(ENTITIES[entity.choice(&ENTITY_NAMES)?]));
+    }
+    let namespaces = optional_selector(field, "namespaceSelector")?;
+    let own = || NamespaceSelector::Named(Arc::clone(namespace));
+    Ok(Peer::Workloads(WorkloadSelector {
+        namespaces: namespaces.map_or_else(own, NamespaceSelector::Matching),
+        labels: optional_selector(field, "podSelector")?.unwrap_or_default(),
+    }))
+}
+
+fn service(field: &Field<'_>) -> Read<Service> {
+    SERVICE.check(field)?;
+    if let Some(icmp) = field.get("icmp")? {
+        return Ok(Service::Icmp(icmp_type(&icmp)?));
+    }
+    if let Some(icmp) = field.get("icmpv6")? {
+        return Ok(Service::Icmp6(icmp_type(&icmp)?));
+    }
+    if let Some(number) = field.get("protocolNumber")? {
+        return Ok(Service::Protocol(number.byte()?));
+    }
+    Ok(Service::Port(Port { protocol: protocol(field)?, port: port_match(field)? }))
+}
+
+fn icmp_type(field: &Field<'_>) -> Read<Option<u8>> {
+    ICMP.check(field)?;
+    field.get("type")?.map(|field| field.byte()).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Manifests, network_policy, selector};
+
+    /// The path of a field, and how a document says it, with `@` for the value.
+    struct Site {
+        document: String,
+        path: String,
+        object: &'static Object,
+    }
+
+    /// Every object of the description, the first item of a list standing for all.
+    fn sites(site: Site, found: &mut Vec<Site>) {
+        for property in site.object.properties {
+            let (mut shape, mut open, mut close) = (&property.shape, String::new(), String::new());
+            let mut path = format!("{}.{}", site.path, property.name);
+            while let Shape::List(item, _) = shape {
+                (shape, open, close) = (item, open + "[", close + "]");
+                path += "[0]";
+            }
+            if let Shape::Object(object) = shape {
+                let value = format!("{}: {open}{{@}}{close}", property.name);
+                let document = site.document.replace('@', &value);
+                sites(Site { document, path, object }, found);
+            }
+        }
+        found.push(site);
+    }
+
+    fn all_sites() -> Vec<Site> {
+        let document = "{apiVersion: policy.flowgate.dev/v1alpha1, kind: FlowgatePolicy, \
+                        metadata: {name: p}, spec: {@}}";
+        let mut found = Vec::new();
+        let spec = Site { document: document.into(), path: "spec".into(), object: &SPEC };
+        sites(spec, &mut found);
+        found
+    }
+
+    fn refusal(site: &Site, field: &str) -> String {
+        let text = site.document.replace('@', field);
+        match Manifests::default().read("p.yaml", &text) {
+            Ok(()) => panic!("was accepted: {text}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Fields on which others depend, with a value that is right.
+    fn beside(site: &Site, name: &str) -> String {
+        let required = site.object.properties.iter().filter(|other| other.required);
+        let value = |name| match name {
+            "cidr" => "cidr: 192.0.2.0/24, ",
+            "operator" => "operator: In, ",
+            _ => "key: a, ",
+        };
+        let mut text: String =
+            required.filter(|other| other.name != name).map(|other| value(other.name)).collect();
+        if name == "endPort" {
+            text += "port: 1, ";
+        }
+        text
+    }
+
+    /// A value of a wrong type is noticed, so no field is known and then ignored.
+    #[test]
+    fn the_reader_looks_at_every_field_of_the_schema() {
+        let sites = all_sites();
+        assert_eq!(sites.len(), 28);
+        for site in &sites {
+            for property in site.object.properties {
+                let wrong = match property.shape {
+                    Shape::List(..) | Shape::Boolean | Shape::Integer(..) => "wrong",
+                    _ => "[[]]",
+                };
+                let name = property.name;
+                let error = refusal(site, &format!("{}{name}: {wrong}", beside(site, name)));
+                assert!(error.contains(&format!("{}.{name}: expected", site.path)), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_reader_knows_no_field_beside_the_schema() {
+        for site in all_sites() {
+            let error = refusal(&site, "other: 1");
+            assert!(error.contains(&format!("{}.other: unknown field", site.path)), "{error}");
+        }
+        let names = |object: &Object| -> Vec<&str> {
+            object.properties.iter().map(|property| property.name).collect()
+        };
+        assert_eq!(names(&SELECTOR), selector::SELECTOR);
+        assert_eq!(names(&REQUIREMENT), selector::REQUIREMENT);
+        assert_eq!(names(&IP_BLOCK), network_policy::IP_BLOCK);
+    }
+
+    #[test]
+    fn the_entities_are_called_what_they_are() {
+        assert_eq!(ENTITIES.map(|entity| entity.to_string()), ENTITY_NAMES);
+    }
+}
