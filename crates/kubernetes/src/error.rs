@@ -191,7 +191,7 @@ pub enum Reason {
         allowed: &'static [&'static str],
     },
     /// Two fields that exclude each other.
-    #[error("{first} and {second} can't stand together: write two of them")]
+    #[error("{first} and {second} exclude each other: write them apart")]
     Exclusive {
         /// One of them.
         first: &'static str,

@@ -70,6 +70,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod cilium;
 mod error;
 mod field;
 pub mod flowgate_policy;

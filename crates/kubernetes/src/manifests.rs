@@ -96,6 +96,9 @@ impl Manifests {
             }
             Object::FinishedPod => {}
             Object::Policy(policy) => self.add_policy(policy),
+            Object::Policies(policies) => {
+                policies.into_iter().for_each(|policy| self.add_policy(policy));
+            }
         }
     }
 

@@ -5,11 +5,11 @@ use std::{cell::RefCell, sync::Arc};
 use flowgate_identity::Labels;
 use flowgate_policy::{
     inventory::{Node, Workload},
-    model::Policy,
+    model::{Policy, PolicyKind},
 };
 
 use crate::{
-    Location, ManifestError, NameRule, Reason, Warning,
+    Location, ManifestError, NameRule, Reason, Warning, cilium,
     field::{Context, Field, FieldError, Read},
     flowgate_policy as own_policy,
     index::Claim,
@@ -52,6 +52,8 @@ pub(crate) enum Object {
     /// A pod that runs no more.
     FinishedPod,
     Policy(Policy),
+    /// What one object says in several parts.
+    Policies(Vec<Policy>),
 }
 
 /// What is read of `meta/v1` `ObjectMeta`.
@@ -139,6 +141,7 @@ enum Kind {
     Pod,
     NetworkPolicy,
     FlowgatePolicy,
+    Cilium(PolicyKind),
     Other,
 }
 
@@ -158,6 +161,10 @@ fn open<'a>(field: &Field<'a>, inherited: Option<&TypeMeta>) -> Read<Opened<'a>>
         Kind::FlowgatePolicy => {
             let metadata = metadata(field, NameRule::DnsSubdomain)?;
             Object::Policy(own_policy::read(field, &metadata)?)
+        }
+        Kind::Cilium(kind) => {
+            let metadata = metadata(field, NameRule::DnsSubdomain)?;
+            Object::Policies(cilium::read(field, &metadata, kind)?)
         }
         Kind::Other => {
             field.warn(Warning::IgnoredKind { at: field.location() });
@@ -220,6 +227,12 @@ fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Ki
             Ok(Kind::NetworkPolicy)
         }
         "FlowgatePolicy" if api_version.as_ref() == own_policy::VERSION => Ok(Kind::FlowgatePolicy),
+        "CiliumNetworkPolicy" if api_version.as_ref() == cilium::VERSION => {
+            Ok(Kind::Cilium(PolicyKind::CiliumNetworkPolicy))
+        }
+        "CiliumClusterwideNetworkPolicy" if api_version.as_ref() == cilium::VERSION => {
+            Ok(Kind::Cilium(PolicyKind::CiliumClusterwideNetworkPolicy))
+        }
         "NetworkPolicy" if !is_policy_group(group) => unsupported_version(NETWORK_POLICY_VERSION),
         other if other.ends_with("NetworkPolicy") || is_policy_group(group) => {
             let (kind, api_version) = (Arc::clone(kind), Arc::clone(api_version));

@@ -187,12 +187,11 @@ fn refusals() {
         ),
         (
             "{ingress: [{from: [{podSelector: {}, entity: all}]}]}",
-            "ingress[0].from[0]: podSelector and entity can't stand together: write two of them",
+            "ingress[0].from[0]: podSelector and entity exclude each other: write them apart",
         ),
         (
             "{egress: [{to: [{nodeSelector: {}, namespaceSelector: {}}]}]}",
-            "egress[0].to[0]: namespaceSelector and nodeSelector can't stand together: write two of \
-             them",
+            "egress[0].to[0]: namespaceSelector and nodeSelector exclude each other: write them apart",
         ),
         (
             "{egress: [{to: [{entity: kube-apiserver}]}]}",
@@ -201,7 +200,7 @@ fn refusals() {
         ),
         (
             "{ingress: [{ports: [{port: 80, icmp: {}}]}]}",
-            "ingress[0].ports[0]: port and icmp can't stand together: write two of them",
+            "ingress[0].ports[0]: port and icmp exclude each other: write them apart",
         ),
         (
             "{ingress: [{ports: [{protocol: ICMP}]}]}",
