@@ -14,10 +14,13 @@
 //! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (`InternalIP` and `ExternalIP`) |
 //! | Pod `v1` | `metadata.name`, `.namespace`, `.labels`; `spec.nodeName`, `spec.hostNetwork`, `spec.containers[].ports[]`, the same of `spec.initContainers[]` with `restartPolicy: Always`; `status.phase`, `status.podIPs`, `status.podIP` |
 //! | `NetworkPolicy` `networking.k8s.io/v1` | `metadata.name`, `.namespace`; `spec.podSelector`, `.policyTypes`, `.ingress[]` (`from`, `ports`), `.egress[]` (`to`, `ports`); of peers `podSelector`, `namespaceSelector`, `ipBlock` (`cidr`, `except`); of ports `protocol`, `port`, `endPort`. An unknown field is an error |
+//! | [`FlowgatePolicy`](flowgate_policy) `policy.flowgate.dev/v1alpha1` | flowgate's own: what NetworkPolicy says, and denials, nodes, entities, ICMP types, protocols, modes. An unknown field is an error |
+//! | `CiliumNetworkPolicy`, `CiliumClusterwideNetworkPolicy` `cilium.io/v2` | what they say of addresses and ports. A field that flowgate can't honour is an error |
 //!
 //! Of pods, nodes and namespaces the other fields are ignored, and those that are read must have
-//! the right type. A policy of another API (Cilium, Calico, Antrea, `policy.networking.k8s.io`) is
-//! an error, because leaving it out would change what is allowed. Any other kind is a [`Warning`].
+//! the right type. A policy of another API (Calico, Antrea, `policy.networking.k8s.io`) is an error,
+//! because leaving it out would change what is allowed. Any other kind is a [`Warning`].
+//! `docs/policies.md` says what each kind of policy means, and where one differs from its original.
 //!
 //! Defaults are those of the API server. Without `policyTypes` a policy is about ingress, and about
 //! egress if it has an egress rule; `egress: []` alone isolates nothing there, and a [`Warning`]

@@ -36,8 +36,8 @@ impl Property {
 #[derive(Debug)]
 pub(crate) enum Shape {
     Boolean,
-    /// A text of at least one character, and at most so many.
-    Text(usize),
+    /// A text of at least and at most so many characters.
+    Text(usize, usize),
     /// One of some words, and the one that a missing field means.
     Choice(&'static [&'static str], Option<&'static str>),
     /// A number, between two bounds.
@@ -120,7 +120,9 @@ impl Shape {
     fn to_json(&self) -> Value {
         match self {
             Self::Boolean => json!({"type": "boolean"}),
-            Self::Text(limit) => json!({"type": "string", "minLength": 1, "maxLength": limit}),
+            Self::Text(least, most) => {
+                json!({"type": "string", "minLength": least, "maxLength": most})
+            }
             Self::Choice(allowed, None) => json!({"type": "string", "enum": allowed}),
             Self::Choice(allowed, Some(default)) => {
                 json!({"type": "string", "enum": allowed, "default": default})

@@ -3,7 +3,7 @@
 use flowgate_kubernetes::{AddressRanges, Manifests};
 use proptest::prelude::*;
 
-const PIECES: [&str; 36] = [
+const PIECES: [&str; 44] = [
     "kind: Pod",
     "kind: NetworkPolicy",
     "kind: List",
@@ -19,6 +19,14 @@ const PIECES: [&str; 36] = [
     "  - from:",
     "    - ipBlock: {cidr: 198.18.0.0/16}",
     "    ports: [{port: 80, endPort: 79}]",
+    "kind: FlowgatePolicy",
+    "apiVersion: policy.flowgate.dev/v1alpha1",
+    "kind: CiliumNetworkPolicy",
+    "kind: CiliumClusterwideNetworkPolicy",
+    "apiVersion: cilium.io/v2",
+    "  endpointSelector: {matchLabels: {'k8s:a': b}}",
+    "    toPorts: [{ports: [{port: '80', protocol: ANY}]}]",
+    "  specs:",
     "items:",
     "- ",
     "---",

@@ -6,7 +6,7 @@
 //! the fields, and `crd/flowgatepolicies.yaml` is what [`custom_resource_definition`] returns.
 //!
 //! Not here: nodes as subjects, and what the sender of denied packets is told. Invariant: the reader
-//! and the schema have their fields from one description, [`SPEC`] and what it refers to.
+//! and the schema have their fields from one description, `description.rs`.
 //! Tested by tables over the semantics and the errors, and by a walk over the description.
 //!
 //! ```
@@ -14,235 +14,31 @@
 //! assert!(definition.contains("name: \"flowgatepolicies.policy.flowgate.dev\""));
 //! ```
 
+mod description;
+
 use std::sync::Arc;
 
 use flowgate_policy::model::{
-    Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port,
-    Ports, Rule, RuleAction, Service, WorkloadSelector,
+    Directions, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, Ports,
+    Rule, RuleAction, Service, WorkloadSelector,
 };
 use serde_json::json;
 
+use self::description::{
+    ACTIONS, DEFAULT_DENY, EGRESS_RULE, ENTITIES, ENTITY_NAMES, ICMP, INGRESS_RULE, LOG_LIMIT,
+    MODES, NAME_LIMIT, PEER, SERVICE, SPEC,
+};
 use crate::{
     Reason,
     field::{Field, Read},
     network_policy::{METADATA, ip_block, optional_selector, port_match, protocol},
     object::Metadata,
-    schema::{Alternatives, Object, Property, Shape, to_yaml},
+    schema::{Object, to_yaml},
     selector::selector,
 };
 
 /// The API version of the kind.
 pub(crate) const VERSION: &str = "policy.flowgate.dev/v1alpha1";
-
-/// How long a policy's value for the log may be.
-const LOG_LIMIT: usize = 64;
-
-/// How long a rule's name may be.
-const NAME_LIMIT: usize = 100;
-
-const ACTIONS: [&str; 2] = ["Allow", "Deny"];
-const MODES: [&str; 3] = ["Enforce", "Audit", "Staged"];
-const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
-const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
-
-const ENTITIES: [Entity; 8] = [
-    Entity::All,
-    Entity::World,
-    Entity::WorldIpv4,
-    Entity::WorldIpv6,
-    Entity::Cluster,
-    Entity::Host,
-    Entity::RemoteNode,
-    Entity::None,
-];
-
-/// What [`ENTITIES`] are called, in the same order.
-const ENTITY_NAMES: [&str; 8] =
-    ["all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "none"];
-
-static SPEC: Object = Object::of(&[
-    Property::new(
-        "podSelector",
-        "The pods of the policy's namespace of which it speaks. Missing or empty: all of them.",
-        Shape::Object(&SELECTOR),
-    ),
-    Property::new(
-        "ingress",
-        "What becomes of what others open to these pods. A denial beats an allowance, and the order \
-         of the rules makes no difference. Missing: the policy says nothing about it.",
-        Shape::List(&Shape::Object(&INGRESS_RULE), true),
-    ),
-    Property::new(
-        "egress",
-        "What becomes of what these pods open to others. Like ingress.",
-        Shape::List(&Shape::Object(&EGRESS_RULE), true),
-    ),
-    Property::new(
-        "defaultDeny",
-        "Whether what no rule of any policy allows is denied, by direction. Missing: it is denied in \
-         the directions whose list of rules is there, be it empty.",
-        Shape::Object(&DEFAULT_DENY),
-    ),
-    Property::new(
-        "mode",
-        "Enforce: what the policy denies is dropped. Audit: what would pass without it passes, and is \
-         counted and told. Staged: it changes nothing, and told is where it would.",
-        Shape::Choice(&MODES, Some("Enforce")),
-    ),
-    Property::new(
-        "log",
-        "A value for the log of flows that the policy decides about.",
-        Shape::Text(LOG_LIMIT),
-    ),
-]);
-
-static DEFAULT_DENY: Object = Object::of(&[
-    Property::new("ingress", "For what others open to the pods.", Shape::Boolean),
-    Property::new("egress", "For what the pods open to others.", Shape::Boolean),
-]);
-
-const ACTION: Property = Property::new(
-    "action",
-    "What becomes of what the rule matches.",
-    Shape::Choice(&ACTIONS, Some("Allow")),
-);
-static SERVICE_ITEM: Shape = Shape::Object(&SERVICE);
-const PORTS: Property = Property::new(
-    "ports",
-    "The destination's services, of which one must match. Missing: all of them.",
-    Shape::List(&SERVICE_ITEM, false),
-);
-const NAME: Property =
-    Property::new("name", "What the rule is for, to people.", Shape::Text(NAME_LIMIT));
-
-static INGRESS_RULE: Object = Object::of(&[
-    ACTION,
-    Property::new(
-        "from",
-        "The other ends, of which one must match. Missing: all of them.",
-        Shape::List(&Shape::Object(&PEER), false),
-    ),
-    PORTS,
-    NAME,
-]);
-
-static EGRESS_RULE: Object = Object::of(&[
-    ACTION,
-    Property::new(
-        "to",
-        "The other ends, of which one must match. Missing: all of them.",
-        Shape::List(&Shape::Object(&PEER), false),
-    ),
-    PORTS,
-    NAME,
-]);
-
-static PEER: Object = Object {
-    properties: &[
-        Property::new(
-            "podSelector",
-            "Pods by their labels, in the policy's own namespace or in those of namespaceSelector.",
-            Shape::Object(&SELECTOR),
-        ),
-        Property::new(
-            "namespaceSelector",
-            "Namespaces by their labels: all pods in them, or those of podSelector.",
-            Shape::Object(&SELECTOR),
-        ),
-        Property::new(
-            "ipBlock",
-            "Addresses, those of pods and nodes among them.",
-            Shape::Object(&IP_BLOCK),
-        ),
-        Property::new(
-            "nodeSelector",
-            "Nodes by their labels, with the host-network pods on them.",
-            Shape::Object(&SELECTOR),
-        ),
-        Property::new(
-            "entity",
-            "all: every end. world: what is neither pod nor node; world-ipv4 and world-ipv6: of one \
-             family. cluster: pods and nodes. host: the pod's own node, with its host-network pods. \
-             remote-node: the other nodes. none: no end.",
-            Shape::Choice(&ENTITY_NAMES, None),
-        ),
-    ],
-    alternatives: Alternatives::One(&[
-        &["podSelector", "namespaceSelector"],
-        &["ipBlock"],
-        &["nodeSelector"],
-        &["entity"],
-    ]),
-};
-
-static IP_BLOCK: Object = Object::of(&[
-    Property::new("cidr", "A network, like 192.0.2.0/24 or 2001:db8::/32.", Shape::Text(43))
-        .required(),
-    Property::new(
-        "except",
-        "Networks strictly inside of cidr that are left out.",
-        Shape::List(&Shape::Text(43), true),
-    ),
-]);
-
-static SERVICE: Object = Object {
-    properties: &[
-        Property::new(
-            "protocol",
-            "A protocol with ports. Missing: TCP, unless another protocol is named.",
-            Shape::Choice(&PROTOCOLS, None),
-        ),
-        Property::new(
-            "port",
-            "A port by number, or by the name that the destination declares. Missing: every port.",
-            Shape::Port,
-        ),
-        Property::new(
-            "endPort",
-            "The last port of a range that begins with the number in port.",
-            Shape::Integer(1, 65535),
-        ),
-        Property::new("icmp", "ICMP, the one of IPv4.", Shape::Object(&ICMP)),
-        Property::new("icmpv6", "ICMPv6.", Shape::Object(&ICMP)),
-        Property::new(
-            "protocolNumber",
-            "A protocol by its IANA number, whatever its ports or types.",
-            Shape::Integer(0, 255),
-        ),
-    ],
-    alternatives: Alternatives::AtMostOne(&[
-        &["protocol", "port", "endPort"],
-        &["icmp"],
-        &["icmpv6"],
-        &["protocolNumber"],
-    ]),
-};
-
-static ICMP: Object = Object::of(&[Property::new(
-    "type",
-    "The type of message. Missing: every type.",
-    Shape::Integer(0, 255),
-)]);
-
-static SELECTOR: Object = Object::of(&[
-    Property::new("matchLabels", "Labels that must be there, with these values.", Shape::Labels),
-    Property::new(
-        "matchExpressions",
-        "What must hold of labels beside matchLabels.",
-        Shape::List(&Shape::Object(&REQUIREMENT), true),
-    ),
-]);
-
-static REQUIREMENT: Object = Object::of(&[
-    Property::new("key", "The label's key.", Shape::Text(317)).required(),
-    Property::new("operator", "What must hold of its value.", Shape::Choice(&OPERATORS, None))
-        .required(),
-    Property::new(
-        "values",
-        "The values of which In and NotIn speak.",
-        Shape::List(&Shape::Text(63), true),
-    ),
-]);
 
 /// The `CustomResourceDefinition` of `FlowgatePolicy`, for `kubectl apply`, as YAML.
 #[must_use]
@@ -430,8 +226,9 @@ fn icmp_type(field: &Field<'_>) -> Read<Option<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::description::{IP_BLOCK, REQUIREMENT, SELECTOR};
     use super::*;
-    use crate::{Manifests, network_policy, selector};
+    use crate::{Manifests, network_policy, schema::Shape, selector};
 
     /// The path of a field, and how a document says it, with `@` for the value.
     struct Site {
