@@ -231,7 +231,7 @@ pub enum Reason {
         namespace: Arc<str>,
     },
     /// A Cilium policy without a rule.
-    #[error("no rule in ingress, ingressDeny, egress or egressDeny: Cilium refuses that too")]
+    #[error("says nothing: no rule in ingress, ingressDeny, egress or egressDeny")]
     NoRules,
     /// A denying rule of Cilium's that names nothing.
     #[error("a rule that denies must name peers, ports or ICMP types")]

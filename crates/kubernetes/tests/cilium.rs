@@ -491,12 +491,12 @@ fn refusals_of_the_whole_object() {
         ("metadata: {name: p}\nother: {}", "other: unknown field (line 4)"),
         (
             "metadata: {name: p}\nspecs: [{endpointSelector: {}, ingress: []}]",
-            "specs[0]: no rule in ingress, ingressDeny, egress or egressDeny: Cilium refuses that too \
+            "specs[0]: says nothing: no rule in ingress, ingressDeny, egress or egressDeny \
              (line 4)",
         ),
         (
             "metadata: {name: p}\nspec: {endpointSelector: {}}",
-            "spec: no rule in ingress, ingressDeny, egress or egressDeny: Cilium refuses that too \
+            "spec: says nothing: no rule in ingress, ingressDeny, egress or egressDeny \
              (line 4)",
         ),
     ];

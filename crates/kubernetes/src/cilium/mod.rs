@@ -8,8 +8,9 @@
 //!   unless `enableDefaultDeny` says otherwise (`Rule.Sanitize`). An empty list says nothing.
 //! - A missing list of peers means every peer, if ports are named; an empty one means no peer
 //!   (`mergeEndpointSelectors`); `[{}]` means all pods in scope. A rule that names neither peers nor
-//!   ports allows nothing, and only turns default denial on (`mergeIngress`). Newer Cilium may read
-//!   it otherwise, so a [`Warning`] says so, and a denying rule like it is refused.
+//!   ports allows nothing, and only turns default denial on (`mergeIngress`, later `mergeL4Filter`).
+//!   It is easily misread, and later versions may read it otherwise, so a [`Warning`] says so, and a
+//!   denying rule like it is refused.
 //! - A peer is in the policy's own namespace unless its selector speaks of
 //!   `io.kubernetes.pod.namespace` or of a namespace's labels (`getEndpointSelector`).
 //! - A network that contains all addresses is the entity `world`. Any other one differs: Cilium
