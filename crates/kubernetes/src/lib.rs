@@ -74,6 +74,7 @@
 
 mod addresses;
 mod cilium;
+mod entity;
 mod error;
 mod field;
 pub mod flowgate_policy;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::{Scope, check, labels};
 use crate::{
     NameRule, Reason, Warning,
+    entity::entity,
     field::{Field, Read},
     network_policy::{ip_block, network, port_range},
 };
@@ -87,7 +88,7 @@ fn peers(field: &Field<'_>, fields: &PeerFields, scope: &Scope) -> Read<Option<V
         name if name == fields.endpoints => Ok(Peer::Workloads(labels::peers(item, scope)?)),
         name if name == fields.cidrs => cidr(item),
         name if name == fields.cidr_set => cidr_rule(item),
-        name if name == fields.entities => entity(item),
+        name if name == fields.entities => entity(item).map(Peer::Entity),
         _ => Ok(Peer::Nodes(labels::nodes(item)?)),
     };
     let peers: Vec<Peer> = list.items()?.iter().map(peer).collect::<Read<_>>()?;
@@ -120,29 +121,6 @@ fn outside(peer: Peer) -> Peer {
         }
         other => other,
     }
-}
-
-const ENTITIES: [(&str, Entity); 8] = [
-    ("all", Entity::All),
-    ("world", Entity::World),
-    ("world-ipv4", Entity::WorldIpv4),
-    ("world-ipv6", Entity::WorldIpv6),
-    ("cluster", Entity::Cluster),
-    ("host", Entity::Host),
-    ("remote-node", Entity::RemoteNode),
-    ("none", Entity::None),
-];
-
-fn entity(field: &Field<'_>) -> Read<Peer> {
-    static NAMES: [&str; 8] = {
-        let (mut names, mut place) = ([""; 8], 0);
-        while place < names.len() {
-            names[place] = ENTITIES[place].0;
-            place += 1;
-        }
-        names
-    };
-    Ok(Peer::Entity(ENTITIES[field.choice(&NAMES)?].1))
 }
 
 /// The ports, or the ICMP types: Cilium takes one of them.

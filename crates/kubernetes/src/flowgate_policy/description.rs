@@ -1,8 +1,9 @@
 //! The fields of a `FlowgatePolicy`: the one description that the reader and the schema share.
 
-use flowgate_policy::model::Entity;
-
-use crate::schema::{Alternatives, Object, Property, Shape};
+use crate::{
+    entity,
+    schema::{Alternatives, Object, Property, Shape},
+};
 
 /// How long a policy's value for the log may be.
 pub(super) const LOG_LIMIT: usize = 64;
@@ -14,21 +15,6 @@ pub(super) const ACTIONS: [&str; 2] = ["Allow", "Deny"];
 pub(super) const MODES: [&str; 3] = ["Enforce", "Audit", "Staged"];
 pub(super) const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 pub(super) const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
-
-pub(super) const ENTITIES: [Entity; 8] = [
-    Entity::All,
-    Entity::World,
-    Entity::WorldIpv4,
-    Entity::WorldIpv6,
-    Entity::Cluster,
-    Entity::Host,
-    Entity::RemoteNode,
-    Entity::None,
-];
-
-/// What [`ENTITIES`] are called, in the same order.
-pub(super) const ENTITY_NAMES: [&str; 8] =
-    ["all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "none"];
 
 pub(super) static SPEC: Object = Object::of(&[
     Property::new(
@@ -134,7 +120,7 @@ pub(super) static PEER: Object = Object {
             "all: every end. world: what is neither pod nor node; world-ipv4 and world-ipv6: of one \
              family. cluster: pods and nodes. host: the pod's own node, with its host-network pods. \
              remote-node: the other nodes. none: no end.",
-            Shape::Choice(&ENTITY_NAMES, None),
+            Shape::Choice(&entity::NAMES, None),
         ),
     ],
     alternatives: Alternatives::One(&[

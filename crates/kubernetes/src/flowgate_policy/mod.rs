@@ -25,11 +25,12 @@ use flowgate_policy::model::{
 use serde_json::json;
 
 use self::description::{
-    ACTIONS, DEFAULT_DENY, EGRESS_RULE, ENTITIES, ENTITY_NAMES, ICMP, INGRESS_RULE, LOG_LIMIT,
-    MODES, NAME_LIMIT, PEER, SERVICE, SPEC,
+    ACTIONS, DEFAULT_DENY, EGRESS_RULE, ICMP, INGRESS_RULE, LOG_LIMIT, MODES, NAME_LIMIT, PEER,
+    SERVICE, SPEC,
 };
 use crate::{
     Reason,
+    entity::entity,
     field::{Field, Read},
     network_policy::{METADATA, ip_block, optional_selector, port_match, protocol},
     object::Metadata,
@@ -194,8 +195,8 @@ fn peer(field: &Field<'_>, namespace: &Arc<str>) -> Read<Peer> {
     if let Some(nodes) = field.get("nodeSelector")? {
         return Ok(Peer::Nodes(selector(&nodes)?));
     }
-    if let Some(entity) = field.get("entity")? {
-        return Ok(Peer::Entity(ENTITIES[entity.choice(&ENTITY_NAMES)?]));
+    if let Some(name) = field.get("entity")? {
+        return entity(&name).map(Peer::Entity);
     }
     let namespaces = optional_selector(field, "namespaceSelector")?;
     let own = || NamespaceSelector::Named(Arc::clone(namespace));
@@ -318,10 +319,5 @@ mod tests {
         assert_eq!(names(&SELECTOR), selector::SELECTOR);
         assert_eq!(names(&REQUIREMENT), selector::REQUIREMENT);
         assert_eq!(names(&IP_BLOCK), network_policy::IP_BLOCK);
-    }
-
-    #[test]
-    fn the_entities_are_called_what_they_are() {
-        assert_eq!(ENTITIES.map(|entity| entity.to_string()), ENTITY_NAMES);
     }
 }
