@@ -7,4 +7,5 @@ mod addresses;
 mod agreement;
 mod connections;
 mod events;
+mod joining;
 mod rig;
