@@ -1,0 +1,215 @@
+//! What size costs: compiling, tables, a pod more, and the verdict of the loaded programs.
+//!
+//! Needs root for the last two. Everything but compiling is printed beside its smallest case.
+
+use std::{
+    error::Error,
+    net::{IpAddr, Ipv4Addr},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flowgate_conformance::frames::{Frame, tcp};
+use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, OpenError, Options};
+use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT};
+use flowgate_identity::{Labels, LocalAllocator, Selector};
+use flowgate_policy::{
+    compile::Compiler,
+    inventory::{Inventory, Workload, WorkloadRef},
+    model::{
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
+        Protocol, Rule, WorkloadSelector,
+    },
+    options,
+    outcome::{Flow, FlowProtocol},
+    plan::Plan,
+    roster::Roster,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const NAMESPACES: usize = 100;
+const LOCAL: &str = "this";
+
+fn main() -> ExitCode {
+    match compiling().and_then(|()| joining()).and_then(|()| verdicts()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<OpenError>() {
+            Some(missing @ OpenError::MissingCapability { .. }) => {
+                println!("SKIPPED: {missing}");
+                ExitCode::SUCCESS
+            }
+            _ => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Pods of as many identities; the first 250 are on the node.
+fn pod(number: usize) -> Workload {
+    let [.., b, c, d] = u32::try_from(number).unwrap_or_default().to_be_bytes();
+    let namespace = format!("ns-{}", number % NAMESPACES).into();
+    Workload {
+        id: WorkloadRef { namespace, name: format!("pod-{number}").into() },
+        labels: Labels::from_iter([("app", format!("app-{}", number / NAMESPACES))]),
+        addresses: vec![IpAddr::from(Ipv4Addr::new(198, 18 + (b & 1), c, d))],
+        ports: vec![],
+        node: Some(if number < 250 { LOCAL } else { "another" }.into()),
+        host_network: false,
+    }
+}
+
+fn select(namespace: usize, app: usize) -> WorkloadSelector {
+    WorkloadSelector {
+        namespaces: NamespaceSelector::Named(format!("ns-{namespace}").into()),
+        labels: Selector::match_label("app", format!("app-{app}")),
+    }
+}
+
+fn named(namespace: usize, number: usize) -> PolicyRef {
+    PolicyRef {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: format!("ns-{namespace}").into(),
+        name: format!("policy-{number}").into(),
+    }
+}
+
+fn tcp_port(port: u16) -> Ports {
+    Ports::of([Port { protocol: Protocol::Tcp, port: PortMatch::Range(port, port) }])
+}
+
+/// One app of a namespace may be reached by another one.
+fn policy(number: usize, port: u16) -> Policy {
+    let (namespace, app) = (number % NAMESPACES, number / NAMESPACES);
+    let from = Peers::OneOf(vec![Peer::Workloads(select(namespace, app + 1))]);
+    Policy {
+        ingress: Some(vec![Rule::allow(from, tcp_port(port))]),
+        ..Policy::new(named(namespace, number), select(namespace, app))
+    }
+}
+
+fn compile(inventory: &Inventory, policies: &[Policy]) -> Result<(Arc<Plan>, Duration)> {
+    let mut compiler = Compiler::new(LocalAllocator::new());
+    let options = options::Options { local_node: Some(LOCAL.into()), ..Default::default() };
+    let begun = Instant::now();
+    let plan = compiler.compile(inventory, policies, &options)?;
+    Ok((Arc::new(plan), begun.elapsed()))
+}
+
+fn compiling() -> Result<()> {
+    println!(
+        "| pods and policies | compiled in ms | tables of one generation, KiB |\n|--:|--:|--:|"
+    );
+    for size in [100, 1000, 10_000] {
+        let inventory = Inventory { workloads: (0..size).map(pod).collect(), ..Default::default() };
+        let port = |number: usize| 1000 + u16::try_from(number % 50).unwrap_or_default();
+        let policies: Vec<Policy> = (0..size).map(|number| policy(number, port(number))).collect();
+        match compile(&inventory, &policies) {
+            Ok((plan, took)) => {
+                let kib = plan.cost().bytes / 1024;
+                println!("| {size} | {:.0} | {kib} |", took.as_secs_f64() * 1e3);
+            }
+            Err(error) => println!("| {size} | {error} | |"),
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn joining() -> Result<()> {
+    println!("| pods | one more joins in µs, host | kernel |\n|--:|--:|--:|");
+    for size in [100, 1000, 10_000] {
+        let inventory = Inventory { workloads: (0..size).map(pod).collect(), ..Default::default() };
+        let policies: Vec<Policy> = (0..50).map(|number| policy(number, 80)).collect();
+        let (plan, _) = compile(&inventory, &policies)?;
+        let mut times = Vec::new();
+        for backend in [flowgate_datapath::Backend::Host, flowgate_datapath::Backend::Kernel] {
+            let options = sized(&plan);
+            let mut datapath = Datapath::builder().backend(backend).options(options).open()?;
+            let _ = datapath.apply(&plan)?;
+            let mut roster = Roster::new(&plan);
+            let mut samples = Vec::new();
+            for number in 0..200 {
+                let model = pod(number % size);
+                let id = WorkloadRef { name: format!("late-{number}").into(), ..model.id };
+                let [.., c, d] = (60_000 + u32::try_from(number)?).to_be_bytes();
+                let addresses = vec![IpAddr::from(Ipv4Addr::new(198, 19, c, d))];
+                let late = Workload { id, addresses, ..pod(number % size) };
+                let labels = inventory.namespace_labels(&late.id.namespace);
+                let begun = Instant::now();
+                datapath.add(&roster.add(&late, &labels)?)?;
+                samples.push(begun.elapsed());
+            }
+            samples.sort_unstable();
+            times.push(samples[samples.len() / 2].as_nanos() as f64 / 1e3);
+        }
+        println!("| {size} | {:.1} | {:.1} |", times[0], times[1]);
+    }
+    println!();
+    Ok(())
+}
+
+/// Options in which a plan fits, with room for a few more.
+fn sized(plan: &Plan) -> Options {
+    let cost = plan.cost();
+    Options {
+        endpoints: cost.endpoints.next_power_of_two().max(512),
+        peers: cost.peers + 512,
+        row_cells: cost.row_cells.max(1 << 12),
+        decision_cells: cost.decision_cells.max(1 << 12),
+        decisions: cost.decisions.max(64),
+        trie4_nodes: cost.trie4_nodes + 64,
+        events_per_second: 0,
+        ..Options::default()
+    }
+}
+
+/// A pod with ever more rules, none of which names the packet.
+fn verdicts() -> Result<()> {
+    println!("| rules | denied packet, ns net of an empty program |\n|--:|--:|");
+    for rules in [10, 1000, 100_000] {
+        let plan = guarded(rules)?;
+        let mut datapath = Datapath::builder().options(sized(&plan)).open()?;
+        let owner = plan.endpoints[0].clone();
+        let spec = EndpointSpec::unlinked(owner.workload).address(owner.addresses[0]);
+        let id = datapath.attach(&spec)?.id;
+        let _ = datapath.apply(&plan)?;
+        println!("| {rules} | {:.0} |", denied(&mut datapath, id)?);
+    }
+    Ok(())
+}
+
+fn guarded(rules: usize) -> Result<Arc<Plan>> {
+    let rule = |number: usize| {
+        let [.., low] = u32::try_from(number % 100).unwrap_or_default().to_be_bytes();
+        let cidr = IpAddr::from(Ipv4Addr::new(203, 0, 113, low)).into();
+        let port = 1000 + u16::try_from(number / 100).unwrap_or_default();
+        Rule::allow(Peers::OneOf(vec![Peer::Cidr { cidr, except: vec![] }]), tcp_port(port))
+    };
+    let inventory = Inventory { workloads: vec![pod(0)], ..Default::default() };
+    let guard = Policy {
+        egress: Some((0..rules).map(rule).collect()),
+        ..Policy::new(named(0, 0), select(0, 0))
+    };
+    Ok(compile(&inventory, &[guard])?.0)
+}
+
+/// The least of 15 rounds.
+fn denied(datapath: &mut Datapath, id: EndpointId) -> Result<f64> {
+    let flow = Flow {
+        source: pod(0).addresses[0],
+        destination: "203.0.113.200".parse()?,
+        protocol: FlowProtocol::Tcp(80),
+    };
+    let bytes = Frame::opening(flow, 40_000).flags(tcp::SYN).bytes();
+    let mut best = f64::MAX;
+    for _ in 0..15 {
+        let empty = datapath.time(id, TC_EMPTY, &bytes, 100_000)?;
+        let full = datapath.time(id, TC_FROM_ENDPOINT, &bytes, 100_000)?;
+        best = best.min(full.as_nanos() as f64 - empty.as_nanos() as f64);
+    }
+    Ok(best)
+}
