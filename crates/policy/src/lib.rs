@@ -3,7 +3,8 @@
 //! [`model`] says what a policy is, [`inventory`] of whom it speaks. [`compile`] turns both into a
 //! [`plan`]: the tables that the kernel's programs read. [`explain`] answers from a plan,
 //! [`oracle`] straight from the specification, and both in terms of [`outcome`]. [`cost`] says
-//! before anything is installed whether a plan fits.
+//! before anything is installed whether a plan fits. [`account`] gives the reasons of a verdict, rule by
+//! rule.
 //!
 //! Not here: manifests and API objects (`flowgate-kubernetes`), kernels and maps
 //! (`flowgate-datapath`), and any I/O.
@@ -55,6 +56,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod compile;
 pub mod cost;
 pub mod explain;

@@ -38,22 +38,23 @@ pub fn decide(
 }
 
 /// One end of a flow.
-struct End<'a> {
+pub(crate) struct End<'a> {
     address: IpAddr,
     /// The workload that has this address; never one on the host's network.
-    workload: Option<&'a Workload>,
+    pub(crate) workload: Option<&'a Workload>,
     /// The node that has this address.
     node: Option<&'a Arc<str>>,
 }
 
-struct World<'a> {
-    inventory: &'a Inventory,
-    policies: &'a [Policy],
-    options: &'a Options,
+/// All that a flow is judged by.
+pub(crate) struct World<'a> {
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) policies: &'a [Policy],
+    pub(crate) options: &'a Options,
 }
 
 impl<'a> World<'a> {
-    fn end(&self, address: IpAddr) -> End<'a> {
+    pub(crate) fn end(&self, address: IpAddr) -> End<'a> {
         let mut workloads = self.inventory.workloads.iter();
         let workload = workloads.find(|w| !w.host_network && w.addresses.contains(&address));
         let mut nodes = self.inventory.nodes.iter();
@@ -85,7 +86,7 @@ impl<'a> World<'a> {
     }
 
     /// The policies that speak of `subject` in a direction, by name.
-    fn applying(&self, subject: &Workload, direction: Direction) -> Vec<&'a Policy> {
+    pub(crate) fn applying(&self, subject: &Workload, direction: Direction) -> Vec<&'a Policy> {
         let policies = self.policies.iter();
         let mut applying: Vec<&Policy> = policies
             .filter(|policy| policy.rules(direction).is_some())
@@ -109,12 +110,12 @@ impl<'a> World<'a> {
         Side::Verdict { verdict, policies, staged: (then != verdict).then_some(then) }
     }
 
-    fn is_own_node(&self, subject: &Workload, source: &End<'_>) -> bool {
+    pub(crate) fn is_own_node(&self, subject: &Workload, source: &End<'_>) -> bool {
         let node = subject.node.as_ref().or(self.options.local_node.as_ref());
         self.options.allow_local_node && source.node.is_some() && source.node == node
     }
 
-    fn rule_matches(
+    pub(crate) fn rule_matches(
         &self,
         rule: &Rule,
         peer: &End<'_>,
