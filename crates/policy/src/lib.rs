@@ -59,6 +59,7 @@
 pub mod account;
 pub mod compile;
 pub mod cost;
+pub mod diff;
 pub mod explain;
 pub mod host;
 pub mod install;
