@@ -4,12 +4,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use flowgate_policy::model::PolicyRef;
+
 use crate::{
     Location, Reason,
     error::ManifestError,
     field::{Field, Read},
     location::ObjectName,
-    object::Parsed,
+    object::{Object, Parsed},
+    places::PolicyPlaces,
 };
 
 /// An object says that it has an address.
@@ -43,6 +46,8 @@ struct Owned {
 pub(crate) struct Index {
     objects: BTreeMap<ObjectName, Location>,
     addresses: BTreeMap<IpAddr, Owned>,
+    /// Where each policy and its rules are.
+    pub(crate) policies: BTreeMap<PolicyRef, PolicyPlaces>,
     /// Where each node stands in the inventory.
     pub(crate) nodes: BTreeMap<Arc<str>, usize>,
 }
@@ -71,6 +76,10 @@ impl Index {
     /// Adds what was checked.
     pub(crate) fn add(&mut self, parsed: &Parsed) {
         self.objects.insert(parsed.name.clone(), parsed.at.clone());
+        if let Object::Policy(policy) = &parsed.object {
+            let places = PolicyPlaces::of(policy, &parsed.at, &parsed.rules);
+            self.policies.insert(policy.id.clone(), places);
+        }
         for Claim { address, owner, at } in &parsed.claims {
             let owned = Owned { owner: owner.clone(), at: Some(at.clone()) };
             self.addresses.entry(*address).or_insert(owned);

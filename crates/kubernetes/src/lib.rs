@@ -86,6 +86,7 @@ mod names;
 mod network_policy;
 mod node;
 mod object;
+mod places;
 mod pod;
 mod schema;
 mod selector;

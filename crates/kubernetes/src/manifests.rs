@@ -10,7 +10,7 @@ use std::{
 
 use flowgate_policy::{
     inventory::{Inventory, Node},
-    model::Policy,
+    model::{Direction, Policy, PolicyRef},
 };
 
 use crate::{
@@ -70,6 +70,24 @@ impl Manifests {
             self.add(parsed);
         }
         Ok(())
+    }
+
+    /// Where a policy is, if it was read.
+    #[must_use]
+    pub fn location_of(&self, policy: &PolicyRef) -> Option<&Location> {
+        self.index.policies.get(policy).map(|places| &places.policy)
+    }
+
+    /// Where a rule of a policy is, by its place in the model; where that isn't known, where its
+    /// policy is.
+    #[must_use]
+    pub fn rule_location(
+        &self,
+        policy: &PolicyRef,
+        direction: Direction,
+        index: usize,
+    ) -> Option<&Location> {
+        self.index.policies.get(policy).map(|places| places.rule(direction, index))
     }
 
     fn check(&self, batch: &Batch) -> Result<(), ManifestError> {

@@ -14,7 +14,9 @@ use crate::{
     flowgate_policy as own_policy,
     index::Claim,
     location::ObjectName,
-    network_policy, node, pod, selector, tree,
+    network_policy, node,
+    places::RulePlaces,
+    pod, selector, tree,
     tree::{Document, Value},
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Parsed {
     pub(crate) at: Location,
     pub(crate) name: ObjectName,
     pub(crate) claims: Vec<Claim>,
+    /// Where its rules are, if it is a policy of the usual shape.
+    pub(crate) rules: RulePlaces,
     pub(crate) object: Object,
 }
 
@@ -102,6 +106,7 @@ impl Batch {
                     at: context.at.clone(),
                     name,
                     claims,
+                    rules: RulePlaces::of(&context.at, node),
                     object,
                 }));
             }
@@ -299,7 +304,7 @@ fn object_name(
     ObjectName { kind, namespace: namespace.cloned(), name: name.cloned() }
 }
 
-fn value<'a>(node: &'a tree::Node, key: &str) -> Option<&'a tree::Node> {
+pub(crate) fn value<'a>(node: &'a tree::Node, key: &str) -> Option<&'a tree::Node> {
     let Value::Mapping(entries) = &node.value else { return None };
     entries.iter().find(|(known, _)| known.as_ref() == key).map(|(_, node)| node.as_ref())
 }

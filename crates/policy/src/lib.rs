@@ -4,7 +4,8 @@
 //! [`plan`]: the tables that the kernel's programs read. [`explain`] answers from a plan,
 //! [`oracle`] straight from the specification, and both in terms of [`outcome`]. [`cost`] says
 //! before anything is installed whether a plan fits. [`account`] gives the reasons of a verdict, rule by
-//! rule.
+//! rule, [`diff`] what two plans decide differently, and [`replay`] which recorded flows a plan would
+//! judge differently.
 //!
 //! Not here: manifests and API objects (`flowgate-kubernetes`), kernels and maps
 //! (`flowgate-datapath`), and any I/O.
@@ -70,5 +71,6 @@ pub mod oracle;
 pub mod outcome;
 pub mod peer_key;
 pub mod plan;
+pub mod replay;
 pub mod roster;
 pub mod simulate;

@@ -11,7 +11,7 @@
 
 use std::{fmt, sync::Arc};
 
-use flowgate_abi::policy::Direction;
+pub use flowgate_abi::policy::Direction;
 use flowgate_identity::Selector;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
