@@ -105,7 +105,7 @@ impl Judgement {
 }
 
 impl Half {
-    fn new(side: &Side, stays_inside: bool) -> Self {
+    pub(crate) fn new(side: &Side, stays_inside: bool) -> Self {
         match side {
             Side::NotAnEndpoint => {
                 Self { verdict: "n/a".to_owned(), policies: Vec::new(), staged: None }

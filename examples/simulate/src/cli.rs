@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Asks what Kubernetes manifests allow, without a cluster.
 ///
@@ -14,8 +14,15 @@ use clap::{Parser, ValueEnum};
 /// Exit status: 0 done, 1 the backends disagree, 2 bad input (nothing on stdout), 3 the kernel backend
 /// can't be used here (nothing on stdout).
 #[derive(Debug, Parser)]
-#[command(name = "flowgate-simulate", version)]
+#[command(
+    name = "flowgate-simulate",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// Files and directories with Namespaces, Nodes, Pods and NetworkPolicies, YAML or JSON
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) manifests: Vec<PathBuf>,
@@ -26,6 +33,72 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Backend::Host)]
     pub(crate) backend: Backend,
     /// How the answers are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// What else may be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Why a flow is allowed or denied: the rules that match it, tier by tier, and where they are
+    ///
+    /// Exit status: 0 answered, 2 bad input (nothing on stdout).
+    Explain(Explain),
+    /// What two sets of manifests decide differently, exactly
+    ///
+    /// Exit status: 0 nothing, 1 something, 2 bad input (nothing on stdout).
+    Diff(Diff),
+    /// Which recorded flows would be judged differently
+    ///
+    /// Exit status: 0 none, 1 some, 2 bad input (nothing on stdout).
+    Replay(Replay),
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Who opens the flow: ns/pod, ip:ADDRESS or node:NAME
+    pub(crate) from: String,
+    /// To whom: ns/pod, ip:ADDRESS or node:NAME
+    pub(crate) to: String,
+    /// PORT/PROTO, as in 8080/TCP or http/TCP; ICMP and ICMPv6 alone, or with a type, as in 8/ICMP
+    #[arg(value_name = "PORT/PROTO")]
+    pub(crate) service: String,
+    /// Files and directories with Namespaces, Nodes, Pods and policies, YAML or JSON
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// How the answer is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// Manifests as they are
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) before: Vec<PathBuf>,
+    /// Manifests as they would be
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) after: Vec<PathBuf>,
+    /// Manifests that belong to both
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// How the answer is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Files and directories with Namespaces, Nodes, Pods and policies, YAML or JSON
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// Entries of the flow log as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flows: PathBuf,
+    /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
 }

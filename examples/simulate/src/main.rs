@@ -5,7 +5,13 @@
 //!
 //! ```text
 //! flowgate-simulate --manifests shop/ --probes probes.jsonl -o json
+//! flowgate-simulate explain shop/front shop/db 5432/TCP --manifests shop/
+//! flowgate-simulate diff --manifests pods.yaml --before old/ --after new/
+//! flowgate-simulate replay --manifests shop/ --flows log.jsonl
 //! ```
+//!
+//! Beside probes, `explain` tells which rules match a flow and where they are, `diff` what two sets of
+//! manifests decide differently, and `replay` which flows of a flow log would be judged differently.
 //!
 //! What isn't obvious:
 //!
@@ -24,19 +30,26 @@
 //! - A node may reach the pods on it: verdict `allow`, by no policy.
 //!
 //! Invariant: answers alone go to stdout, and after bad input nothing does.
-//! Exit status: 0 done, 1 the backends disagree, 2 bad input, 3 the kernel backend can't be used here.
+//! Exit status: 0 done, 1 the backends disagree or something differs, 2 bad input, 3 the kernel backend can't be used here.
 //! Tested by running the binary (`tests/`).
 #![forbid(unsafe_code)]
 
 mod answer;
+mod ask;
 mod cli;
+mod diff;
 mod end;
 mod evaluate;
+mod explain;
+mod flow_log;
 mod frame;
 mod kernel;
 mod print;
 mod probe;
 mod question;
+mod read;
+mod replay;
+mod table;
 
 use std::{
     error::Error,
@@ -45,24 +58,16 @@ use std::{
 };
 
 use clap::Parser;
-use flowgate_identity::LocalAllocator;
-use flowgate_kubernetes::{AddressRanges, AssignError, ManifestError, Manifests};
-use flowgate_policy::{
-    compile::{CompileError, Compiler},
-    options::Options,
-    plan::Plan,
-};
+use flowgate_kubernetes::{AssignError, ManifestError};
+use flowgate_policy::compile::CompileError;
 use thiserror::Error;
 
 use crate::{
-    answer::Answer,
-    cli::Arguments,
-    end::Ends,
-    evaluate::{Disagreement, EvaluateError, Evaluator},
-    question::Question,
+    cli::{Arguments, Command},
+    evaluate::{Disagreement, EvaluateError},
 };
 
-const DISAGREEMENT: u8 = 1;
+const DIFFERENCE: u8 = 1;
 const BAD_INPUT: u8 = 2;
 const NO_BACKEND: u8 = 3;
 
@@ -78,6 +83,10 @@ enum Failure {
     #[error(transparent)]
     Probe(#[from] question::ProbeError),
     #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
+    #[error(transparent)]
+    FlowLog(#[from] flow_log::FlowLogError),
+    #[error(transparent)]
     Evaluate(#[from] EvaluateError),
 }
 
@@ -90,9 +99,11 @@ impl Failure {
     }
 }
 
-/// What goes to stdout, and what the backends didn't agree on.
+/// What goes to stdout, and whether something differs.
 struct Report {
     text: String,
+    differs: bool,
+    /// What the backends didn't agree on.
     disagreements: Vec<Disagreement>,
 }
 
@@ -107,7 +118,8 @@ fn main() -> ExitCode {
     for disagreement in &report.disagreements {
         eprintln!("error: {disagreement}");
     }
-    let status = u8::from(!report.disagreements.is_empty()) * DISAGREEMENT;
+    let differs = report.differs || !report.disagreements.is_empty();
+    let status = u8::from(differs) * DIFFERENCE;
     match write(&report.text) {
         Ok(()) => ExitCode::from(status),
         Err(error) => {
@@ -142,43 +154,10 @@ fn write(text: &str) -> io::Result<()> {
 
 /// Answers everything before anything is printed.
 fn run(arguments: &Arguments) -> Result<Report, Failure> {
-    let mut manifests = Manifests::from_paths(&arguments.manifests)?;
-    manifests.assign_addresses(&AddressRanges::default())?;
-    for warning in &manifests.warnings {
-        eprintln!("warning: {warning}");
+    match &arguments.command {
+        None => ask::run(arguments),
+        Some(Command::Explain(arguments)) => explain::run(arguments),
+        Some(Command::Diff(arguments)) => diff::run(arguments),
+        Some(Command::Replay(arguments)) => replay::run(arguments),
     }
-    let ends = Ends::new(&manifests.inventory);
-    let questions = match &arguments.probes {
-        Some(path) => question::read(path, &ends)?,
-        None => every_pair(&manifests, &ends),
-    };
-    let plan = compile(&manifests)?;
-    let mut evaluator = evaluate::evaluator(arguments.backend, &plan)?;
-    let answers = answer(&questions, evaluator.as_mut())?;
-    let text = print::print(arguments.output, &answers);
-    Ok(Report { text, disagreements: evaluator.disagreements().to_vec() })
-}
-
-fn every_pair(manifests: &Manifests, ends: &Ends<'_>) -> Vec<Question> {
-    let (questions, apart) = question::every_pair(&manifests.inventory, ends);
-    for (from, to) in apart {
-        eprintln!("warning: {from} to {to} is left out: they have no address family in common");
-    }
-    if questions.is_empty() {
-        eprintln!("warning: there is nothing to ask: no two pods, or no container declares a port");
-    }
-    questions
-}
-
-fn compile(manifests: &Manifests) -> Result<Plan, CompileError> {
-    let mut compiler = Compiler::new(LocalAllocator::new());
-    compiler.compile(&manifests.inventory, &manifests.policies, &Options::default())
-}
-
-fn answer<'q>(
-    questions: &'q [Question],
-    evaluator: &mut dyn Evaluator,
-) -> Result<Vec<Answer<'q>>, Failure> {
-    let answers = questions.iter().map(|question| Answer::new(question, evaluator));
-    Ok(answers.collect::<Result<_, _>>()?)
 }

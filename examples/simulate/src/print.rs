@@ -1,11 +1,12 @@
 //! The answers as text.
 
-use std::fmt::{self, Write};
+use serde::Serialize;
 
 use crate::{
     answer::{Answer, Half, Judgement},
     cli::Format,
     probe::Family,
+    table,
 };
 
 const HEADER: [&str; 7] = ["FROM", "TO", "PORT", "PROTO", "ALLOWED", "EGRESS", "INGRESS"];
@@ -18,7 +19,8 @@ pub(crate) fn print(format: Format, answers: &[Answer<'_>]) -> String {
     }
 }
 
-fn json(answers: &[Answer<'_>]) -> String {
+/// A line of JSON for each.
+pub(crate) fn json<T: Serialize>(answers: &[T]) -> String {
     let mut text = Vec::with_capacity(answers.len() * 256);
     for answer in answers {
         serde_json::to_writer(&mut text, answer).expect("strings and numbers are JSON");
@@ -33,12 +35,7 @@ fn table(answers: &[Answer<'_>]) -> String {
         rows.push(row(answer));
         rows.extend(answer.families.iter().flatten().map(|(family, j)| row_of_family(*family, j)));
     }
-    let mut text = String::new();
-    let widths = widths(&rows);
-    for row in &rows {
-        write_row(&mut text, row, widths).expect("a string takes all text");
-    }
-    text
+    table::print(&rows)
 }
 
 fn row(answer: &Answer<'_>) -> [String; 7] {
@@ -65,29 +62,9 @@ fn cells(judgement: &Judgement) -> [String; 3] {
     [allowed.to_owned(), cell(&judgement.egress), cell(&judgement.ingress)]
 }
 
-fn cell(half: &Half) -> String {
+pub(crate) fn cell(half: &Half) -> String {
     if half.policies.is_empty() {
         return half.verdict.clone();
     }
     format!("{} ({})", half.verdict, half.policies.join(", "))
-}
-
-fn widths(rows: &[[String; 7]]) -> [usize; 7] {
-    let mut widths = [0; 7];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    widths
-}
-
-fn write_row(text: &mut String, row: &[String; 7], widths: [usize; 7]) -> fmt::Result {
-    let start = text.len();
-    for (cell, width) in row.iter().zip(widths) {
-        write!(text, "{cell:width$}  ")?;
-    }
-    text.truncate(start + text[start..].trim_end().len());
-    text.push('\n');
-    Ok(())
 }

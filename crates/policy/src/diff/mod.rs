@@ -84,6 +84,8 @@ pub struct Difference {
     pub direction: Direction,
     /// The other ends. A subject may be among them: flows to itself are judged like any other.
     pub peers: Vec<Arc<PeerPair>>,
+    /// The peers are all that both plans know, of the families that the subjects have.
+    pub everyone: bool,
     /// The services; sorted, none overlaps another.
     pub services: Vec<Services>,
     /// What the subjects say by the earlier plan.
@@ -203,10 +205,11 @@ impl<'a> Comparison<'a> {
                 alike.entry(key).or_default().extend(subjects.iter().copied().cloned());
             }
         }
-        let told = alike.into_iter().map(|((before, after, services, peers, _), mut subjects)| {
+        let told = alike.into_iter().map(|((before, after, services, peers, of), mut subjects)| {
             subjects.sort_unstable();
+            let everyone = peers.len() == classes.of_families(of);
             let peers = classes.pairs(&peers);
-            Difference { subjects, direction, peers, services, before, after }
+            Difference { subjects, direction, peers, everyone, services, before, after }
         });
         told.collect()
     }

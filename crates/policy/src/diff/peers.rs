@@ -244,6 +244,11 @@ impl Classes {
         Self { all: classes.into_iter().map(class).collect() }
     }
 
+    /// How many are of these families, IPv6 first.
+    pub(super) fn of_families(&self, families: [bool; 2]) -> usize {
+        self.all.iter().filter(|class| families[usize::from(class.ipv4)]).count()
+    }
+
     /// The pairs of some classes.
     pub(super) fn pairs(&self, classes: &[usize]) -> Vec<Arc<PeerPair>> {
         classes.iter().flat_map(|&class| &self.all[class].pairs).cloned().collect()

@@ -1,0 +1,197 @@
+//! What two sets of manifests decide differently.
+
+use flowgate_policy::{
+    diff::{Difference, PeerPair, PlanDiff, Presence, Said, Subject},
+    model::Direction,
+    outcome::Flow,
+    peer_key::PeerKey,
+};
+use serde::Serialize;
+
+use crate::{
+    Failure, Report,
+    cli::{self, Format},
+    print, read, table,
+};
+
+/// Answers.
+pub(crate) fn run(arguments: &cli::Diff) -> Result<Report, Failure> {
+    let with_both = |own: &[_]| [own, &arguments.manifests].concat();
+    let (before, after) = read::both(&with_both(&arguments.before), &with_both(&arguments.after))?;
+    let diff = read::compile(&before)?.diff(&read::compile(&after)?);
+    let text = match arguments.output {
+        Format::Json => json(&diff),
+        Format::Table => text(&diff),
+    };
+    Ok(Report { text, differs: !diff.is_empty(), disagreements: Vec::new() })
+}
+
+const HEADER: [&str; 8] =
+    ["CHANGE", "ENDPOINTS", "FLOWS", "PEERS", "SERVICES", "BEFORE", "AFTER", "EXAMPLE"];
+
+fn text(diff: &PlanDiff) -> String {
+    let mut text = String::new();
+    if !diff.differences.is_empty() {
+        let mut rows = vec![HEADER.map(str::to_owned)];
+        rows.extend(diff.differences.iter().map(row));
+        text += &table::print(&rows);
+    }
+    for (word, presences) in [("added", &diff.added), ("removed", &diff.removed)] {
+        for Presence { owner, address } in presences {
+            text += &format!("{word}: {owner} at {address}\n");
+        }
+    }
+    text
+}
+
+fn row(difference: &Difference) -> [String; 8] {
+    let subjects: Vec<String> =
+        difference.subjects.iter().map(|subject| subject.workload.to_string()).collect();
+    let services: Vec<String> = difference.services.iter().map(ToString::to_string).collect();
+    let example = difference.flows().next().map(|(_, _, flow)| flow.to_string());
+    [
+        change(difference).to_owned(),
+        table::some(&subjects),
+        match difference.direction {
+            Direction::Egress => "to".to_owned(),
+            Direction::Ingress => "from".to_owned(),
+        },
+        peers(difference),
+        services.join(", "),
+        difference.before.to_string(),
+        difference.after.to_string(),
+        example.unwrap_or_default(),
+    ]
+}
+
+/// What becomes of the flows: they pass now, pass no more, or are judged otherwise to the same end.
+fn change(difference: &Difference) -> &'static str {
+    let [before, after] = [difference.before, difference.after].map(|said| said.verdict.allowed());
+    match (before, after) {
+        (false, true) => "opens",
+        (true, false) => "closes",
+        (true, true) | (false, false) => "says",
+    }
+}
+
+fn peers(difference: &Difference) -> String {
+    if difference.everyone {
+        return "everyone".to_owned();
+    }
+    let mut names: Vec<String> = difference.peers.iter().map(|peer| name_of_pair(peer)).collect();
+    names.sort();
+    names.dedup();
+    table::some(&names)
+}
+
+fn name_of_pair(pair: &PeerPair) -> String {
+    let (before, after) = (name(&pair.before), name(&pair.after));
+    match (&pair.before, &pair.after) {
+        // The narrower of both says who they are.
+        (PeerKey::Network(old), PeerKey::Network(new)) if old.contains(new) => after,
+        (PeerKey::Network(_), PeerKey::Network(_)) => before,
+        _ if before == after => before,
+        _ => format!("{before} (then {after})"),
+    }
+}
+
+fn name(key: &PeerKey) -> String {
+    match key {
+        PeerKey::Workload { namespace, labels, .. } if labels.is_empty() => {
+            format!("{namespace} without labels")
+        }
+        PeerKey::Workload { namespace, labels, .. } => format!("{namespace} {labels}"),
+        PeerKey::Node { name, .. } => format!("node {name}"),
+        PeerKey::Network(network) => match (network.prefix_len(), network.addr().is_ipv4()) {
+            (0, true) => "other IPv4".to_owned(),
+            (0, false) => "other IPv6".to_owned(),
+            _ => network.to_string(),
+        },
+    }
+}
+
+/// One line of JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line {
+    Differs(Box<Differs>),
+    Present { change: &'static str, owner: String, address: String },
+}
+
+/// What differs for one subject and one class of peers. The order of the fields is that of the
+/// output.
+#[derive(Serialize)]
+struct Differs {
+    change: &'static str,
+    subject: String,
+    direction: &'static str,
+    peer: Peers,
+    services: Vec<String>,
+    before: Verdict,
+    after: Verdict,
+    flow: Sample,
+}
+
+#[derive(Serialize)]
+struct Peers {
+    before: String,
+    after: String,
+}
+
+#[derive(Serialize)]
+struct Verdict {
+    verdict: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staged: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Sample {
+    source: String,
+    destination: String,
+    service: String,
+}
+
+fn json(diff: &PlanDiff) -> String {
+    let mut lines = Vec::new();
+    for difference in &diff.differences {
+        let line = |(subject, peer, flow)| Differs::new(difference, subject, peer, flow);
+        lines.extend(difference.flows().map(|found| Line::Differs(Box::new(line(found)))));
+    }
+    for (change, presences) in [("added", &diff.added), ("removed", &diff.removed)] {
+        lines.extend(presences.iter().map(|Presence { owner, address }| {
+            let (owner, address) = (owner.to_string(), address.to_string());
+            Line::Present { change, owner, address }
+        }));
+    }
+    print::json(&lines)
+}
+
+impl Differs {
+    fn new(difference: &Difference, subject: &Subject, peer: &PeerPair, flow: Flow) -> Self {
+        Self {
+            change: change(difference),
+            subject: subject.workload.to_string(),
+            direction: match difference.direction {
+                Direction::Egress => "egress",
+                Direction::Ingress => "ingress",
+            },
+            peer: Peers { before: peer.before.to_string(), after: peer.after.to_string() },
+            services: difference.services.iter().map(ToString::to_string).collect(),
+            before: difference.before.into(),
+            after: difference.after.into(),
+            flow: Sample {
+                source: flow.source.to_string(),
+                destination: flow.destination.to_string(),
+                service: flow.protocol.to_string(),
+            },
+        }
+    }
+}
+
+impl From<Said> for Verdict {
+    fn from(said: Said) -> Self {
+        let staged = said.staged.map(|staged| staged.to_string());
+        Self { verdict: said.verdict.to_string(), staged }
+    }
+}

@@ -1,0 +1,366 @@
+//! Why a flow is allowed or denied: the rules that match it, tier by tier, and where they are.
+//!
+//! Each family that both ends have is answered by itself; a table puts those together that have the
+//! same answer.
+
+use std::num::NonZeroU16;
+
+use flowgate_kubernetes::{Location, Manifests};
+use flowgate_policy::{
+    account::{self, Account, Candidate, Conclusion, EndAccount, Isolation, TierAccount, Trial},
+    model::{Mode, PolicyRef, RuleAction},
+    options::Options,
+    outcome::Flow,
+};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    Failure, Report,
+    cli::{self, Format},
+    end::Ends,
+    print,
+    probe::{Family, Port, Probe, Proto},
+    question::{Mistake, Question},
+    read, table,
+};
+
+/// Why a flow can't be explained.
+#[derive(Debug, Error)]
+pub(crate) enum ExplainError {
+    #[error("{text:?} is not PORT/PROTO, as in 8080/TCP, http/TCP, ICMP or 8/ICMP")]
+    NotAService { text: String },
+    #[error(transparent)]
+    Mistake(#[from] Mistake),
+}
+
+/// Answers.
+pub(crate) fn run(arguments: &cli::Explain) -> Result<Report, Failure> {
+    let probe = probe(arguments)?;
+    let manifests = read::manifests(&arguments.manifests)?;
+    let question = Question::new(probe, &Ends::new(&manifests.inventory));
+    let question = question.map_err(ExplainError::Mistake)?;
+    // What contradicts itself has no plan, and so no answer.
+    read::compile(&manifests)?;
+    let accounts = accounts(&manifests, &question);
+    let text = match arguments.output {
+        Format::Json => json(&manifests, &question, &accounts),
+        Format::Table => text(&manifests, arguments, &question, &accounts),
+    };
+    Ok(Report { text, differs: false, disagreements: Vec::new() })
+}
+
+type Accounts = Vec<(Family, Flow, Account)>;
+
+fn accounts(manifests: &Manifests, question: &Question) -> Accounts {
+    let (inventory, policies) = (&manifests.inventory, &manifests.policies);
+    let explain = |flow| account::explain(inventory, policies, &Options::default(), flow);
+    question.flows.iter().map(|(family, flow)| (*family, *flow, explain(flow))).collect()
+}
+
+fn probe(arguments: &cli::Explain) -> Result<Probe, ExplainError> {
+    let refused = || ExplainError::NotAService { text: arguments.service.clone() };
+    let (what, proto) = match arguments.service.rsplit_once('/') {
+        Some((what, proto)) => (Some(what), proto),
+        None => (None, arguments.service.as_str()),
+    };
+    let proto = match proto {
+        "TCP" => Proto::Tcp,
+        "UDP" => Proto::Udp,
+        "SCTP" => Proto::Sctp,
+        "ICMP" => Proto::Icmp,
+        "ICMPv6" => Proto::Icmp6,
+        _ => return Err(refused()),
+    };
+    let (from, to) = (arguments.from.clone(), arguments.to.clone());
+    let mut probe =
+        Probe { from, to, port: None, proto, icmp_type: None, code: None, family: None };
+    match (proto, what) {
+        (_, None) => {}
+        (Proto::Icmp | Proto::Icmp6, Some(text)) => {
+            probe.icmp_type = Some(text.parse().map_err(|_| refused())?);
+        }
+        (_, Some(text)) => probe.port = Some(port(text).ok_or_else(refused)?),
+    }
+    Ok(probe)
+}
+
+fn port(text: &str) -> Option<Port> {
+    if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse::<NonZeroU16>().ok().map(Port::Number);
+    }
+    Some(Port::Name(text.to_owned()))
+}
+
+const HEADER: [&str; 7] = ["END", "TIER", "SAYS", "DECIDES", "RULE", "ACTION", "WHERE"];
+
+fn text(
+    manifests: &Manifests,
+    arguments: &cli::Explain,
+    question: &Question,
+    accounts: &Accounts,
+) -> String {
+    let mut told: Vec<(Vec<String>, &Account)> = Vec::new();
+    for (family, _, account) in accounts {
+        match told.iter_mut().find(|(_, known)| *known == account) {
+            Some((families, _)) => families.push(family.to_string()),
+            None => told.push((vec![family.to_string()], account)),
+        }
+    }
+    let answer = |(families, account): &(Vec<String>, &Account)| {
+        let cli::Explain { from, to, service, .. } = arguments;
+        let families = families.join(" and ");
+        let said = said(question, account);
+        let rows = rows(manifests, account);
+        format!("{from} -> {to} {service} over {families}: {said}\n{}", table::print(&rows))
+    };
+    told.iter().map(answer).collect::<Vec<_>>().join("\n")
+}
+
+fn said(question: &Question, account: &Account) -> &'static str {
+    match (question.stays_inside, account.outcome().allowed()) {
+        (true, _) => "allowed, since it doesn't leave the pod",
+        (false, true) => "allowed",
+        (false, false) => "denied",
+    }
+}
+
+fn rows(manifests: &Manifests, account: &Account) -> Vec<[String; 7]> {
+    let mut rows = vec![HEADER.map(str::to_owned)];
+    for (name, end) in [("egress", &account.egress), ("ingress", &account.ingress)] {
+        match end {
+            None => rows.push(row([name, "", "n/a", "", "no endpoint is there", "", ""])),
+            Some(end) => rows.extend(rows_of_end(manifests, name, end)),
+        }
+    }
+    rows
+}
+
+fn row(cells: [&str; 7]) -> [String; 7] {
+    cells.map(str::to_owned)
+}
+
+fn rows_of_end(manifests: &Manifests, name: &str, end: &EndAccount) -> Vec<[String; 7]> {
+    let verdict = end.verdict.to_string();
+    let mut rows = vec![row([&format!("{name} {}", end.workload), "", &verdict, "", "", "", ""])];
+    if end.from_own_node {
+        rows.push(row(["", "", "", "yes", "its own node may reach it", "allow", ""]));
+        return rows;
+    }
+    for tier in &end.tiers {
+        rows.extend(rows_of_tier(manifests, tier));
+    }
+    for Trial { policy, mode, verdict } in &end.trials {
+        let says = format!("{verdict} if enforced");
+        let at = place(manifests.location_of(policy));
+        rows.push(row(["", "on trial", &says, "", &policy.to_string(), mode_name(*mode), &at]));
+    }
+    if let Some(staged) = end.staged {
+        let says = format!("{staged} if all staged were");
+        rows.push(row(["", "on trial", &says, "", "", "", ""]));
+    }
+    rows
+}
+
+fn rows_of_tier(manifests: &Manifests, tier: &TierAccount) -> Vec<[String; 7]> {
+    let candidates = tier.candidates.iter().map(|candidate| {
+        let Candidate { rule, action, mode, decides } = candidate;
+        let at = manifests.rule_location(&rule.policy, rule.direction, rule.index);
+        let action = with_mode(action_name(*action), *mode);
+        row(["", "", "", mark(*decides), &rule.to_string(), &action, &place(at)])
+    });
+    let isolating = tier.isolating.iter().map(|isolation| {
+        let Isolation { policy, mode, decides } = isolation;
+        let at = place(manifests.location_of(policy));
+        let action = with_mode("isolate", *mode);
+        row(["", "", "", mark(*decides), &policy.to_string(), &action, &at])
+    });
+    let mut rows: Vec<_> = candidates.chain(isolating).collect();
+    if rows.is_empty() {
+        rows.push(row(["", "", "", "", "", "", ""]));
+    }
+    rows[0][1] = tier.tier.to_string();
+    rows[0][2] = conclusion(tier.conclusion);
+    rows
+}
+
+fn mark(decides: bool) -> &'static str {
+    if decides { "yes" } else { "no" }
+}
+
+const fn action_name(action: RuleAction) -> &'static str {
+    match action {
+        RuleAction::Allow => "allow",
+        RuleAction::Deny => "deny",
+        RuleAction::Pass => "pass",
+    }
+}
+
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Audit => "audit",
+        Mode::Staged => "staged",
+    }
+}
+
+fn with_mode(action: &str, mode: Mode) -> String {
+    match mode {
+        Mode::Enforce => action.to_owned(),
+        Mode::Audit | Mode::Staged => format!("{action} ({})", mode_name(mode)),
+    }
+}
+
+fn conclusion(conclusion: Conclusion) -> String {
+    match conclusion {
+        Conclusion::NotAsked => "not asked".to_owned(),
+        Conclusion::Silent => "nothing".to_owned(),
+        Conclusion::Passes => "pass".to_owned(),
+        Conclusion::Decides(verdict) => verdict.to_string(),
+    }
+}
+
+fn place(at: Option<&Location>) -> String {
+    match at {
+        None => String::new(),
+        Some(Location { source, line: Some(line), .. }) => format!("{source}:{line}"),
+        Some(at) => at.to_string(),
+    }
+}
+
+/// The answer for one family. The order of the fields is that of the output.
+#[derive(Serialize)]
+struct Line<'a> {
+    from: &'a str,
+    to: &'a str,
+    family: Family,
+    source: String,
+    destination: String,
+    service: String,
+    allowed: bool,
+    egress: Option<End>,
+    ingress: Option<End>,
+}
+
+#[derive(Serialize)]
+struct End {
+    endpoint: String,
+    verdict: String,
+    policies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staged: Option<String>,
+    from_own_node: bool,
+    tiers: Vec<Tier>,
+    trials: Vec<OnTrial>,
+}
+
+#[derive(Serialize)]
+struct Tier {
+    tier: String,
+    says: String,
+    candidates: Vec<Rule>,
+    isolating: Vec<Isolating>,
+}
+
+#[derive(Serialize)]
+struct Rule {
+    policy: String,
+    rule: String,
+    index: usize,
+    action: &'static str,
+    mode: Mode,
+    decides: bool,
+    at: Option<At>,
+}
+
+#[derive(Serialize)]
+struct Isolating {
+    policy: String,
+    mode: Mode,
+    decides: bool,
+    at: Option<At>,
+}
+
+#[derive(Serialize)]
+struct OnTrial {
+    policy: String,
+    mode: Mode,
+    verdict: String,
+    at: Option<At>,
+}
+
+/// Where something is.
+#[derive(Serialize)]
+struct At {
+    file: String,
+    line: Option<usize>,
+    path: String,
+}
+
+impl From<&Location> for At {
+    fn from(at: &Location) -> Self {
+        Self { file: at.source.to_string(), line: at.line, path: at.path.clone() }
+    }
+}
+
+fn json(manifests: &Manifests, question: &Question, accounts: &Accounts) -> String {
+    let end = |end: &Option<EndAccount>| end.as_ref().map(|end| End::new(manifests, end));
+    let line = |(family, flow, account): &(Family, Flow, Account)| Line {
+        from: &question.probe.from,
+        to: &question.probe.to,
+        family: *family,
+        source: flow.source.to_string(),
+        destination: flow.destination.to_string(),
+        service: flow.protocol.to_string(),
+        allowed: question.stays_inside || account.outcome().allowed(),
+        egress: end(&account.egress),
+        ingress: end(&account.ingress),
+    };
+    print::json(&accounts.iter().map(line).collect::<Vec<_>>())
+}
+
+impl End {
+    fn new(manifests: &Manifests, end: &EndAccount) -> Self {
+        let trial = |trial: &Trial| OnTrial {
+            policy: trial.policy.to_string(),
+            mode: trial.mode,
+            verdict: trial.verdict.to_string(),
+            at: manifests.location_of(&trial.policy).map(At::from),
+        };
+        Self {
+            endpoint: end.workload.to_string(),
+            verdict: end.verdict.to_string(),
+            policies: end.policies.iter().map(PolicyRef::to_string).collect(),
+            staged: end.staged.map(|staged| staged.to_string()),
+            from_own_node: end.from_own_node,
+            tiers: end.tiers.iter().map(|tier| Tier::new(manifests, tier)).collect(),
+            trials: end.trials.iter().map(trial).collect(),
+        }
+    }
+}
+
+impl Tier {
+    fn new(manifests: &Manifests, tier: &TierAccount) -> Self {
+        let rule = |Candidate { rule, action, mode, decides }: &Candidate| Rule {
+            policy: rule.policy.to_string(),
+            rule: rule.to_string(),
+            index: rule.index,
+            action: action_name(*action),
+            mode: *mode,
+            decides: *decides,
+            at: manifests.rule_location(&rule.policy, rule.direction, rule.index).map(At::from),
+        };
+        let isolating = |Isolation { policy, mode, decides }: &Isolation| Isolating {
+            policy: policy.to_string(),
+            mode: *mode,
+            decides: *decides,
+            at: manifests.location_of(policy).map(At::from),
+        };
+        Self {
+            tier: tier.tier.to_string(),
+            says: conclusion(tier.conclusion),
+            candidates: tier.candidates.iter().map(rule).collect(),
+            isolating: tier.isolating.iter().map(isolating).collect(),
+        }
+    }
+}
