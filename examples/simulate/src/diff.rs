@@ -1,8 +1,10 @@
 //! What two sets of manifests decide differently.
 
+use std::collections::BTreeMap;
+
 use flowgate_policy::{
-    diff::{Difference, PeerPair, PlanDiff, Presence, Said, Subject},
-    model::Direction,
+    diff::{Difference, PeerPair, PlanDiff, Presence, Said, Services, Subject},
+    model::{Direction, Protocol},
     outcome::Flow,
     peer_key::PeerKey,
 };
@@ -47,7 +49,6 @@ fn text(diff: &PlanDiff) -> String {
 fn row(difference: &Difference) -> [String; 8] {
     let subjects: Vec<String> =
         difference.subjects.iter().map(|subject| subject.workload.to_string()).collect();
-    let services: Vec<String> = difference.services.iter().map(ToString::to_string).collect();
     let example = difference.flows().next().map(|(_, _, flow)| flow.to_string());
     [
         change(difference).to_owned(),
@@ -57,21 +58,53 @@ fn row(difference: &Difference) -> [String; 8] {
             Direction::Ingress => "from".to_owned(),
         },
         peers(difference),
-        services.join(", "),
+        services(&difference.services),
         difference.before.to_string(),
         difference.after.to_string(),
         example.unwrap_or_default(),
     ]
 }
 
-/// What becomes of the flows: they pass now, pass no more, or are judged otherwise to the same end.
+/// What becomes of the flows: they pass now, pass no more, or fare as before for another reason.
 fn change(difference: &Difference) -> &'static str {
     let [before, after] = [difference.before, difference.after].map(|said| said.verdict.allowed());
     match (before, after) {
         (false, true) => "opens",
         (true, false) => "closes",
-        (true, true) | (false, false) => "says",
+        (true, true) | (false, false) => "reason",
     }
+}
+
+/// The services, or those that are left out if these are fewer.
+fn services(services: &[Services]) -> String {
+    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
+    let missing: Vec<Services> = protocols.flat_map(|protocol| gaps(services, protocol)).collect();
+    let all_others = services.contains(&Services::WithoutPorts);
+    if all_others && !missing.is_empty() && missing.len() < services.len() {
+        return format!("all but {}", listed(&missing));
+    }
+    listed(services)
+}
+
+fn listed(services: &[Services]) -> String {
+    services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The ports of a protocol that sorted services leave out.
+fn gaps(services: &[Services], wanted: Protocol) -> Vec<Services> {
+    let mut gaps = Vec::new();
+    let mut next = Some(0);
+    for service in services {
+        let Services::Ports { protocol, first, last } = *service else { continue };
+        let Some(start) = next.filter(|_| protocol == wanted) else { continue };
+        if start < first {
+            gaps.push(Services::Ports { protocol, first: start, last: first - 1 });
+        }
+        next = last.checked_add(1);
+    }
+    let rest = |first| Services::Ports { protocol: wanted, first, last: u16::MAX };
+    gaps.extend(next.map(rest));
+    gaps
 }
 
 fn peers(difference: &Difference) -> String {
@@ -134,8 +167,32 @@ struct Differs {
 
 #[derive(Serialize)]
 struct Peers {
-    before: String,
-    after: String,
+    before: Peer,
+    after: Peer,
+}
+
+/// Other ends, by what makes them one peer of a plan.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Peer {
+    Workloads { namespace: String, labels: BTreeMap<String, String>, network: String },
+    Node { name: String, network: String },
+    Network { network: String },
+}
+
+impl From<&PeerKey> for Peer {
+    fn from(key: &PeerKey) -> Self {
+        let network = key.network().to_string();
+        match key {
+            PeerKey::Workload { namespace, labels, .. } => Self::Workloads {
+                namespace: namespace.to_string(),
+                labels: labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+                network,
+            },
+            PeerKey::Node { name, .. } => Self::Node { name: name.to_string(), network },
+            PeerKey::Network(_) => Self::Network { network },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -176,7 +233,7 @@ impl Differs {
                 Direction::Egress => "egress",
                 Direction::Ingress => "ingress",
             },
-            peer: Peers { before: peer.before.to_string(), after: peer.after.to_string() },
+            peer: Peers { before: (&peer.before).into(), after: (&peer.after).into() },
             services: difference.services.iter().map(ToString::to_string).collect(),
             before: difference.before.into(),
             after: difference.after.into(),

@@ -16,7 +16,7 @@ use thiserror::Error;
 /// What was said about a flow, and how often.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "the fields are the format")]
+#[expect(dead_code, reason = "the fields are the format")]
 pub(crate) struct Entry {
     pub(crate) event: Event,
     /// `ns/pod` or an address.
@@ -47,7 +47,7 @@ pub(crate) enum Event {
 /// What one end said.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "the fields are the format")]
+#[expect(dead_code, reason = "the fields are the format")]
 pub(crate) struct Half {
     pub(crate) verdict: Verdict,
     policies: Vec<String>,

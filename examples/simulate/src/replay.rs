@@ -261,7 +261,7 @@ const fn change(changed: &Changed<'_>) -> &'static str {
     match (changed.before.allowed, changed.after.allowed) {
         (false, true) => "opens",
         (true, false) => "closes",
-        (true, true) | (false, false) => "says",
+        (true, true) | (false, false) => "reason",
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: whether the verdicts are right; plan and oracle agree in `flowgate-policy`.
 
+mod commands;
 mod ends;
 mod errors;
 mod families;
