@@ -59,6 +59,7 @@
 
 pub mod account;
 pub mod compile;
+mod contradiction;
 pub mod cost;
 pub mod diff;
 pub mod explain;

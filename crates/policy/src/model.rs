@@ -148,7 +148,7 @@ impl Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// Before what namespaces say. Lower priorities first; at one priority by name, where two
-    /// policies contradict each other the specification leaves it open.
+    /// policies contradict each other ([`Policy::contradicts`]) the specification leaves it open.
     Admin {
         /// 0 to 1000 in ClusterNetworkPolicy.
         priority: u16,
@@ -158,7 +158,7 @@ pub enum Tier {
     Namespace,
     /// Behind what namespaces say, for workloads that no policy there isolates.
     Baseline {
-        /// 0 to 1000 in ClusterNetworkPolicy.
+        /// 0 to 1000 in ClusterNetworkPolicy. BaselineAdminNetworkPolicy has none and comes last.
         priority: u16,
     },
 }
