@@ -204,9 +204,6 @@ pub enum Reason {
         /// The fields.
         fields: Box<[&'static str]>,
     },
-    /// A list that may not be empty.
-    #[error("an empty list: leave the field out, or name something")]
-    EmptyList,
     /// A text of the wrong length.
     #[error("must have between 1 and {limit} characters, and has {length}")]
     WrongLength {
@@ -296,6 +293,78 @@ pub enum Reason {
         port: u16,
         /// The last port.
         end_port: u16,
+    },
+    /// A namespace of an object that belongs to the cluster.
+    #[error("{kind} belongs to the cluster and has no namespace")]
+    NamespaceForbidden {
+        /// The kind.
+        kind: Arc<str>,
+    },
+    /// A value where the API allows another one alone.
+    #[error("is {value:?}, but must be {expected:?}")]
+    NotTheOnly {
+        /// What it is.
+        value: Box<str>,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A field of an older version of the API.
+    #[error("this field of an older version of the API is not supported")]
+    OlderField,
+    /// A mapping that must have one field of several has none of them, or more than one.
+    #[error("needs exactly one of {}", .allowed.join(", "))]
+    NotExactlyOne {
+        /// The fields.
+        allowed: &'static [&'static str],
+    },
+    /// A list that needs an item has none.
+    #[error("needs at least one item")]
+    EmptyList,
+    /// A list with too many items.
+    #[error("has {count} items, and may have {limit}")]
+    TooMany {
+        /// How many it has.
+        count: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// An item occurs twice in a list where each may occur once.
+    #[error("this item occurs twice")]
+    DuplicateItem,
+    /// A text that is too long.
+    #[error("has {length} characters, and may have {limit}")]
+    TooLong {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// A number out of its range.
+    #[error("{value} is not between {first} and {last}")]
+    NumberOutOfRange {
+        /// The number.
+        value: i64,
+        /// The least that it may be.
+        first: i64,
+        /// The most that it may be.
+        last: i64,
+    },
+    /// A range of ports whose end isn't above its start.
+    #[error("{end} is not more than start {start}")]
+    EndNotAboveStart {
+        /// The first port.
+        start: u16,
+        /// The last port.
+        end: u16,
+    },
+    /// A named port in a rule with peers that declare no ports.
+    #[error("a named port can't go with nodes, networks or domainNames, which declare none")]
+    NamedPortOfAddresses,
+    /// Domain names in a rule that doesn't allow.
+    #[error("domain names need the action {allow}")]
+    DomainsWithoutAllow {
+        /// The word for that action.
+        allow: &'static str,
     },
     /// A protocol without ports, or an unknown one.
     #[error("{value:?} is not one of {}, {} and {}", Protocol::Tcp, Protocol::Udp, Protocol::Sctp)]

@@ -155,10 +155,15 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::String { .. })
     }
 
+    pub(crate) fn integer(&self) -> Read<i64> {
+        match self.node.value {
+            Value::Integer(value) => Ok(value),
+            _ => Err(self.wrong_type("an integer")),
+        }
+    }
+
     pub(crate) fn port_number(&self) -> Read<u16> {
-        let Value::Integer(value) = self.node.value else {
-            return Err(self.wrong_type("an integer"));
-        };
+        let value = self.integer()?;
         let port = u16::try_from(value).ok().filter(|&port| port != 0);
         port.ok_or_else(|| self.error(Reason::PortOutOfRange { value }))
     }

@@ -14,11 +14,14 @@
 //! | Node `v1` | `metadata.name`, `metadata.labels`, `status.addresses` (`InternalIP` and `ExternalIP`) |
 //! | Pod `v1` | `metadata.name`, `.namespace`, `.labels`; `spec.nodeName`, `spec.hostNetwork`, `spec.containers[].ports[]`, the same of `spec.initContainers[]` with `restartPolicy: Always`; `status.phase`, `status.podIPs`, `status.podIP` |
 //! | `NetworkPolicy` `networking.k8s.io/v1` | `metadata.name`, `.namespace`; `spec.podSelector`, `.policyTypes`, `.ingress[]` (`from`, `ports`), `.egress[]` (`to`, `ports`); of peers `podSelector`, `namespaceSelector`, `ipBlock` (`cidr`, `except`); of ports `protocol`, `port`, `endPort`. An unknown field is an error |
+//! | `ClusterNetworkPolicy` `policy.networking.k8s.io/v1alpha2` | `metadata.name`; `spec.tier`, `.priority`, `.subject`, `.ingress[]` (`name`, `action`, `from`, `protocols`), `.egress[]` (`to` in place of `from`); of subjects and peers `namespaces` and `pods`, of egress peers also `nodes`, `networks`, `domainNames`; of protocols `tcp`, `udp`, `sctp`, `destinationNamedPort`. An unknown field is an error, and so is a namespace |
+//! | `AdminNetworkPolicy` `policy.networking.k8s.io/v1alpha1` | the same without `tier`, with the action `Allow` for `Accept`, and `ports` (`portNumber`, `portRange`, `namedPort`) for `protocols` |
+//! | `BaselineAdminNetworkPolicy` `policy.networking.k8s.io/v1alpha1` | the same without `priority`, `Pass` and `domainNames`; `metadata.name` is `default` |
 //! | [`FlowgatePolicy`](flowgate_policy) `policy.flowgate.dev/v1alpha1` | flowgate's own: what NetworkPolicy says, and denials, nodes, entities, ICMP types, protocols, modes. An unknown field is an error |
 //! | `CiliumNetworkPolicy`, `CiliumClusterwideNetworkPolicy` `cilium.io/v2` | what they say of addresses and ports. A field that flowgate can't honour is an error |
 //!
 //! Of pods, nodes and namespaces the other fields are ignored, and those that are read must have
-//! the right type. A policy of another API (Calico, Antrea, `policy.networking.k8s.io`) is an error,
+//! the right type. A policy of another API (Calico, Antrea) is an error,
 //! because leaving it out would change what is allowed. Any other kind is a [`Warning`].
 //! `docs/policies.md` says what each kind of policy means, and where one differs from its original.
 //!
@@ -26,6 +29,11 @@
 //! egress if it has an egress rule; `egress: []` alone isolates nothing there, and a [`Warning`]
 //! says so. A rule without `from` or `to` means every peer, one without `ports` every port, and a
 //! port without `protocol` means TCP.
+//!
+//! ClusterNetworkPolicy and the two kinds before it keep the limits of their definitions. A
+//! BaselineAdminNetworkPolicy comes behind the baseline tier of ClusterNetworkPolicy. Rules by domain
+//! names match nothing, and policies of one tier and priority that may contradict each other leave it
+//! open which one counts: of both a [`Warning`] tells.
 //!
 //! A missing namespace is `default`; a namespace that only occurs in other objects exists with the
 //! label `kubernetes.io/metadata.name` alone; a node that only occurs in `spec.nodeName` exists
@@ -74,6 +82,7 @@
 
 mod addresses;
 mod cilium;
+mod cluster_policy;
 mod entity;
 mod error;
 mod field;

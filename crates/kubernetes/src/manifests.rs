@@ -10,7 +10,7 @@ use std::{
 
 use flowgate_policy::{
     inventory::{Inventory, Node},
-    model::{Direction, Policy, PolicyRef},
+    model::{Direction, Policy, PolicyRef, Tier},
 };
 
 use crate::{
@@ -113,23 +113,39 @@ impl Manifests {
                 self.inventory.workloads.push(workload);
             }
             Object::FinishedPod => {}
-            Object::Policy(policy) => self.add_policy(policy),
+            Object::Policy(policy) => self.add_policy(policy, &parsed.at),
             Object::Policies(policies) => {
-                policies.into_iter().for_each(|policy| self.add_policy(policy));
+                policies.into_iter().for_each(|policy| self.add_policy(policy, &parsed.at));
             }
         }
     }
 
-    /// A policy of the cluster has no namespace that could be implied.
-    fn add_policy(&mut self, policy: Policy) {
-        if !policy.id.namespace.is_empty() {
-            self.imply_namespace(&policy.id.namespace);
-        }
+    fn add_policy(&mut self, policy: Policy, at: &Location) {
+        self.imply_namespace(&policy.id.namespace);
+        self.warn_of_contradictions(&policy, at);
         self.policies.push(policy);
     }
 
+    /// Of the policies so far that may contradict one that is added.
+    fn warn_of_contradictions(&mut self, added: &Policy, at: &Location) {
+        if added.tier == Tier::Namespace {
+            return;
+        }
+        for known in &self.policies {
+            let directions = added.contradicts(known);
+            if !directions.is_empty() {
+                let at = Box::new(at.clone());
+                let other = known.id.clone();
+                let first = other.clone().min(added.id.clone());
+                let warning = Warning::EqualPriority { at, other, directions, first };
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    /// An object of the cluster has an empty one, which is none.
     fn imply_namespace(&mut self, name: &Arc<str>) {
-        if !self.inventory.namespaces.contains_key(name) {
+        if !name.is_empty() && !self.inventory.namespaces.contains_key(name) {
             self.inventory.namespaces.insert(Arc::clone(name), node::implied_labels(name));
         }
     }

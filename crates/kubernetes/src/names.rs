@@ -16,6 +16,8 @@ pub enum NameRule {
     LabelValue,
     /// A port's name, after RFC 6335.
     PortName,
+    /// A domain name, or all those below one.
+    DomainPattern,
 }
 
 impl NameRule {
@@ -28,6 +30,7 @@ impl NameRule {
             Self::LabelKey => is_label_key(text),
             Self::LabelValue => text.is_empty() || is_qualified(text),
             Self::PortName => is_port_name(text),
+            Self::DomainPattern => is_domain_pattern(text),
         }
     }
 }
@@ -53,6 +56,10 @@ impl fmt::Display for NameRule {
             Self::PortName => {
                 "a port name (at most 15 of a-z, 0-9 and single -, with at least one letter, \
                  beginning and ending with a letter or digit)"
+            }
+            Self::DomainPattern => {
+                "a domain name (at least two parts of letters, digits, - and _, each ending with a \
+                 letter or digit and none beginning with -, optionally after \"*.\")"
             }
         })
     }
@@ -96,6 +103,23 @@ fn is_port_name(text: &str) -> bool {
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
+/// The pattern of `policy.networking.k8s.io`, without the punctuation that its `A-z` lets in beside
+/// the letters.
+fn is_domain_pattern(text: &str) -> bool {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.contains('.') && name.split('.').all(is_domain_part)
+}
+
+fn is_domain_part(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let last = text.bytes().last();
+    text == "_"
+        || text.bytes().all(inner)
+            && !text.starts_with('-')
+            && last.is_some_and(|byte| byte.is_ascii_alphanumeric())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +148,14 @@ mod tests {
             NameRule::PortName,
             &["http", "a1", "123456789012-ab"],
             &["", "80", "HTTP", "a--b", "-a", "a-", "1234567890123456", "a_b"],
+        );
+        check(
+            NameRule::DomainPattern,
+            &["example.com", "*.example.com", "A-1.b_c.example.", "_dns.example.com", "_.a", "1.2"],
+            &[
+                "", "com", "*.com", "*", "a.*.b", "*a.b", "a..b", ".a.b", "-a.b", "a-.b", "a_.b",
+                "[.a",
+            ],
         );
     }
 }

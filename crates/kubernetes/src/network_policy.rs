@@ -183,6 +183,7 @@ pub(crate) fn ip_block(field: &Field<'_>) -> Read<Peer> {
     Ok(Peer::Cidr { cidr, except })
 }
 
+/// A network; host bits count as zero.
 pub(crate) fn network(field: &Field<'_>) -> Read<IpNet> {
     let text = field.string()?;
     let parsed = text.parse::<IpNet>();

@@ -9,7 +9,7 @@ use flowgate_policy::{
 };
 
 use crate::{
-    Location, ManifestError, NameRule, Reason, Warning, cilium,
+    Location, ManifestError, NameRule, Reason, Warning, cilium, cluster_policy,
     field::{Context, Field, FieldError, Read},
     flowgate_policy as own_policy,
     index::Claim,
@@ -147,6 +147,7 @@ enum Kind {
     NetworkPolicy,
     FlowgatePolicy,
     Cilium(PolicyKind),
+    ClusterPolicy(&'static cluster_policy::Api),
     Other,
 }
 
@@ -170,6 +171,10 @@ fn open<'a>(field: &Field<'a>, inherited: Option<&TypeMeta>) -> Read<Opened<'a>>
         Kind::Cilium(kind) => {
             let metadata = metadata(field, NameRule::DnsSubdomain)?;
             Object::Policies(cilium::read(field, &metadata, kind)?)
+        }
+        Kind::ClusterPolicy(api) => {
+            let metadata = cluster_metadata(field, api.name)?;
+            Object::Policy(cluster_policy::read(field, api, &metadata)?)
         }
         Kind::Other => {
             field.warn(Warning::IgnoredKind { at: field.location() });
@@ -238,6 +243,10 @@ fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Ki
         "CiliumClusterwideNetworkPolicy" if api_version.as_ref() == cilium::VERSION => {
             Ok(Kind::Cilium(PolicyKind::CiliumClusterwideNetworkPolicy))
         }
+        known if let Some(api) = cluster_api(group, known) => match api.version {
+            version if version == api_version.as_ref() => Ok(Kind::ClusterPolicy(api)),
+            version => unsupported_version(version),
+        },
         "NetworkPolicy" if !is_policy_group(group) => unsupported_version(NETWORK_POLICY_VERSION),
         other if other.ends_with("NetworkPolicy") || is_policy_group(group) => {
             let (kind, api_version) = (Arc::clone(kind), Arc::clone(api_version));
@@ -245,6 +254,11 @@ fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Ki
         }
         _ => Ok(Kind::Other),
     }
+}
+
+fn cluster_api(group: &str, kind: &str) -> Option<&'static cluster_policy::Api> {
+    let of_group = group == cluster_policy::GROUP;
+    cluster_policy::Api::ALL.into_iter().find(|api| of_group && api.name == kind)
 }
 
 fn list_kind(field: &Field<'_>, kind: &str, api_version: &Arc<str>) -> Read<Option<Kind>> {
@@ -276,6 +290,21 @@ fn metadata(object: &Field<'_>, rule: NameRule) -> Read<Metadata> {
     Ok(Metadata {
         name: Arc::clone(field.require("name")?.name(rule)?),
         namespace,
+        labels: selector::labels(&field, "labels")?,
+    })
+}
+
+/// Of an object of the cluster: its namespace is empty.
+fn cluster_metadata(object: &Field<'_>, kind: &str) -> Read<Metadata> {
+    let field = object.require("metadata")?;
+    if let Some(namespace) = field.get("namespace")?
+        && !namespace.string()?.is_empty()
+    {
+        return Err(namespace.error(Reason::NamespaceForbidden { kind: kind.into() }));
+    }
+    Ok(Metadata {
+        name: Arc::clone(field.require("name")?.name(NameRule::DnsSubdomain)?),
+        namespace: "".into(),
         labels: selector::labels(&field, "labels")?,
     })
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use flowgate_policy::inventory::WorkloadRef;
+use flowgate_policy::{
+    inventory::WorkloadRef,
+    model::{Directions, PolicyRef},
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
@@ -72,10 +75,33 @@ pub enum Warning {
         /// The text.
         text: Box<str>,
     },
+    /// Domain names as peers: nothing resolves them here, so the rule doesn't allow what it means to.
+    #[error("{at}: domain names match nothing as long as nothing resolves them")]
+    UnresolvedDomains {
+        /// The field.
+        at: Box<Location>,
+    },
+    /// Two policies of one ordered tier and one priority may contradict each other, and no
+    /// specification says which of them counts.
+    #[error(
+        "{at}: has the tier and priority of {other}, and their rules of {} may contradict each \
+         other: which one counts is undefined (here {first})",
+        named(.directions)
+    )]
+    EqualPriority {
+        /// The one that was read last.
+        at: Box<Location>,
+        /// The one that was read first.
+        other: PolicyRef,
+        /// The directions in which they may.
+        directions: Directions,
+        /// The one that counts here: the first by kind and name.
+        first: PolicyRef,
+    },
     /// Some ends had no address and got one, while policies name addresses.
     #[error(
         "addresses from {ipv4} and {ipv6} were given to what had none ({}), and policies with an \
-         ipBlock are judged by them",
+         ipBlock or networks are judged by them",
         listed(.workloads, .nodes)
     )]
     AssignedAddresses {
@@ -88,6 +114,14 @@ pub enum Warning {
         /// Where IPv6 addresses came from.
         ipv6: Ipv6Net,
     },
+}
+
+fn named(directions: &Directions) -> &'static str {
+    match (directions.contains(Directions::INGRESS), directions.contains(Directions::EGRESS)) {
+        (true, true) => "ingress and egress",
+        (true, false) => "ingress",
+        _ => "egress",
+    }
 }
 
 fn listed(workloads: &[WorkloadRef], nodes: &[Arc<str>]) -> String {

@@ -127,7 +127,7 @@ fn policies_that_name_addresses_are_a_reason_to_warn() {
     assert_eq!(
         warnings[0].to_string(),
         "addresses from 198.18.128.0/17 and 2001:db8:f::/64 were given to what had none \
-         (Pod/default/a), and policies with an ipBlock are judged by them"
+         (Pod/default/a), and policies with an ipBlock or networks are judged by them"
     );
 }
 

@@ -398,7 +398,7 @@ fn refusals() {
         port("serverNames: [a]", unsupported),
         port("terminatingTLS: {}", unsupported),
         port("originatingTLS: {}", unsupported),
-        port("ports: []", "an empty list: leave the field out, or name something"),
+        port("ports: []", "needs at least one item"),
         number("port: 80", "port: expected a string, found the integer 80: put it in quotes"),
         number("port: '70000'", "port: 70000 is not a port number between 1 and 65535"),
         number("protocol: TCP", "port: missing"),
@@ -446,7 +446,7 @@ fn refusals() {
         ),
         whole(
             "{endpointSelector: {}, egress: [{icmps: [{fields: []}]}]}",
-            "egress[0].icmps[0].fields: an empty list: leave the field out, or name something",
+            "egress[0].icmps[0].fields: needs at least one item",
         ),
         whole(
             "{endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: a}]}]}",

@@ -244,10 +244,21 @@ fn in_an_object() {
              is a policy that is not supported, and can't be left out (line 1)",
         ),
         (
-            "kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1".into(),
+            "kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha2".into(),
             "f.yaml: document 1 (AdminNetworkPolicy): AdminNetworkPolicy of \
-             policy.networking.k8s.io/v1alpha1 is a policy that is not supported, and can't be left \
-             out (line 1)",
+             policy.networking.k8s.io/v1alpha2 is not supported, only that of \
+             policy.networking.k8s.io/v1alpha1 (line 1)",
+        ),
+        (
+            "kind: ClusterNetworkPolicy\napiVersion: networking.k8s.aws/v1alpha1".into(),
+            "f.yaml: document 1 (ClusterNetworkPolicy): ClusterNetworkPolicy of \
+             networking.k8s.aws/v1alpha1 is a policy that is not supported, and can't be left out \
+             (line 1)",
+        ),
+        (
+            "kind: TenantPolicy\napiVersion: policy.networking.k8s.io/v1alpha2".into(),
+            "f.yaml: document 1 (TenantPolicy): TenantPolicy of policy.networking.k8s.io/v1alpha2 is \
+             a policy that is not supported, and can't be left out (line 1)",
         ),
         (
             "kind: NetworkPolicy\napiVersion: crd.projectcalico.org/v1".into(),

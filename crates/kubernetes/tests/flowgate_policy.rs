@@ -173,11 +173,11 @@ fn refusals() {
         ("{egress: [{from: []}]}", "egress[0].from: unknown field"),
         (
             "{ingress: [{from: []}]}",
-            "ingress[0].from: an empty list: leave the field out, or name something",
+            "ingress[0].from: needs at least one item",
         ),
         (
             "{ingress: [{ports: []}]}",
-            "ingress[0].ports: an empty list: leave the field out, or name something",
+            "ingress[0].ports: needs at least one item",
         ),
         ("{ingress: [{action: Pass}]}", "ingress[0].action: \"Pass\" is not one of Allow and Deny"),
         (
