@@ -1,4 +1,5 @@
-//! The scenarios of the Kubernetes end-to-end suite for `NetworkPolicy`, in our own words.
+//! The scenarios of the Kubernetes end-to-end suite for `NetworkPolicy`, in our own words, and 21 more
+//! for the tiers of `policy.networking.k8s.io` around it.
 //!
 //! Three namespaces x, y and z with three pods a, b and c each, dual stack, with the ports 80 and 81 of
 //! TCP, UDP and SCTP. Each step of a scenario has manifests and says of every pair of pods, port,
@@ -16,7 +17,7 @@
 //! use flowgate_conformance::scenarios;
 //!
 //! let all = scenarios::all();
-//! assert_eq!(all.len(), 50);
+//! assert_eq!(all.len(), 71);
 //! let closed = &all[0].steps[0];
 //! let to_x = closed.probes.iter().find(|probe| probe.to.to_string() == "x/a").unwrap();
 //! assert!(!to_x.allowed);

@@ -81,9 +81,9 @@ fn the_simulation_agrees() {
 }
 
 #[test]
-fn fifty_in_order() {
+fn they_are_in_order() {
     let all = scenarios::all();
-    assert_eq!(all.len(), 50);
+    assert_eq!(all.len(), 71);
     for (index, scenario) in all.iter().enumerate() {
         let number = format!("{:02}-", index + 1);
         assert!(scenario.name.starts_with(&number), "{} isn't {number}", scenario.name);
