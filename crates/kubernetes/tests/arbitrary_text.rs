@@ -4,18 +4,26 @@ use flowgate_kubernetes::{AddressRanges, Manifests};
 use proptest::prelude::*;
 
 const PIECES: [&str; 44] = [
+const PIECES: [&str; 43] = [
     "kind: Pod",
     "kind: NetworkPolicy",
+    "kind: ClusterNetworkPolicy",
+    "kind: BaselineAdminNetworkPolicy",
     "kind: List",
     "kind: PodList",
     "apiVersion: v1",
     "apiVersion: networking.k8s.io/v1",
+    "apiVersion: policy.networking.k8s.io/v1alpha2",
+    "apiVersion: policy.networking.k8s.io/v1alpha1",
     "metadata: {name: a}",
     "metadata:",
     "  name: a",
     "spec:",
     "  podSelector: {}",
     "  ingress:",
+    "  tier: Admin\n  priority: 1\n  subject: {namespaces: {}}",
+    "  - action: Deny\n    from: [{namespaces: {}}]",
+    "    protocols: [{destinationNamedPort: a}]",
     "  - from:",
     "    - ipBlock: {cidr: 198.18.0.0/16}",
     "    ports: [{port: 80, endPort: 79}]",
