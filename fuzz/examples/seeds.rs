@@ -1,7 +1,7 @@
 //! Writes the seeds of the corpora: `cargo run --example seeds` in `fuzz/`.
 //!
 //! Frames are built by flowgate-conformance around the fixed endpoints, some by hand and some of
-//! every shape; manifests are those of the 50 scenarios that differ most in shape, and a world of
+//! every shape; manifests are those of the scenarios that differ most in shape, and a world of
 //! two pods; event records are those of a few flows. What `cargo xtask fuzz --merge` found lies
 //! beside them.
 
@@ -20,7 +20,7 @@ use flowgate_policy::{
 };
 use zerocopy::IntoBytes;
 
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 13] = [
     "01-deny-ingress",
     "05-from-all-namespaces",
     "07-pods-by-expression",
@@ -31,6 +31,9 @@ const SCENARIOS: [&str; 10] = [
     "35-egress-to-a-block-with-a-hole",
     "47-sctp-port",
     "50-egress-port-range",
+    "64-admin-named-port-of-the-other-end",
+    "69-admin-network-policy",
+    "71-both-baseline-kinds",
 ];
 
 fn main() -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! The 50 scenarios of the Kubernetes end-to-end suite and the 21 of tiers, asked of the host pipeline
-//! and of the loaded programs: every ordered pair of pods, every port and protocol, both families, at each step.
+//! and of the loaded programs: every ordered pair of pods, every port and protocol, both families, at
+//! each step.
 //!
 //! The kernel's half is privileged; without the capabilities it says so in one line and is skipped.
 

@@ -3,8 +3,7 @@
 use flowgate_kubernetes::{AddressRanges, Manifests};
 use proptest::prelude::*;
 
-const PIECES: [&str; 44] = [
-const PIECES: [&str; 43] = [
+const PIECES: [&str; 51] = [
     "kind: Pod",
     "kind: NetworkPolicy",
     "kind: ClusterNetworkPolicy",
