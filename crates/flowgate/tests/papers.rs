@@ -93,7 +93,13 @@ fn paths(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_path_that_the_papers_name_exists() {
-    for name in ["README.md", "ARCHITECTURE.md", "docs/drop-reasons.md", "docs/guarantees.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/drop-reasons.md",
+        "docs/guarantees.md",
+        "docs/semantics.md",
+    ] {
         let Some(text) = paper(name) else { return };
         let base = root().join(name);
         for path in paths(&text) {
@@ -103,9 +109,10 @@ fn every_path_that_the_papers_name_exists() {
     }
 }
 
-/// Tests that a text names as `test_name` in a paragraph that begins with a statement in bold.
+/// Tests that a text names as `test_name` in a table, or in a paragraph that begins with a statement
+/// in bold.
 fn tests_named(text: &str) -> Vec<&str> {
-    let paragraphs = text.split("\n\n").filter(|p| p.starts_with("**"));
+    let paragraphs = text.split("\n\n").filter(|p| p.starts_with("**") || p.starts_with('|'));
     let quoted = paragraphs.flat_map(|p| p.split('`').skip(1).step_by(2));
     quoted.filter(|name| name.matches('_').count() >= 3 && !name.contains(['/', '.'])).collect()
 }
@@ -123,15 +130,16 @@ fn sources(directory: &Path, found: &mut String) {
 
 #[test]
 fn every_test_that_holds_an_invariant_exists() {
-    let papers = [paper("ARCHITECTURE.md"), paper("docs/guarantees.md")];
-    let [Some(architecture), Some(guarantees)] = papers else { return };
+    let papers = ["ARCHITECTURE.md", "docs/guarantees.md", "docs/semantics.md"].map(paper);
+    let [Some(architecture), Some(guarantees), Some(semantics)] = papers else { return };
     let mut code = String::new();
     for directory in ["crates", "examples", "xtask"] {
         sources(&root().join(directory), &mut code);
     }
     let (invariants, guarantees) = (tests_named(&architecture), tests_named(&guarantees));
-    assert!(!invariants.is_empty() && !guarantees.is_empty());
-    for test in invariants.iter().chain(&guarantees) {
+    let cases = tests_named(&semantics);
+    assert!(!invariants.is_empty() && !guarantees.is_empty() && !cases.is_empty());
+    for test in invariants.iter().chain(&guarantees).chain(&cases) {
         assert!(code.contains(&format!("fn {test}")), "there is no test {test}");
     }
 }
