@@ -12,7 +12,7 @@ use crate::{
     field::{Field, Read},
     location::ObjectName,
     object::{Object, Parsed},
-    places::PolicyPlaces,
+    places::{PolicyPlaces, RulePlaces},
 };
 
 /// An object says that it has an address.
@@ -76,10 +76,20 @@ impl Index {
     /// Adds what was checked.
     pub(crate) fn add(&mut self, parsed: &Parsed) {
         self.objects.insert(parsed.name.clone(), parsed.at.clone());
-        if let Object::Policy(policy) = &parsed.object {
-            let places = PolicyPlaces::of(policy, &parsed.at, &parsed.rules);
+        let (policies, rules) = match &parsed.object {
+            Object::Policy(policy) => (std::slice::from_ref(policy), parsed.rules.clone()),
+            // Which of the object's lists a rule comes from isn't known.
+            Object::Policies(policies) => (policies.as_slice(), RulePlaces::default()),
+            _ => return self.claim(parsed),
+        };
+        for policy in policies {
+            let places = PolicyPlaces::of(policy, &parsed.at, &rules);
             self.policies.insert(policy.id.clone(), places);
         }
+        self.claim(parsed);
+    }
+
+    fn claim(&mut self, parsed: &Parsed) {
         for Claim { address, owner, at } in &parsed.claims {
             let owned = Owned { owner: owner.clone(), at: Some(at.clone()) };
             self.addresses.entry(*address).or_insert(owned);

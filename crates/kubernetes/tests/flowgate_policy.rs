@@ -171,14 +171,8 @@ fn refusals() {
         ("{defaultDeny: {Ingress: true}}", "defaultDeny.Ingress: unknown field"),
         ("{ingress: [{to: []}]}", "ingress[0].to: unknown field"),
         ("{egress: [{from: []}]}", "egress[0].from: unknown field"),
-        (
-            "{ingress: [{from: []}]}",
-            "ingress[0].from: needs at least one item",
-        ),
-        (
-            "{ingress: [{ports: []}]}",
-            "ingress[0].ports: needs at least one item",
-        ),
+        ("{ingress: [{from: []}]}", "ingress[0].from: needs at least one item"),
+        ("{ingress: [{ports: []}]}", "ingress[0].ports: needs at least one item"),
         ("{ingress: [{action: Pass}]}", "ingress[0].action: \"Pass\" is not one of Allow and Deny"),
         (
             "{ingress: [{from: [{}]}]}",

@@ -77,3 +77,22 @@ fn in_lists_paths_begin_with_the_item() {
     assert_eq!(at.path, "items[0].spec.ingress[0]");
     assert_eq!(at.line, None);
 }
+
+/// One object, two policies: each is where the object is.
+#[test]
+fn policies_of_one_object_are_where_it_is() {
+    let text = "\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: { name: web, namespace: shop }
+specs:
+  - { endpointSelector: {}, ingress: [{ fromEndpoints: [{}] }] }
+  - { endpointSelector: {}, ingress: [{ fromEndpoints: [{}] }] }
+";
+    let manifests = read("f.yaml", text);
+    assert_eq!(manifests.policies.len(), 2);
+    for policy in &manifests.policies {
+        let at = manifests.rule_location(&policy.id, Direction::Ingress, 0).unwrap();
+        assert_eq!((at.line, at.path.as_str()), (Some(1), ""));
+    }
+}
