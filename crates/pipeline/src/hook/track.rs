@@ -61,18 +61,22 @@ pub(super) fn track<F: Family, T: FlowTable<F>>(
     if !known && packet.role != Role::Any {
         return Err(orphan(packet.role));
     }
-    let own = F::address(endpoint) == own_address(frame.hook, &packet.tuple);
-    let case = Case { frame, packet, known, own, reply, key: &key, place, jiffies, from_second };
+    let case = Case { frame, packet, known, reply, key: &key, place, jiffies, from_second };
     judge(tables, endpoint, &case, bucket, number)
 }
 
-/// The address of the end at which the hook sits.
+/// The endpoint is an end of the packet. A group's packets, and what a bridge floods, come to others
+/// too.
+///
+/// VERIFIER: asked where it matters and not before, or everything in between is verified twice.
 #[inline(always)]
-fn own_address<A: Copy>(hook: Hook, tuple: &Tuple<A>) -> A {
-    match hook {
+fn is_end<F: Family>(endpoint: &Endpoint, case: &Case<'_, F>) -> bool {
+    let tuple = &case.packet.tuple;
+    let end = match case.frame.hook {
         Hook::FromEndpoint => tuple.source,
         _ => tuple.destination,
-    }
+    };
+    F::address(endpoint) == end
 }
 
 /// A packet of a flow whose judgement still holds.
@@ -235,8 +239,6 @@ struct Case<'p, F: Family> {
     packet: &'p Packet<F>,
     /// It belongs to the flow that lies under its key; if not, it opens one there.
     known: bool,
-    /// The endpoint is an end of it. A group's packets, and what a bridge floods, come to others too.
-    own: bool,
     reply: bool,
     key: &'p F::Key,
     place: Place,
@@ -279,7 +281,7 @@ fn judge<F: Family, T: FlowTable<F>>(
             renew(tables, case, bucket, number, &fresh, &mut event)
         }
         (Ok(()), old) => open(tables, case, old, &fresh, &mut event),
-        (Err(reason), Some(bucket)) if case.known && case.own => {
+        (Err(reason), Some(bucket)) if case.known && is_end::<F>(endpoint, case) => {
             revoke(tables, case, bucket, number, reason, &mut event)
         }
         (Err(reason), _) => deny(reason, &mut event),

@@ -140,8 +140,10 @@ fn manifests_that_are_wrong() {
     let typo = SHOP.replace("ingress:", "ingres:");
     let run = ask(&typo, r#"{"from":"shop/front","to":"shop/web","port":1}"#);
     run.is_refused("(NetworkPolicy/shop/web): spec.ingres: unknown field (line ");
-    let calico = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: { name: a }\n";
-    ask(calico, "").is_refused("GlobalNetworkPolicy of projectcalico.org/v3 is a policy that is not");
+    let calico =
+        "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: { name: a }\n";
+    ask(calico, "")
+        .is_refused("GlobalNetworkPolicy of projectcalico.org/v3 is a policy that is not");
 }
 
 #[test]
