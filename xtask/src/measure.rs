@@ -24,6 +24,8 @@ pub(crate) enum Bench {
     Attach,
     /// What the maps take
     Memory,
+    /// What size costs
+    Scale,
 }
 
 /// Runs the benches named, or all.

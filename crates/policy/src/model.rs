@@ -75,7 +75,7 @@ impl fmt::Display for PolicyRef {
 /// ```
 /// use flowgate_identity::Selector;
 /// use flowgate_policy::model::{
-///     NamespaceSelector, Policy, PolicyKind, PolicyRef, WorkloadSelector,
+///     Direction, NamespaceSelector, Policy, PolicyKind, PolicyRef, WorkloadSelector,
 /// };
 ///
 /// let id = PolicyRef {
@@ -88,7 +88,7 @@ impl fmt::Display for PolicyRef {
 ///     labels: Selector::everything(),
 /// };
 /// let isolate = Policy { ingress: Some(vec![]), ..Policy::new(id, everybody) };
-/// assert!(isolate.isolates(flowgate_abi::policy::Direction::Ingress));
+/// assert!(isolate.isolates(Direction::Ingress));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
