@@ -8,12 +8,14 @@
 //! | `... --bin wire` | whole ways from pod to pod |
 //! | `... --bin attach` | attaching and detaching endpoints |
 //! | `... --bin memory` | what the maps take |
+//! | `... --bin scale` | what size costs |
 //!
 //! All but the first need root; they work in network namespaces of their own, and where they can't,
 //! they print `SKIPPED` and why. Not here: a claim about what is fast enough; `docs/measurements.md`
 //! has the figures.
 
 pub mod course;
+pub mod ending;
 pub mod manifests;
 pub mod packets;
 pub mod rig;

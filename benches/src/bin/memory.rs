@@ -12,25 +12,13 @@ use std::{
 };
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
-use flowgate_benches::manifests;
-use flowgate_datapath::{Datapath, OpenError, Options};
+use flowgate_benches::{ending, manifests};
+use flowgate_datapath::{Datapath, Options};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<OpenError>() {
-            Some(missing @ OpenError::MissingCapability { .. }) => {
-                println!("SKIPPED: {missing}");
-                ExitCode::SUCCESS
-            }
-            _ => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    ending::status(run())
 }
 
 fn run() -> Result<()> {

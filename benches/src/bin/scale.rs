@@ -10,8 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flowgate_benches::ending;
 use flowgate_conformance::frames::{Frame, tcp};
-use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, OpenError, Options};
+use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, Options};
 use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT};
 use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_policy::{
@@ -33,19 +34,14 @@ const NAMESPACES: usize = 100;
 const LOCAL: &str = "this";
 
 fn main() -> ExitCode {
-    match compiling().and_then(|()| joining()).and_then(|()| verdicts()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<OpenError>() {
-            Some(missing @ OpenError::MissingCapability { .. }) => {
-                println!("SKIPPED: {missing}");
-                ExitCode::SUCCESS
-            }
-            _ => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
+    let compiled = compiling();
+    if compiled.is_err() {
+        return ending::status(compiled);
     }
+    if let Err(missing) = ending::own_network() {
+        return ending::skipped(&missing);
+    }
+    ending::status(joining().and_then(|()| verdicts()))
 }
 
 /// Pods of as many identities; the first 250 are on the node.

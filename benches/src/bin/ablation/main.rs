@@ -12,14 +12,14 @@ use std::{
 
 use flowgate_benches::{
     course::Course,
+    ending,
     packets::{End, Packet, Version, syn},
     rig::{Fate, Rig},
     sampling::Sampling,
     spread::Spread,
 };
 use flowgate_conformance::frames::{Frame, tcp};
-use flowgate_datapath::{Delivery, OpenError, Options, Stage};
-use nix::sched::{CloneFlags, unshare};
+use flowgate_datapath::{Delivery, Options, Stage};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -33,24 +33,10 @@ const PORT: u16 = 1024;
 const COLUMNS: [(Version, usize); 3] = [(Version::V4, 1), (Version::V6, 1), (Version::V4, FLOWS)];
 
 fn main() -> ExitCode {
-    // Nothing may ever attach to an interface of the machine's own namespace.
-    if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        println!("SKIPPED: no network namespace of its own ({error}): run as root");
-        return ExitCode::SUCCESS;
+    if let Err(missing) = ending::own_network() {
+        return ending::skipped(&missing);
     }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<OpenError>() {
-            Some(missing @ OpenError::MissingCapability { .. }) => {
-                println!("SKIPPED: {missing}");
-                ExitCode::SUCCESS
-            }
-            _ => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    ending::status(run())
 }
 
 /// An object that lacks something.

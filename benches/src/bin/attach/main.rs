@@ -5,8 +5,8 @@
 
 use std::{error::Error, process::ExitCode, time::Instant};
 
-use flowgate_benches::spread::Spread;
-use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, HookKind, OpenError, Options};
+use flowgate_benches::{ending, spread::Spread};
+use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, HookKind, Options};
 use flowgate_lab::{Node, Pod, available};
 use flowgate_policy::inventory::WorkloadRef;
 
@@ -19,22 +19,9 @@ const ROUNDS: usize = 21;
 
 fn main() -> ExitCode {
     if let Err(missing) = available() {
-        println!("SKIPPED: {missing}");
-        return ExitCode::SUCCESS;
+        return ending::skipped(&missing);
     }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<OpenError>() {
-            Some(missing @ OpenError::MissingCapability { .. }) => {
-                println!("SKIPPED: {missing}");
-                ExitCode::SUCCESS
-            }
-            _ => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    ending::status(run())
 }
 
 fn run() -> Result<()> {

@@ -11,8 +11,7 @@ mod table;
 
 use std::{borrow::Cow, error::Error, process::ExitCode};
 
-use flowgate_datapath::OpenError;
-use nix::sched::{CloneFlags, unshare};
+use flowgate_benches::ending;
 
 use crate::table::Line;
 
@@ -21,24 +20,10 @@ const LOADS: usize = 3;
 const ROUNDS: usize = 5;
 
 fn main() -> ExitCode {
-    // Nothing may ever attach to an interface of the machine's own namespace.
-    if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        println!("SKIPPED: no network namespace of its own ({error}): run as root");
-        return ExitCode::SUCCESS;
+    if let Err(missing) = ending::own_network() {
+        return ending::skipped(&missing);
     }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<OpenError>() {
-            Some(missing @ OpenError::MissingCapability { .. }) => {
-                println!("SKIPPED: {missing}");
-                ExitCode::SUCCESS
-            }
-            _ => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    ending::status(run())
 }
 
 fn run() -> Result<(), Box<dyn Error>> {

@@ -12,8 +12,7 @@ mod ways;
 
 use std::{error::Error, process::ExitCode};
 
-use flowgate_benches::spread::Spread;
-use flowgate_datapath::OpenError;
+use flowgate_benches::{ending, spread::Spread};
 use flowgate_lab::available;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -29,22 +28,9 @@ const ROUNDS: usize = 7;
 
 fn main() -> ExitCode {
     if let Err(missing) = available() {
-        println!("SKIPPED: {missing}");
-        return ExitCode::SUCCESS;
+        return ending::skipped(&missing);
     }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<OpenError>() {
-            Some(missing @ OpenError::MissingCapability { .. }) => {
-                println!("SKIPPED: {missing}");
-                ExitCode::SUCCESS
-            }
-            _ => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    ending::status(run().map_err(|error| error as _))
 }
 
 fn run() -> Result<()> {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::endpoint::Leaf;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::{Binding, InstallError, Installer, Store};
 use crate::{inventory::WorkloadRef, roster::Placement};
@@ -30,7 +30,7 @@ impl<S: Store> Installer<S> {
             .map(|(address, peer)| Some((IpNet::from(*address), number(*peer)?)))
             .collect();
         let peers = peers.ok_or(InstallError::OtherPlan)?;
-        self.check_room(&peers)?;
+        self.check_trie(peers.iter().map(|(net, _)| *net))?;
         let slots = self.slots_of(&placement.endpoint.workload, &placement.endpoint.addresses);
         let mut written = 0;
         for (net, peer) in &peers {
@@ -94,21 +94,6 @@ impl<S: Store> Installer<S> {
     fn rob(&mut self, peer: u32) {
         self.bump_epoch(peer);
         self.robbed.insert(peer);
-    }
-
-    fn check_room(&self, peers: &[(IpNet, u32)]) -> Result<(), InstallError<S::Error>> {
-        let nets: Vec<Ipv4Net> = peers
-            .iter()
-            .filter_map(|(net, _)| match net {
-                IpNet::V4(net) => Some(*net),
-                IpNet::V6(_) => None,
-            })
-            .collect();
-        let (needed, have) = (self.trie4.nodes_needed(&nets), self.trie4.free_nodes());
-        if needed > have {
-            return Err(InstallError::TrieInTransition { needed, have });
-        }
-        Ok(())
     }
 
     fn join(

@@ -129,7 +129,7 @@ impl<S: Store> Installer<S> {
         let wanted: Ipcache<u32> = plan.ipcache.iter().map(|(net, peer)| (*net, *peer)).collect();
         let running = self.ipcache.iter().map(|(net, _)| net);
         let prefixes: BTreeSet<IpNet> = running.chain(plan.ipcache.iter().map(|p| p.0)).collect();
-        self.check_trie(&prefixes)?;
+        self.check_trie(prefixes.iter().copied())?;
         let numbers = self.number_peers(plan)?;
         let mut draft = Draft::new(self, &numbers);
         let mut moves = BTreeMap::new();
@@ -203,11 +203,14 @@ impl<S: Store> Installer<S> {
         }
     }
 
-    fn check_trie(&self, prefixes: &BTreeSet<IpNet>) -> Result<(), InstallError<S::Error>> {
+    pub(super) fn check_trie(
+        &self,
+        prefixes: impl IntoIterator<Item = IpNet>,
+    ) -> Result<(), InstallError<S::Error>> {
         let nets: Vec<_> = prefixes
-            .iter()
+            .into_iter()
             .filter_map(|net| match net {
-                IpNet::V4(net) => Some(*net),
+                IpNet::V4(net) => Some(net),
                 IpNet::V6(_) => None,
             })
             .collect();
