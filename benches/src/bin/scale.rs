@@ -22,7 +22,7 @@ use flowgate_policy::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
         Protocol, Rule, WorkloadSelector,
     },
-    options,
+    options::{self, EndpointScope},
     outcome::{Flow, FlowProtocol},
     plan::Plan,
     roster::Roster,
@@ -89,7 +89,11 @@ fn policy(number: usize, port: u16) -> Policy {
 
 fn compile(inventory: &Inventory, policies: &[Policy]) -> Result<(Arc<Plan>, Duration)> {
     let mut compiler = Compiler::new(LocalAllocator::new());
-    let options = options::Options { local_node: Some(LOCAL.into()), ..Default::default() };
+    let options = options::Options {
+        local_node: Some(LOCAL.into()),
+        endpoints: EndpointScope::LocalNode,
+        ..Default::default()
+    };
     let begun = Instant::now();
     let plan = compiler.compile(inventory, policies, &options)?;
     Ok((Arc::new(plan), begun.elapsed()))

@@ -202,11 +202,11 @@ pub fn explain(
     let (source, destination) = (world.end(flow.source), world.end(flow.destination));
     let matches =
         |peer: &End<'_>, rule: &Rule| world.rule_matches(rule, peer, &destination, flow.protocol);
-    let egress = source.workload.map(|subject| {
+    let egress = world.subject(&source).map(|subject| {
         let found = Found::new(&world, subject, Direction::Egress, &|r| matches(&destination, r));
         found.account(subject)
     });
-    let ingress = destination.workload.map(|subject| {
+    let ingress = world.subject(&destination).map(|subject| {
         let found = Found::new(&world, subject, Direction::Ingress, &|r| matches(&source, r));
         match found.applies && world.is_own_node(subject, &source) {
             true => from_own_node(subject),

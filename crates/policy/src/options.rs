@@ -8,6 +8,8 @@ pub struct Options {
     /// The node for which the plan is made. Its identity is `host`, every other node's
     /// `remote-node`, and a workload whose node isn't known counts as running on it.
     pub local_node: Option<Arc<str>>,
+    /// Which workloads the plan has endpoints for.
+    pub endpoints: EndpointScope,
     /// A node may always reach the workloads on it, whatever isolates them.
     pub allow_local_node: bool,
     /// The most cells that the rows, or the decisions, of a plan may have, 2 bytes each. What is
@@ -16,8 +18,34 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// No node is local, a node may reach its workloads, and 2^27 cells.
+    /// No node is local, every workload is an endpoint, a node may reach its workloads, and 2^27
+    /// cells.
     fn default() -> Self {
-        Self { local_node: None, allow_local_node: true, max_cells: 1 << 27 }
+        Self {
+            local_node: None,
+            endpoints: EndpointScope::All,
+            allow_local_node: true,
+            max_cells: 1 << 27,
+        }
+    }
+}
+
+/// Which workloads a plan has endpoints for. All others are peers alone: rules may name them, and
+/// nothing is decided for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointScope {
+    /// All of them: to simulate a cluster, or where one process serves every workload.
+    #[default]
+    All,
+    /// Those on [`Options::local_node`], and those whose node isn't known: what an agent of that node
+    /// enforces. Its tables don't grow with endpoints elsewhere, nor with policies that apply to
+    /// none here.
+    LocalNode,
+}
+
+impl EndpointScope {
+    /// A workload on `node` is an endpoint of a plan for `local`.
+    pub(crate) fn contains(self, node: Option<&Arc<str>>, local: Option<&Arc<str>>) -> bool {
+        self == Self::All || node.is_none() || node == local
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyRef, Port, PortMatch, Ports,
         Rule, RuleAction, Service, Tier, WorkloadSelector,
     },
-    options::Options,
+    options::{EndpointScope, Options},
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
 };
 
@@ -41,7 +41,7 @@ pub fn decide(
 pub(crate) struct End<'a> {
     address: IpAddr,
     /// The workload that has this address; never one on the host's network.
-    pub(crate) workload: Option<&'a Workload>,
+    workload: Option<&'a Workload>,
     /// The node that has this address.
     node: Option<&'a Arc<str>>,
 }
@@ -68,14 +68,23 @@ impl<'a> World<'a> {
         End { address, workload, node }
     }
 
-    fn egress(&self, source: &End<'_>, destination: &End<'_>, protocol: FlowProtocol) -> Side {
-        let Some(subject) = source.workload else { return Side::NotAnEndpoint };
+    /// The workload that an end is, if it is one whose policies are enforced here.
+    pub(crate) fn subject(&self, end: &End<'a>) -> Option<&'a Workload> {
+        let Options { endpoints, local_node, .. } = self.options;
+        end.workload.filter(|workload| match (endpoints, &workload.node) {
+            (EndpointScope::All, _) | (EndpointScope::LocalNode, None) => true,
+            (EndpointScope::LocalNode, node) => node == local_node,
+        })
+    }
+
+    fn egress(&self, source: &End<'a>, destination: &End<'a>, protocol: FlowProtocol) -> Side {
+        let Some(subject) = self.subject(source) else { return Side::NotAnEndpoint };
         let matches = |rule: &Rule| self.rule_matches(rule, destination, destination, protocol);
         self.judge(&self.applying(subject, Direction::Egress), Direction::Egress, &matches)
     }
 
-    fn ingress(&self, source: &End<'_>, destination: &End<'_>, protocol: FlowProtocol) -> Side {
-        let Some(subject) = destination.workload else { return Side::NotAnEndpoint };
+    fn ingress(&self, source: &End<'a>, destination: &End<'a>, protocol: FlowProtocol) -> Side {
+        let Some(subject) = self.subject(destination) else { return Side::NotAnEndpoint };
         let applying = self.applying(subject, Direction::Ingress);
         if !applying.is_empty() && self.is_own_node(subject, source) {
             let policies = BTreeSet::new();

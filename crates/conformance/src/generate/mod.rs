@@ -6,7 +6,12 @@ mod flows;
 mod inventory;
 mod policies;
 
-use flowgate_policy::{inventory::Inventory, model::Policy, options::Options, outcome::Flow};
+use flowgate_policy::{
+    inventory::Inventory,
+    model::Policy,
+    options::{EndpointScope, Options},
+    outcome::Flow,
+};
 
 use self::choices::Choices;
 
@@ -50,11 +55,15 @@ impl Generator {
         Case { inventory, policies }
     }
 
-    /// Options for a case: its first node local or none, node traffic free or not.
+    /// Options for a case: its first node local or none, whose endpoints are all or alone, node
+    /// traffic free or not.
     pub fn options(&mut self, case: &Case) -> Options {
         let node = case.inventory.nodes.first().map(|node| node.name.clone());
+        let local_node = node.filter(|_| self.choices.percent(50));
+        let alone = local_node.is_some() && self.choices.percent(40);
         Options {
-            local_node: node.filter(|_| self.choices.percent(50)),
+            local_node,
+            endpoints: if alone { EndpointScope::LocalNode } else { EndpointScope::All },
             allow_local_node: !self.choices.percent(25),
             ..Options::default()
         }

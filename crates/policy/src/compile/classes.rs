@@ -46,7 +46,8 @@ impl<'a> PeerClasses<'a> {
         rules: &Rules,
         options: &Options,
     ) -> Result<Self, CompileError> {
-        let signatures = signatures(population, rules, options);
+        let nodes = exempt_nodes(population, rules, options);
+        let signatures = signatures(population, rules, &nodes);
         let mut classes = Self {
             of_peer: Vec::with_capacity(signatures.len()),
             count: 1,
@@ -93,7 +94,7 @@ const fn too_many() -> CompileError {
 fn signatures<'a>(
     population: &'a Population<'_>,
     rules: &Rules,
-    options: &Options,
+    nodes: &BTreeSet<&'a Arc<str>>,
 ) -> Vec<Signature<'a>> {
     let mut signatures = vec![Signature::default(); population.peers.len()];
     for (number, set) in (0..).zip(&rules.peer_sets).skip(1) {
@@ -102,7 +103,6 @@ fn signatures<'a>(
         }
     }
     let uses = rules.named_uses();
-    let nodes = exempt_nodes(population, rules, options);
     for (key, signature) in population.peers.iter().zip(&mut signatures) {
         let sets = signature.sets.iter().chain([&EVERYBODY]);
         let names: BTreeSet<NameId> =
@@ -129,7 +129,7 @@ fn exempt_nodes<'a>(
     options: &Options,
 ) -> BTreeSet<&'a Arc<str>> {
     let subject =
-        |kind: u32| !rules.applying[Direction::Ingress as usize][kind as usize].is_empty();
+        |kind: u32| !rules.subjects.applying[Direction::Ingress as usize][kind as usize].is_empty();
     let endpoints = population.endpoints.iter().filter(|endpoint| subject(endpoint.kind));
     endpoints.filter(|_| options.allow_local_node).filter_map(|endpoint| endpoint.node).collect()
 }

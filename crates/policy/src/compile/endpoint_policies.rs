@@ -11,8 +11,9 @@ use crate::{
         error::{CompileError, Numbered},
         peers::Endpoint,
         ports::{PortClasses, PortSet, table},
-        rules::{NameId, PlainRule, PolicyId, RulePorts, Rules, Standing},
+        rules::{NameId, PlainRule, RulePorts, Rules, Standing},
         ruling::{Isolating, Match},
+        subjects::PolicyId,
         tables::{ClassSetId, EVERY_PORT, Slices, Tables},
     },
     model::Tier,
@@ -77,7 +78,7 @@ impl<'a> EndpointPolicies<'a> {
     }
 
     fn key(&self, endpoint: &Endpoint<'a>, direction: Direction) -> Key<'a> {
-        let policies = &self.rules.applying[direction as usize][endpoint.kind as usize];
+        let policies = &self.rules.subjects.applying[direction as usize][endpoint.kind as usize];
         let ingress = direction == Direction::Ingress && !policies.is_empty();
         let node = endpoint.node.filter(|node| ingress && self.classes.of_node.contains_key(node));
         let own = if ingress { self.own(policies, &endpoint.ports) } else { Vec::new() };

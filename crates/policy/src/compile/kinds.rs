@@ -9,17 +9,21 @@ use std::sync::Arc;
 use flowgate_identity::{Labels, Operator, Requirement, Selector};
 
 use crate::{
+    compile::input::Input,
     inventory::Inventory,
     model::{NamespaceSelector, WorkloadSelector},
+    options::Options,
 };
 
 /// A number of a kind.
 pub(super) type KindId = u32;
 
 /// Workloads with the same namespace and labels.
-pub(super) struct Kind {
+struct Kind {
     namespace: usize,
     labels: Labels,
+    /// Some of its workloads are endpoints.
+    has_endpoints: bool,
 }
 
 struct Namespace {
@@ -31,6 +35,8 @@ struct Namespace {
 /// All kinds.
 #[derive(Default)]
 pub(super) struct Kinds {
+    /// Of the input's workloads, in their order.
+    pub(super) of_workload: Vec<KindId>,
     kinds: Vec<Kind>,
     namespaces: Vec<Namespace>,
     by_name: BTreeMap<Arc<str>, usize>,
@@ -39,24 +45,33 @@ pub(super) struct Kinds {
 }
 
 impl Kinds {
+    /// The kinds of the input's workloads.
+    pub(super) fn new(input: &Input<'_>, options: &Options) -> Self {
+        let mut kinds = Self::default();
+        for workload in &input.workloads {
+            let namespace = &workload.id.namespace;
+            let kind = kinds.intern(input.inventory, namespace, &workload.labels);
+            let local = options.local_node.as_ref();
+            kinds.kinds[kind as usize].has_endpoints |=
+                options.endpoints.contains(workload.node.as_ref(), local);
+            kinds.of_workload.push(kind);
+        }
+        kinds
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.kinds.len()
     }
 
     /// The kind of workloads in `namespace` with `labels`.
-    pub(super) fn intern(
-        &mut self,
-        inventory: &Inventory,
-        namespace: &Arc<str>,
-        labels: &Labels,
-    ) -> KindId {
+    fn intern(&mut self, inventory: &Inventory, namespace: &Arc<str>, labels: &Labels) -> KindId {
         let namespace = self.namespace(inventory, namespace);
         if let Some(&kind) = self.by_labels.get(&(namespace, labels.clone())) {
             return kind;
         }
         let kind = index(self.kinds.len());
-        self.kinds.push(Kind { namespace, labels: labels.clone() });
+        self.kinds.push(Kind { namespace, labels: labels.clone(), has_endpoints: false });
         self.namespaces[namespace].kinds.push(kind);
         self.by_labels.insert((namespace, labels.clone()), kind);
         for (key, value) in labels.iter() {
@@ -79,6 +94,13 @@ impl Kinds {
         self.namespaces.push(Namespace { name: name.clone(), labels, kinds: Vec::new() });
         self.by_name.insert(name.clone(), self.namespaces.len() - 1);
         self.namespaces.len() - 1
+    }
+
+    /// The kinds with endpoints that `selector` matches, ascending.
+    pub(super) fn select_subjects(&self, selector: &WorkloadSelector) -> Vec<KindId> {
+        let mut selected = self.select(selector);
+        selected.retain(|&kind| self.kinds[kind as usize].has_endpoints);
+        selected
     }
 
     /// The kinds that `selector` matches, ascending.

@@ -20,6 +20,7 @@ mod peers;
 mod ports;
 mod rules;
 mod ruling;
+mod subjects;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -34,14 +35,16 @@ use self::{
     classes::PeerClasses,
     endpoint_policies::EndpointPolicies,
     input::Input,
-    peers::{Endpoint, Population, networks_of},
+    kinds::Kinds,
+    peers::{Endpoint, Population},
     ports::{PortClasses, PortSet, table},
-    rules::{PolicyId, Rules},
+    rules::{NameId, Rules},
+    subjects::{PolicyId, Subjects},
     tables::Account,
 };
 use crate::{
     inventory::Inventory,
-    model::Policy,
+    model::{Policy, Protocol},
     options::Options,
     peer_key::PeerKey,
     plan::{Cookie, Plan, PlannedEndpoint, PlannedPeer},
@@ -89,8 +92,11 @@ impl<A: IdentityAllocator> Compiler<A> {
         options: &Options,
     ) -> Result<Plan, CompileError> {
         let input = Input::new(inventory, policies)?;
-        let population = Population::new(&input, options);
-        let rules = Rules::new(&input, &population);
+        let kinds = Kinds::new(&input, options);
+        let subjects = Subjects::new(&input, &kinds);
+        let population = Population::new(&input, &kinds, &subjects.networks(&input), options);
+        let networks = subjects.networks_by_policy(&input);
+        let rules = Rules::new(&input, subjects, &population);
         let classes = PeerClasses::new(&population, &rules, options)?;
         let ports = PortClasses::new(&port_sets(&population, &rules))?;
         let mut made = EndpointPolicies::new(&rules, &classes, &ports, options);
@@ -112,7 +118,7 @@ impl<A: IdentityAllocator> Compiler<A> {
             decision,
             decisions,
             cookies: cookies.into_iter().map(|account| cookie(&input, account)).collect(),
-            networks: input.policies.iter().map(|p| (p.id.clone(), networks_of(p))).collect(),
+            networks,
         })
     }
 
@@ -172,12 +178,19 @@ impl<A: IdentityAllocator> Compiler<A> {
 /// Every set of ports that must be a union of port classes.
 fn port_sets(population: &Population<'_>, rules: &Rules) -> BTreeSet<PortSet> {
     let mut sets: BTreeSet<PortSet> = rules.port_sets().cloned().collect();
-    for (name, protocol) in &rules.names {
-        let resolved = population.peers.iter().map(|peer| peer.resolve(name, *protocol));
-        let spans = |ports: Vec<u16>| {
-            ports.into_iter().map(|port| (table(*protocol), port, port)).collect()
-        };
-        sets.extend(resolved.filter(|ports| !ports.is_empty()).map(spans));
+    let mut resolve = |name: NameId, of: &dyn Fn(&str, Protocol) -> BTreeSet<Vec<u16>>| {
+        let (text, protocol) = &rules.names[name as usize];
+        let resolved = of(text, *protocol).into_iter().filter(|ports| !ports.is_empty());
+        let spans = |port: u16| (table(*protocol), port, port);
+        sets.extend(resolved.map(|ports| ports.into_iter().map(spans).collect()));
+    };
+    for name in rules.names_used(Direction::Egress) {
+        let peers = population.peers.iter();
+        resolve(name, &|text, protocol| peers.clone().map(|p| p.resolve(text, protocol)).collect());
+    }
+    for name in rules.names_used(Direction::Ingress) {
+        let own = population.endpoints.iter().map(|endpoint| &endpoint.ports);
+        resolve(name, &|text, protocol| own.clone().map(|p| p.resolve(text, protocol)).collect());
     }
     sets
 }

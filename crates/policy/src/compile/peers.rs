@@ -7,7 +7,7 @@ use std::{
 };
 
 use flowgate_identity::{Ipcache, Labels};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::{
     compile::{
@@ -15,7 +15,7 @@ use crate::{
         kinds::{KindId, Kinds, index},
     },
     inventory::Workload,
-    model::{Entity, Peer, Peers, Policy, Rule},
+    model::{Entity, Peer},
     options::Options,
     peer_key::{NamedPorts, PeerKey},
 };
@@ -25,7 +25,7 @@ pub(super) type PeerId = u32;
 
 /// Who there is.
 pub(super) struct Population<'a> {
-    pub(super) kinds: Kinds,
+    kinds: &'a Kinds,
     /// Sorted.
     pub(super) peers: Vec<PeerKey>,
     pub(super) ipcache: Vec<(IpNet, PeerId)>,
@@ -37,7 +37,7 @@ pub(super) struct Population<'a> {
     local_node: Option<&'a Arc<str>>,
 }
 
-/// A workload with its peers.
+/// A workload that has policies here, with its peers.
 pub(super) struct Endpoint<'a> {
     pub(super) workload: &'a Workload,
     pub(super) kind: KindId,
@@ -48,18 +48,21 @@ pub(super) struct Endpoint<'a> {
 }
 
 impl<'a> Population<'a> {
-    pub(super) fn new(input: &Input<'a>, options: &'a Options) -> Self {
-        let networks = named_networks(&input.policies);
-        let mut kinds = Kinds::default();
-        let owned = owned_addresses(input, &networks, &mut kinds);
+    pub(super) fn new(
+        input: &Input<'a>,
+        kinds: &'a Kinds,
+        networks: &Ipcache<()>,
+        options: &'a Options,
+    ) -> Self {
+        let owned = owned_addresses(input, kinds, networks);
         let mut entries: BTreeMap<IpNet, PeerKey> =
             networks.iter().map(|(network, ())| (network, PeerKey::Network(network))).collect();
         entries.extend(owned.iter().map(|(&address, key)| (IpNet::from(address), key.clone())));
         let numbers = number(&entries);
-        let endpoints = endpoints(input, options, &mut kinds, |address| numbers[&owned[&address]]);
+        let endpoints = endpoints(input, options, kinds, |address| numbers[&owned[&address]]);
         let ipcache = entries.iter().map(|(&network, key)| (network, numbers[key])).collect();
+        let of_kind = by_kind(input, kinds, |address| numbers[&owned[&address]]);
         let peers: Vec<PeerKey> = numbers.into_keys().collect();
-        let of_kind = by_kind(&endpoints, &kinds, &entries, &peers);
         let of_network = by_network(&peers);
         let labelled = input.inventory.nodes.iter();
         let node_labels = labelled.map(|node| (&node.name, &node.labels)).collect();
@@ -118,32 +121,6 @@ impl<'a> Population<'a> {
     }
 }
 
-/// The networks that a policy names, sorted.
-pub(super) fn networks_of(policy: &Policy) -> Vec<IpNet> {
-    let directions = [&policy.ingress, &policy.egress];
-    let rules = directions.into_iter().flatten().flatten();
-    let networks: BTreeSet<IpNet> = rules.flat_map(networks_of_rule).collect();
-    networks.into_iter().collect()
-}
-
-fn networks_of_rule(rule: &Rule) -> impl Iterator<Item = IpNet> + '_ {
-    let peers = match &rule.peers {
-        Peers::Any => [].as_slice(),
-        Peers::OneOf(peers) => peers,
-    };
-    peers.iter().flat_map(|peer| match peer {
-        Peer::Cidr { cidr, except } => [cidr].into_iter().chain(except).map(IpNet::trunc).collect(),
-        _ => Vec::new(),
-    })
-}
-
-/// All networks that a policy names, and the default routes.
-fn named_networks(policies: &[&Policy]) -> Ipcache<()> {
-    let default_routes = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter();
-    let named = policies.iter().flat_map(|policy| networks_of(policy));
-    default_routes.chain(named).map(|network| (network, ())).collect()
-}
-
 fn longest(networks: &Ipcache<()>, address: IpAddr) -> IpNet {
     let world = match address {
         IpAddr::V4(_) => IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -155,8 +132,8 @@ fn longest(networks: &Ipcache<()>, address: IpAddr) -> IpNet {
 /// The peers of the addresses that a workload or a node has.
 fn owned_addresses(
     input: &Input<'_>,
+    kinds: &Kinds,
     networks: &Ipcache<()>,
-    kinds: &mut Kinds,
 ) -> HashMap<IpAddr, PeerKey> {
     let mut owned = HashMap::new();
     for (name, addresses) in &input.nodes {
@@ -165,8 +142,7 @@ fn owned_addresses(
             owned.insert(address, PeerKey::Node { name: name.clone(), network });
         }
     }
-    for workload in &input.workloads {
-        let kind = kinds.intern(input.inventory, &workload.id.namespace, &workload.labels);
+    for (workload, &kind) in input.workloads.iter().zip(&kinds.of_workload) {
         let ports = NamedPorts::of(workload);
         for &address in &workload.addresses {
             let network = longest(networks, address);
@@ -194,35 +170,35 @@ fn number(entries: &BTreeMap<IpNet, PeerKey>) -> BTreeMap<PeerKey, PeerId> {
 fn endpoints<'a>(
     input: &Input<'a>,
     options: &'a Options,
-    kinds: &mut Kinds,
+    kinds: &Kinds,
     peer: impl Fn(IpAddr) -> PeerId,
 ) -> Vec<Endpoint<'a>> {
-    let endpoint = |&workload: &&'a Workload| {
+    let local = options.local_node.as_ref();
+    let workloads = input.workloads.iter().zip(&kinds.of_workload);
+    let endpoints =
+        workloads.filter(|(workload, _)| options.endpoints.contains(workload.node.as_ref(), local));
+    let endpoint = |(&workload, &kind): (&&'a Workload, &KindId)| {
         let first = |of: fn(&IpAddr) -> bool| workload.addresses.iter().copied().find(of);
         Endpoint {
             workload,
-            kind: kinds.intern(input.inventory, &workload.id.namespace, &workload.labels),
+            kind,
             peer4: first(IpAddr::is_ipv4).map(&peer),
             peer6: first(IpAddr::is_ipv6).map(&peer),
             ports: NamedPorts::of(workload),
-            node: workload.node.as_ref().or(options.local_node.as_ref()),
+            node: workload.node.as_ref().or(local),
         }
     };
-    input.workloads.iter().map(endpoint).collect()
+    endpoints.map(endpoint).collect()
 }
 
 fn by_kind(
-    endpoints: &[Endpoint<'_>],
+    input: &Input<'_>,
     kinds: &Kinds,
-    entries: &BTreeMap<IpNet, PeerKey>,
-    peers: &[PeerKey],
+    peer: impl Fn(IpAddr) -> PeerId,
 ) -> Vec<BTreeSet<PeerId>> {
     let mut of_kind = vec![BTreeSet::new(); kinds.len()];
-    for endpoint in endpoints {
-        for &address in &endpoint.workload.addresses {
-            let peer = peers.binary_search(&entries[&IpNet::from(address)]);
-            of_kind[endpoint.kind as usize].extend(peer.ok().map(index));
-        }
+    for (workload, &kind) in input.workloads.iter().zip(&kinds.of_workload) {
+        of_kind[kind as usize].extend(workload.addresses.iter().copied().map(&peer));
     }
     of_kind
 }

@@ -1,4 +1,4 @@
-//! The rules that can decide about anything: to whom they apply, which peers and ports they name.
+//! The rules that can decide about anything: which peers and ports they name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,12 +10,11 @@ use crate::{
         kinds::index,
         peers::{PeerId, Population},
         ports::{PortName, PortSet},
+        subjects::{DIRECTIONS, Subjects},
     },
     model::{Mode, Peers, Policy, Rule, RuleAction, Tier},
 };
 
-/// An index into the sorted policies.
-pub(super) type PolicyId = u32;
 /// A number of a set of peers.
 pub(super) type PeerSetId = u32;
 /// An index into the sorted port names.
@@ -23,15 +22,12 @@ pub(super) type NameId = u32;
 
 /// The set that holds every peer.
 pub(super) const EVERYBODY: PeerSetId = 0;
-/// Both directions, in the order of their numbers.
-pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
 /// The rules of the policies that apply to somebody.
 pub(super) struct Rules {
+    pub(super) subjects: Subjects,
     /// By policy: where it stands, and what it does.
     pub(super) standing: Vec<Standing>,
-    /// By direction and kind: the policies that apply to it, ascending.
-    pub(super) applying: [Vec<Vec<PolicyId>>; 2],
     /// By direction and policy.
     pub(super) of_policy: [Vec<Vec<PlainRule>>; 2],
     /// The distinct sets of peers, each ascending.
@@ -66,21 +62,16 @@ pub(super) struct RulePorts {
 }
 
 impl Rules {
-    pub(super) fn new(input: &Input<'_>, population: &Population<'_>) -> Self {
-        let applying = applying(input, population);
+    pub(super) fn new(input: &Input<'_>, subjects: Subjects, population: &Population<'_>) -> Self {
         let names = names(input);
         let mut builder = Builder { population, names: &names, sets: PeerSets::new(population) };
         let of_policy = DIRECTIONS.map(|direction| {
-            let mut effective = vec![false; input.policies.len()];
-            for &policy in applying[direction as usize].iter().flatten() {
-                effective[policy as usize] = true;
-            }
-            let policies = input.policies.iter().zip(effective);
-            policies.map(|(policy, on)| builder.rules(policy, direction, on)).collect()
+            let policies = input.policies.iter().zip(&subjects.effective[direction as usize]);
+            policies.map(|(policy, on)| builder.rules(policy, direction, *on)).collect()
         });
         let peer_sets = builder.sets.sets;
         let standing = input.policies.iter().map(|policy| Standing::of(policy)).collect();
-        Self { standing, applying, of_policy, peer_sets, names }
+        Self { subjects, standing, of_policy, peer_sets, names }
     }
 
     /// The sets of peers that egress rules meet with port names, and those names.
@@ -95,6 +86,12 @@ impl Rules {
         uses
     }
 
+    /// The port names that the rules of a direction use.
+    pub(super) fn names_used(&self, direction: Direction) -> BTreeSet<NameId> {
+        let rules = self.of_policy[direction as usize].iter().flatten();
+        rules.filter_map(|rule| Some(&rule.ports.as_ref()?.names)).flatten().copied().collect()
+    }
+
     /// The sets of ports that rules name by number.
     pub(super) fn port_sets(&self) -> impl Iterator<Item = &PortSet> {
         let rules = self.of_policy.iter().flatten().flatten();
@@ -107,24 +104,6 @@ impl Standing {
         let isolates = DIRECTIONS.map(|direction| policy.isolates(direction));
         Self { tier: policy.tier, mode: policy.mode, isolates }
     }
-}
-
-fn applying(input: &Input<'_>, population: &Population<'_>) -> [Vec<Vec<PolicyId>>; 2] {
-    let mut applying = DIRECTIONS.map(|_| vec![Vec::new(); population.kinds.len()]);
-    let mut known = HashMap::new();
-    for (number, policy) in input.policies.iter().enumerate() {
-        let kinds = known
-            .entry(&policy.subject)
-            .or_insert_with(|| population.kinds.select(&policy.subject));
-        for direction in DIRECTIONS {
-            if policy.rules(direction).is_some() {
-                for &kind in kinds.iter() {
-                    applying[direction as usize][kind as usize].push(index(number));
-                }
-            }
-        }
-    }
-    applying
 }
 
 fn names(input: &Input<'_>) -> Vec<PortName> {

@@ -1,7 +1,7 @@
 //! What the rules that match a flow come to at one end: the order of evaluation.
 
 use crate::{
-    compile::{rules::PolicyId, tables::ClassSetId},
+    compile::{subjects::PolicyId, tables::ClassSetId},
     model::{Mode, RuleAction, Tier},
     outcome::SideVerdict,
 };

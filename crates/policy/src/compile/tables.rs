@@ -10,8 +10,8 @@ use flowgate_abi::policy::{Action, Decision};
 use crate::compile::{
     error::{CompileError, Numbered},
     kinds::index,
-    rules::PolicyId,
     ruling::{self, Isolating, Match, Ruling},
+    subjects::PolicyId,
 };
 use crate::outcome::SideVerdict;
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     inventory::{DeclaredPort, Node, Workload, WorkloadRef},
     model::*,
+    options::EndpointScope,
     outcome::{Flow, FlowProtocol, Side, SideVerdict},
 };
 
@@ -335,4 +336,38 @@ fn a_missing_namespace_has_its_name_as_label() {
     let plan = compile(&inventory, &[policy("p", app("a", "db"), Some(vec![rule]))]);
     assert_eq!(ingress(&plan, &tcp80(OTHER, DB)), SideVerdict::Allow);
     assert_eq!(ingress(&plan, &tcp80(WEB, DB)), SideVerdict::DefaultDeny);
+}
+
+fn on(node: &str, pod: Workload) -> Workload {
+    Workload { node: Some(node.into()), ..pod }
+}
+
+fn compile_for(node: &str, inventory: &Inventory, policies: &[Policy]) -> Plan {
+    let local_node = Some(node.into());
+    let options = Options { local_node, endpoints: EndpointScope::LocalNode, ..Options::default() };
+    Compiler::new(LocalAllocator::new()).compile(inventory, policies, &options).unwrap()
+}
+
+#[test]
+fn who_runs_elsewhere_is_a_peer_alone() {
+    let [web, db, other] = three().workloads.try_into().unwrap();
+    let inventory = inventory(vec![on("here", web), on("there", db), other]);
+    let rule = from(vec![Peer::Workloads(app("a", "db"))]);
+    let plan = compile_for("here", &inventory, &[policy("p", all_of("a"), Some(vec![rule]))]);
+    let names: Vec<_> = plan.endpoints.iter().map(|e| e.workload.to_string()).collect();
+    assert_eq!(names, ["a/web", "b/web"], "whose node isn't known counts as here");
+    assert_eq!(ingress(&plan, &tcp80(DB, WEB)), SideVerdict::Allow);
+    assert_eq!(plan.decide(&tcp80(WEB, DB)).ingress, Side::NotAnEndpoint);
+    assert!(plan.peer_of(ip(DB)).is_some_and(|peer| plan.peers[peer as usize].class != 0));
+}
+
+#[test]
+fn a_policy_for_nobody_here_costs_nothing_here() {
+    let [web, db, other] = three().workloads.try_into().unwrap();
+    let inventory = inventory(vec![on("here", web), on("there", db), on("there", other)]);
+    let rule = |net| Rule { ports: tcp(PortMatch::Range(80, 90)), ..from(vec![cidr(net, &[])]) };
+    let here = policy("here", app("a", "web"), Some(vec![rule("203.0.113.0/24")]));
+    let there = policy("there", app("a", "db"), Some(vec![rule("198.51.100.0/24")]));
+    let alone = compile_for("here", &inventory, std::slice::from_ref(&here));
+    assert_eq!(compile_for("here", &inventory, &[here, there]), alone);
 }

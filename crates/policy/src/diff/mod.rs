@@ -40,7 +40,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanDiff {
     /// Who has an address in the later plan, and not in the earlier one; sorted. What they may do
-    /// isn't compared.
+    /// isn't compared. A plan knows workloads by name that are endpoints of it, and nodes.
     pub added: Vec<Presence>,
     /// Who has an address in the earlier plan, and not in the later one; sorted.
     pub removed: Vec<Presence>,
