@@ -22,6 +22,7 @@ pub mod connections;
 pub mod envelope;
 pub mod frames;
 pub mod generate;
+pub mod mixture;
 pub mod mortal;
 pub mod scenarios;
 pub mod shapes;
