@@ -232,7 +232,11 @@ fn program(stage: Stage) -> &'static str {
     }
 }
 
-fn programs(reports: &[ProgramReport]) -> Result<BTreeMap<&'static str, ProgramFd>> {
+/// The loaded programs of a datapath, by name.
+///
+/// # Errors
+/// The kernel doesn't give them out.
+pub fn programs(reports: &[ProgramReport]) -> Result<BTreeMap<&'static str, ProgramFd>> {
     let mut programs = BTreeMap::new();
     for loaded in loaded_programs() {
         // One of another process may go while we ask.

@@ -98,6 +98,7 @@ fn every_path_that_the_papers_name_exists() {
         "ARCHITECTURE.md",
         "docs/drop-reasons.md",
         "docs/guarantees.md",
+        "docs/proofs.md",
         "docs/semantics.md",
     ] {
         let Some(text) = paper(name) else { return };
@@ -133,7 +134,7 @@ fn every_test_that_holds_an_invariant_exists() {
     let papers = ["ARCHITECTURE.md", "docs/guarantees.md", "docs/semantics.md"].map(paper);
     let [Some(architecture), Some(guarantees), Some(semantics)] = papers else { return };
     let mut code = String::new();
-    for directory in ["crates", "examples", "xtask"] {
+    for directory in ["benches", "crates", "examples", "xtask"] {
         sources(&root().join(directory), &mut code);
     }
     let (invariants, guarantees) = (tests_named(&architecture), tests_named(&guarantees));
