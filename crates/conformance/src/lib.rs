@@ -17,11 +17,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod attended;
 pub mod checksum;
 pub mod connections;
 pub mod envelope;
 pub mod frames;
 pub mod generate;
+pub mod lookups;
 pub mod mixture;
 pub mod mortal;
 pub mod scenarios;

@@ -3,22 +3,24 @@
 //! The store below looks, after each write that the installer makes, at a set of flows: before the
 //! flip each must be decided as the old generation does, after it as the new one does.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
-use flowgate_abi::{Settings, endpoint::Leaf, policy::Decision};
-use flowgate_conformance::generate::{Case, Generator};
+use flowgate_abi::Settings;
+use flowgate_conformance::{
+    attended::{Attendant, Attended, Write},
+    generate::{Case, Generator},
+};
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
     compile::Compiler,
     host::HostTables,
-    install::{EndpointAddress, EndpointRow, Installer, Store, Trie4Cell},
+    install::{EndpointAddress, Installer, Store},
     options::Options,
     oracle,
     outcome::{Flow, Outcome},
     plan::Plan,
     simulate::{Simulator, simulate},
 };
-use ipnet::Ipv6Net;
 
 /// What flows must be decided as, while the installer writes.
 #[derive(Default)]
@@ -30,85 +32,17 @@ struct Watch {
     writes: usize,
 }
 
-struct Watched {
-    tables: HostTables,
-    watch: Watch,
-}
-
-impl Watched {
-    fn look(&mut self) {
-        self.watch.writes += 1;
-        let (Some(old), Some(new)) = (&self.watch.old, &self.watch.new) else { return };
-        let flipped = self.tables.active() != self.watch.generation;
+impl Attendant<HostTables> for Watch {
+    fn after(&mut self, tables: &HostTables, _write: Write) {
+        self.writes += 1;
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return };
+        let flipped = tables.active() != self.generation;
         let plan = if flipped { new } else { old };
-        for flow in &self.watch.flows {
-            let seen = simulate(&self.tables, plan, flow).expect("complete tables");
+        for flow in &self.flows {
+            let seen = simulate(tables, plan, flow).expect("complete tables");
             let wanted = plan.decide(flow);
-            assert_eq!(seen, wanted, "write {}: {flow}, flipped {flipped}", self.watch.writes);
+            assert_eq!(seen, wanted, "write {}: {flow}, flipped {flipped}", self.writes);
         }
-    }
-}
-
-macro_rules! delegate {
-    (read { $($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)+ } write { $($wname:ident($($warg:ident: $wty:ty),*) $(-> $wout:ty)?;)+ }) => {
-        impl Store for Watched {
-            type Error = Infallible;
-            fn settings(&self) -> &Settings {
-                self.tables.settings_ref()
-            }
-            $(fn $name(&self, $($arg: $ty),*) -> $out {
-                Store::$name(&self.tables, $($arg),*)
-            })+
-            $(fn $wname(&mut self, $($warg: $wty),*) $(-> $wout)? {
-                let result = Store::$wname(&mut self.tables, $($warg),*);
-                self.look();
-                #[allow(clippy::let_unit_value)]
-                result
-            })+
-        }
-    };
-}
-
-trait SettingsRef {
-    fn settings_ref(&self) -> &Settings;
-}
-
-impl SettingsRef for HostTables {
-    fn settings_ref(&self) -> &Settings {
-        Store::settings(self)
-    }
-}
-
-delegate! {
-    read {
-    trie4_nodes() -> u32;
-    capacity6() -> (usize, usize);
-    active() -> u32;
-    peer_class(slot: u32, peer: u32) -> u16;
-    endpoint(slot: u32) -> EndpointRow;
-    trie4_cell(cell: Trie4Cell) -> Leaf;
-    prefixes6() -> Result<Vec<(Ipv6Net, Leaf)>, Infallible>;
-    links() -> Result<Vec<(u32, u32)>, Infallible>;
-    }
-    write {
-    set_active(generation: u32);
-    set_generation(slot: u32, number: u32, peer_classes: u32, port_classes: u32);
-    renumber(slot: u32, number: u32);
-    set_identity(peer: u32, identity: u32);
-    bump_epoch(peer: u32) -> u32;
-    set_port_class(slot: u32, table: u32, classes: &[u16]);
-    set_rows(slot: u32, cells: &[u16]);
-    set_decision_cells(slot: u32, cells: &[u16]);
-    set_decisions(slot: u32, decisions: &[Decision]);
-    set_peer_class(slot: u32, peer: u32, class: u16);
-    set_endpoint_policy(slot: u32, endpoint: u32, egress: u32, ingress: u32);
-    set_endpoint(slot: u32, row: &EndpointRow);
-    set_endpoint_peers(slot: u32, peer4: u32, peer6: u32);
-    clear_endpoint(slot: u32);
-    set_link(ifindex: u32, slot: Option<u32>) -> Result<(), Infallible>;
-    set_trie4_cell(cell: Trie4Cell, leaf: Leaf);
-    set_prefix6(net: Ipv6Net, leaf: Option<Leaf>) -> Result<(), Infallible>;
-    grace_period() -> Result<(), Infallible>;
     }
 }
 
@@ -187,7 +121,7 @@ fn every_write_shows_the_old_or_the_new_generation() {
         let case = generator.case();
         let mut compiler = Compiler::new(LocalAllocator::new());
         let first = Arc::new(compile(&mut compiler, &case));
-        let tables = Watched { tables: roomy(), watch: Watch::default() };
+        let tables = Attended::with(roomy(), Watch::default());
         let mut installer = Installer::adopt(tables).expect("empty tables");
         attach(&mut installer, &first);
         let _ = installer.apply(&first).expect("fits");
@@ -209,11 +143,11 @@ fn every_write_shows_the_old_or_the_new_generation() {
                 flows,
                 writes: 0,
             };
-            installer.store_mut().watch = watch;
+            installer.store_mut().attendant = watch;
             let applied = installer.apply(&plan).expect("fits");
             assert!(applied.closed.is_empty());
-            writes += installer.store().watch.writes;
-            installer.store_mut().watch = Watch::default();
+            writes += installer.store().attendant.writes;
+            installer.store_mut().attendant = Watch::default();
             running = plan;
         }
     }

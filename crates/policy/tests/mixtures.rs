@@ -59,7 +59,7 @@ fn decided(
     parts: Parts,
     probe: &Probe,
 ) -> Option<Outcome> {
-    let mixed = Mixed::new(tables.0, tables.1, parts, &probe.flow);
+    let mixed = Mixed::tables(tables.0, tables.1, parts, &probe.flow);
     let plan = &plans[usize::from(parts.contains(Part::Generation))];
     simulate(&mixed, plan, &probe.flow).ok()
 }

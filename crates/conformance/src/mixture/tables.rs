@@ -3,15 +3,13 @@
 use std::{cell::Cell, net::IpAddr};
 
 use flowgate_abi::{
-    Addr4, Addr6, Be32, DropReason, Settings, Shared32,
     endpoint::{Endpoint, Leaf, Peer},
-    event::{Counter, Hook},
-    flow::{Bucket4, Bucket6, Way4, Way6},
-    fragment::FragmentBucket,
     policy::{Decision, Direction, EndpointPolicy, Generation},
 };
-use flowgate_pipeline::{FlowTable, Tables, V4, V6};
+use flowgate_pipeline::Tables;
 use flowgate_policy::{host::HostTables, outcome::Flow};
+
+use crate::lookups::{Answering, Lookups, ipcache};
 
 /// What a flow is judged by, piece by piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +60,7 @@ impl Parts {
     }
 }
 
-/// Tables that answer from the new set for some parts and from the old one for the others. Both have the
+/// Look-ups that answer from the new set for some parts and from the old one for the others. Both have the
 /// same endpoints in the same slots.
 #[derive(Debug)]
 pub struct Mixed<'t> {
@@ -70,8 +68,8 @@ pub struct Mixed<'t> {
     new: &'t HostTables,
     parts: Parts,
     source: IpAddr,
-    /// The slots of source and destination, if they are local.
-    slots: [Option<u32>; 2],
+    /// The source's slot, if it is local.
+    slot: Option<u32>,
     /// The end that is being judged.
     end: Cell<Direction>,
 }
@@ -79,10 +77,15 @@ pub struct Mixed<'t> {
 impl<'t> Mixed<'t> {
     /// A mixture for one flow, in which `parts` are the new tables'.
     #[must_use]
-    pub fn new(old: &'t HostTables, new: &'t HostTables, parts: Parts, flow: &Flow) -> Self {
-        let slots = [flow.source, flow.destination].map(|address| slot(old, address));
+    pub fn tables(
+        old: &'t HostTables,
+        new: &'t HostTables,
+        parts: Parts,
+        flow: &Flow,
+    ) -> Answering<Self> {
+        let slot = ipcache(old, flow.source).as_endpoint();
         let end = Cell::new(Direction::Ingress);
-        Self { old, new, parts, source: flow.source, slots, end }
+        Answering::new(Self { old, new, parts, source: flow.source, slot, end })
     }
 
     /// The tables from which a part is, and the slot of their generation.
@@ -105,27 +108,9 @@ impl<'t> Mixed<'t> {
     }
 }
 
-fn slot(tables: &HostTables, address: IpAddr) -> Option<u32> {
-    let leaf = match address {
-        IpAddr::V4(v4) => FlowTable::<V4>::ipcache(tables, &Be32::new(v4.into())),
-        IpAddr::V6(v6) => FlowTable::<V6>::ipcache(tables, &Addr6::from_octets(v6.octets())),
-    };
-    leaf.as_endpoint()
-}
-
-impl Tables for Mixed<'_> {
-    type Event = <HostTables as Tables>::Event;
-
-    fn settings(&self) -> &Settings {
-        Tables::settings(self.old)
-    }
-
-    fn timeout(&self, class: u32) -> u32 {
-        self.old.timeout(class)
-    }
-
-    fn jiffies(&self) -> u64 {
-        self.old.jiffies()
+impl Lookups for Mixed<'_> {
+    fn host(&self) -> &HostTables {
+        self.old
     }
 
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
@@ -133,23 +118,15 @@ impl Tables for Mixed<'_> {
     }
 
     fn slot(&self, slot: u32) -> Option<&Endpoint> {
-        self.identity_of(self.slots[0] == Some(slot)).slot(slot)
-    }
-
-    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
-        self.old.fragments(index)
-    }
-
-    fn lock_fragments(&self, bucket: &FragmentBucket) {
-        self.old.lock_fragments(bucket);
-    }
-
-    fn unlock_fragments(&self, bucket: &FragmentBucket) {
-        self.old.unlock_fragments(bucket);
+        self.identity_of(self.slot == Some(slot)).slot(slot)
     }
 
     fn peer(&self, index: u32) -> Option<&Peer> {
         self.new.peer(index)
+    }
+
+    fn ipcache(&self, address: IpAddr) -> Leaf {
+        ipcache(self.identity_of(address == self.source), address)
     }
 
     fn generation(&self) -> u32 {
@@ -162,7 +139,7 @@ impl Tables for Mixed<'_> {
     }
 
     fn endpoint_policy(&self, _slot: u32, endpoint: u32) -> Option<&EndpointPolicy> {
-        let is_source = self.slots[0] == Some(endpoint);
+        let is_source = self.slot == Some(endpoint);
         self.end.set(if is_source { Direction::Egress } else { Direction::Ingress });
         let (tables, slot) = self.at_end(Part::EgressPolicy, Part::IngressPolicy);
         tables.endpoint_policy(slot, endpoint)
@@ -192,66 +169,4 @@ impl Tables for Mixed<'_> {
         let (tables, slot) = self.rows();
         tables.decision(slot, number)
     }
-
-    fn count_traffic(&self, slot: u32, direction: Direction, bytes: u32) {
-        self.old.count_traffic(slot, direction, bytes);
-    }
-
-    fn count_drop(&self, hook: Hook, reason: DropReason, bytes: u32) {
-        self.old.count_drop(hook, reason, bytes);
-    }
-
-    fn count(&self, counter: Counter) {
-        self.old.count(counter);
-    }
-
-    fn blank_event(&self) -> Option<Self::Event> {
-        self.old.blank_event()
-    }
-
-    fn submit_event(&self, event: Self::Event) {
-        self.old.submit_event(event);
-    }
 }
-
-macro_rules! flow_table {
-    ($family:ty, $bucket:ty, $way:ty, $address:ty, $ip:expr) => {
-        impl FlowTable<$family> for Mixed<'_> {
-            fn bucket_mask(&self) -> u32 {
-                FlowTable::<$family>::bucket_mask(self.old)
-            }
-
-            fn bucket(&self, index: u32) -> Option<&$bucket> {
-                FlowTable::<$family>::bucket(self.old, index)
-            }
-
-            fn way<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b $way {
-                FlowTable::<$family>::way(self.old, bucket, number)
-            }
-
-            fn age<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b Shared32 {
-                FlowTable::<$family>::age(self.old, bucket, number)
-            }
-
-            fn tag<'b>(&self, bucket: &'b $bucket, number: u32) -> &'b Shared32 {
-                FlowTable::<$family>::tag(self.old, bucket, number)
-            }
-
-            fn lock(&self, bucket: &$bucket) {
-                FlowTable::<$family>::lock(self.old, bucket);
-            }
-
-            fn unlock(&self, bucket: &$bucket) {
-                FlowTable::<$family>::unlock(self.old, bucket);
-            }
-
-            fn ipcache(&self, address: &$address) -> Leaf {
-                let tables = self.identity_of($ip(address) == self.source);
-                FlowTable::<$family>::ipcache(tables, address)
-            }
-        }
-    };
-}
-
-flow_table!(V4, Bucket4, Way4, Addr4, |address: &Addr4| IpAddr::from(address.get().to_be_bytes()));
-flow_table!(V6, Bucket6, Way6, Addr6, |address: &Addr6| IpAddr::from(address.octets()));
