@@ -30,4 +30,5 @@ pub mod scenarios;
 pub mod shapes;
 pub mod strategy;
 pub mod trio;
+pub mod under_way;
 pub mod walk;

@@ -54,13 +54,16 @@ pub(crate) fn ipcache(tables: &HostTables, address: IpAddr) -> Leaf {
 #[derive(Debug)]
 pub struct Answering<L> {
     lookups: L,
-    judged: Rc<Cell<Judgement>>,
+    judged: Judged,
 }
+
+/// The generation that judged a packet, and what it decided.
+type Judged = Rc<Cell<Option<(u32, Judgement)>>>;
 
 impl<L: Lookups> Answering<L> {
     /// Tables that ask `lookups`.
     pub fn new(lookups: L) -> Self {
-        Self { lookups, judged: Rc::new(Cell::new(Judgement::NONE)) }
+        Self { lookups, judged: Judged::default() }
     }
 
     /// Who answers.
@@ -68,9 +71,9 @@ impl<L: Lookups> Answering<L> {
         &self.lookups
     }
 
-    /// What was decided about the last packet that was judged, whether it was told or not.
+    /// Which generation judged the last packet, told or not, and what it decided; `None`: none did.
     #[must_use]
-    pub fn judged(&self) -> Judgement {
+    pub fn judged(&self) -> Option<(u32, Judgement)> {
         self.judged.get()
     }
 }
@@ -79,7 +82,7 @@ impl<L: Lookups> Answering<L> {
 #[derive(Debug)]
 pub struct Noted {
     event: Event,
-    judged: Rc<Cell<Judgement>>,
+    judged: Judged,
 }
 
 impl Deref for Noted {
@@ -97,7 +100,7 @@ impl DerefMut for Noted {
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        self.judged.set(self.event.judgement);
+        self.judged.set(Some((self.event.generation, self.event.judgement)));
     }
 }
 
