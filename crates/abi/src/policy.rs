@@ -123,6 +123,13 @@ impl Decision {
     pub const fn is_audited(self) -> bool {
         self.flags & Self::AUDIT != 0
     }
+
+    /// What the sender is told of what it denies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn response(self) -> Response {
+        Response::from_number(self.action.saturating_sub(Action::Allow as u8))
+    }
 }
 
 /// What happens to a flow.
@@ -133,6 +140,60 @@ pub enum Action {
     Deny = 0,
     /// Passed on.
     Allow = 1,
+    /// Dropped, and answered with [`Response::Icmp`].
+    DenyIcmp = 2,
+    /// Dropped, and answered with [`Response::Reset`].
+    DenyReset = 3,
+}
+
+impl Action {
+    /// Dropped, and answered so.
+    #[must_use]
+    pub const fn deny(response: Response) -> Self {
+        match response {
+            Response::Silence => Self::Deny,
+            Response::Icmp => Self::DenyIcmp,
+            Response::Reset => Self::DenyReset,
+        }
+    }
+}
+
+/// What the sender of a denied packet is told; from the quietest to the loudest. Displays as `silence`,
+/// `icmp` or `reset`.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Response {
+    /// Nothing.
+    #[default]
+    Silence = 0,
+    /// An ICMP error: communication administratively prohibited (ICMP type 3, code 13, RFC 1812,
+    /// section 5.2.7.1; ICMPv6 type 1, code 1, RFC 4443, section 3.1).
+    Icmp = 1,
+    /// For TCP a reset (RFC 9293, section 3.10.7.1), for all else what [`Response::Icmp`] says.
+    Reset = 2,
+}
+
+impl Response {
+    /// From its number; silence if it is nobody's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Icmp,
+            2 => Self::Reset,
+            _ => Self::Silence,
+        }
+    }
+}
+
+impl core::fmt::Display for Response {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(match self {
+            Self::Silence => "silence",
+            Self::Icmp => "icmp",
+            Self::Reset => "reset",
+        })
+    }
 }
 
 /// The number of a decision that stands for "this end isn't local, nobody judged here".
@@ -155,3 +216,20 @@ impl Judgement {
 
 const _: () = assert!(size_of::<Generation>() == 16 && size_of::<EndpointPolicy>() == 8);
 const _: () = assert!(size_of::<Decision>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_denies_answers_as_it_was_told() {
+        for response in [Response::Silence, Response::Icmp, Response::Reset] {
+            let decision = Decision::new(Action::deny(response), 0, 1);
+            assert!(!decision.allows());
+            assert_eq!(decision.response(), response);
+        }
+        assert_eq!(Decision::new(Action::Allow, 0, 1).response(), Response::Silence);
+        let unknown = Decision { action: 4, ..Decision::UNREACHABLE };
+        assert_eq!((unknown.allows(), unknown.response()), (false, Response::Silence));
+    }
+}

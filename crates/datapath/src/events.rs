@@ -22,6 +22,7 @@ use flowgate_abi::{
 use flowgate_identity::NumericIdentity;
 use flowgate_policy::{
     inventory::WorkloadRef,
+    model::Response,
     outcome::{Outcome, Side},
     plan::Plan,
     simulate::outcome,
@@ -58,8 +59,9 @@ pub struct FlowEvent {
     pub tcp_flags: u8,
     /// The generation that decided.
     pub generation: u32,
-    /// What was decided at each end, and by which policies; `None`: the event is of a generation
-    /// whose plan this process doesn't know (any more), or nothing was decided.
+    /// What was decided at each end, by which policies, what these name for the log, and what they tell
+    /// the sender; `None`: the event is of a generation whose plan this process doesn't know (any more),
+    /// or nothing was decided.
     pub outcome: Option<Outcome>,
     /// Interface index of the link on which the packet was seen; 0: none.
     pub ifindex: u32,
@@ -126,16 +128,21 @@ impl fmt::Display for FlowEvent {
 }
 
 fn side_of(f: &mut fmt::Formatter<'_>, name: &str, side: &Side) -> fmt::Result {
-    if let Side::Verdict { verdict, policies, staged } = side {
-        write!(f, ", {name} {verdict}")?;
-        for (index, policy) in policies.iter().enumerate() {
-            write!(f, "{}{policy}", if index == 0 { " by " } else { " " })?;
-        }
-        if let Some(staged) = staged {
-            write!(f, " (staged: {staged})")?;
-        }
+    let Side::Verdict { verdict, policies, staged, response, log } = side else { return Ok(()) };
+    write!(f, ", {name} {verdict}")?;
+    if *response != Response::Silence {
+        write!(f, " with {response}")?;
     }
-    Ok(())
+    for (index, policy) in policies.iter().enumerate() {
+        write!(f, "{}{policy}", if index == 0 { " by " } else { " " })?;
+    }
+    if let Some(staged) = staged {
+        write!(f, " (staged: {staged})")?;
+    }
+    for (index, value) in log.iter().enumerate() {
+        write!(f, "{}{value}", if index == 0 { " (log: " } else { ", " })?;
+    }
+    if log.is_empty() { Ok(()) } else { f.write_str(")") }
 }
 
 fn protocol(number: u8) -> String {

@@ -7,13 +7,17 @@
 //! Invariant: an account ends with the verdict, and the policies, that oracle and plan give.
 //! Tested against both over generated cases (`tests/account.rs`).
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use flowgate_abi::policy::Direction;
 
 use crate::{
     inventory::{Inventory, Workload, WorkloadRef},
-    model::{Mode, Policy, PolicyRef, Rule, RuleAction, Tier},
+    model::{Mode, Policy, PolicyRef, Response, Rule, RuleAction, Tier},
     options::Options,
     oracle::{End, World},
     outcome::{Flow, Outcome, Side, SideVerdict},
@@ -73,6 +77,11 @@ pub struct EndAccount {
     /// The policies that say so: those whose rules decide, or, for a default denial, those that
     /// isolate the endpoint.
     pub policies: BTreeSet<PolicyRef>,
+    /// What the sender is told if the end denies: what the policies say that deny without those on
+    /// trial. Silence if it doesn't.
+    pub response: Response,
+    /// The values for the log that the policies name.
+    pub log: BTreeSet<Arc<str>>,
     /// What it would say if all staged policies were enforced, if that is anything else.
     pub staged: Option<SideVerdict>,
     /// The staged and audited policies, each of which would change the verdict if it alone were
@@ -84,8 +93,13 @@ impl EndAccount {
     /// What the end says, in the terms of an outcome.
     #[must_use]
     pub fn side(&self) -> Side {
-        let (policies, staged) = (self.policies.clone(), self.staged);
-        Side::Verdict { verdict: self.verdict, policies, staged }
+        Side::Verdict {
+            verdict: self.verdict,
+            policies: self.policies.clone(),
+            staged: self.staged,
+            response: self.response,
+            log: self.log.clone(),
+        }
     }
 }
 
@@ -229,6 +243,8 @@ fn from_own_node(subject: &Workload) -> EndAccount {
         tiers: TierName::ALL.map(not_asked).into(),
         verdict: SideVerdict::Allow,
         policies: BTreeSet::new(),
+        response: Response::Silence,
+        log: BTreeSet::new(),
         staged: None,
         trials: Vec::new(),
     }
@@ -242,6 +258,8 @@ struct Found {
     /// In the order of evaluation.
     rules: Vec<FoundRule>,
     isolating: Vec<(PolicyRef, Mode)>,
+    /// What each policy would tell a sender, and its value for the log.
+    says: BTreeMap<PolicyRef, (Option<Response>, Option<Arc<str>>)>,
 }
 
 struct FoundRule {
@@ -281,6 +299,7 @@ impl Found {
     }
 
     fn add(&mut self, policy: &Policy, direction: Direction, matches: &dyn Fn(&Rule) -> bool) {
+        self.says.insert(policy.id.clone(), (policy.response, policy.log.clone()));
         let rules = policy.rules(direction).into_iter().flatten().enumerate();
         self.rules.extend(rules.filter(|(_, rule)| matches(rule)).map(|(index, rule)| FoundRule {
             tier: policy.tier.into(),
@@ -298,12 +317,15 @@ impl Found {
         let verdict = self.verdict(&|_, mode| mode);
         let staged =
             self.verdict(&|_, mode| if mode == Mode::Staged { Mode::Enforce } else { mode });
+        let policies = self.deciding(&ruling);
         EndAccount {
             workload: subject.id.clone(),
             from_own_node: false,
             tiers: TierName::ALL.map(|tier| self.tier(tier, &ruling)).into(),
             verdict,
-            policies: self.deciding(&ruling),
+            response: if verdict.allowed() { Response::Silence } else { self.response() },
+            log: policies.iter().filter_map(|policy| self.says[policy].1.clone()).collect(),
+            policies,
             staged: Some(staged).filter(|staged| *staged != verdict),
             trials: self.trials(verdict),
         }
@@ -314,6 +336,15 @@ impl Found {
         let verdict = self.rule(&|policy, mode| mode_of(policy, mode) != Mode::Staged).verdict;
         let enforced = self.rule(&|policy, mode| mode_of(policy, mode) == Mode::Enforce).verdict;
         if !verdict.allowed() && enforced.allowed() { SideVerdict::Audit } else { verdict }
+    }
+
+    /// What those that deny without the ones on trial tell the sender together.
+    fn response(&self) -> Response {
+        let ruling = self.rule(&|_, mode| mode == Mode::Enforce);
+        Policy::told_by(
+            self.deciding_in(&ruling, |mode| mode == Mode::Enforce)
+                .map(|policy| self.says[policy].0),
+        )
     }
 
     /// Admin tier, namespaces, baseline tier, allow.
@@ -405,11 +436,18 @@ impl Found {
     }
 
     fn deciding(&self, ruling: &Ruling) -> BTreeSet<PolicyRef> {
-        if ruling.is_isolation() {
-            let isolating = self.isolating.iter().filter(|(_, mode)| *mode != Mode::Staged);
-            return isolating.map(|(policy, _)| policy.clone()).collect();
-        }
-        ruling.rules.iter().map(|&place| self.rules[place].rule.policy.clone()).collect()
+        self.deciding_in(ruling, |mode| mode != Mode::Staged).cloned().collect()
+    }
+
+    /// The policies that decide, of those in modes that count.
+    fn deciding_in(
+        &self,
+        ruling: &Ruling,
+        counts: impl Fn(Mode) -> bool,
+    ) -> impl Iterator<Item = &PolicyRef> {
+        let isolating = self.isolating.iter().filter(move |(_, mode)| counts(*mode));
+        let isolating = isolating.map(|(policy, _)| policy).filter(|_| ruling.is_isolation());
+        ruling.rules.iter().map(|&place| &self.rules[place].rule.policy).chain(isolating)
     }
 
     fn trials(&self, verdict: SideVerdict) -> Vec<Trial> {

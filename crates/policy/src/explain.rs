@@ -82,11 +82,11 @@ impl Plan {
             (false, false) => SideVerdict::Deny,
             (false, true) => SideVerdict::DefaultDeny,
         };
-        let Cookie { policies, staged } = self
+        let Cookie { policies, staged, log } = self
             .cookies
             .get(decision.cookie as usize)
             .map_or_else(Cookie::default, |c| (**c).clone());
-        Side::Verdict { verdict, policies, staged }
+        Side::Verdict { verdict, policies, staged, response: decision.response(), log }
     }
 }
 

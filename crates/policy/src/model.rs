@@ -11,7 +11,7 @@
 
 use std::{fmt, sync::Arc};
 
-pub use flowgate_abi::policy::Direction;
+pub use flowgate_abi::policy::{Direction, Response};
 use flowgate_identity::Selector;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,9 @@ pub struct Policy {
     pub egress: Option<Vec<Rule>>,
     /// A value for the log of flows that it decides about.
     pub log: Option<Arc<str>>,
+    /// What the sender of a packet that it denies is told. `None`: it leaves that to other policies
+    /// that deny the same; if none of them says anything, nothing is told ([`Policy::told_by`]).
+    pub response: Option<Response>,
 }
 
 impl Policy {
@@ -124,7 +127,14 @@ impl Policy {
             ingress: None,
             egress: None,
             log: None,
+            response: None,
         }
+    }
+
+    /// What a sender is told whom policies that say these deny together: the quietest of what is said.
+    #[must_use]
+    pub fn told_by(said: impl IntoIterator<Item = Option<Response>>) -> Response {
+        said.into_iter().flatten().min().unwrap_or_default()
     }
 
     /// What it says about a direction.

@@ -13,7 +13,7 @@ use crate::{
     inventory::{Inventory, Workload},
     model::{
         Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyRef, Port, PortMatch, Ports,
-        Rule, RuleAction, Service, Tier, WorkloadSelector,
+        Response, Rule, RuleAction, Service, Tier, WorkloadSelector,
     },
     options::{EndpointScope, Options},
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
@@ -87,8 +87,7 @@ impl<'a> World<'a> {
         let Some(subject) = self.subject(destination) else { return Side::NotAnEndpoint };
         let applying = self.applying(subject, Direction::Ingress);
         if !applying.is_empty() && self.is_own_node(subject, source) {
-            let policies = BTreeSet::new();
-            return Side::Verdict { verdict: SideVerdict::Allow, policies, staged: None };
+            return Said { verdict: SideVerdict::Allow, deciding: BTreeSet::new() }.side(&[]);
         }
         let matches = |rule: &Rule| self.rule_matches(rule, source, destination, protocol);
         self.judge(&applying, Direction::Ingress, &matches)
@@ -114,9 +113,14 @@ impl<'a> World<'a> {
     ) -> Side {
         let now: Vec<&Policy> =
             applying.iter().filter(|policy| policy.mode != Mode::Staged).copied().collect();
-        let (verdict, policies) = audited(&now, direction, matches);
-        let (then, _) = audited(applying, direction, matches);
-        Side::Verdict { verdict, policies, staged: (then != verdict).then_some(then) }
+        let said = audited(&now, direction, matches);
+        let then = audited(applying, direction, matches);
+        let mut side = said.side(applying);
+        if let Side::Verdict { verdict, staged, response, .. } = &mut side {
+            *staged = (then.verdict != *verdict).then_some(then.verdict);
+            *response = told(&now, direction, matches);
+        }
+        side
     }
 
     pub(crate) fn is_own_node(&self, subject: &Workload, source: &End<'_>) -> bool {
@@ -189,27 +193,69 @@ impl<'a> World<'a> {
     }
 }
 
-/// What policies come to: a denial that isn't there without those in audit mode passes.
-fn audited(
-    policies: &[&Policy],
-    direction: Direction,
-    matches: &dyn Fn(&Rule) -> bool,
-) -> (SideVerdict, BTreeSet<PolicyRef>) {
-    let (verdict, deciding) = evaluate(policies, direction, matches);
-    let enforced: Vec<&Policy> =
-        policies.iter().filter(|policy| policy.mode != Mode::Audit).copied().collect();
-    if !verdict.allowed() && evaluate(&enforced, direction, matches).0.allowed() {
-        return (SideVerdict::Audit, deciding);
+/// A verdict, and the policies that say so.
+struct Said {
+    verdict: SideVerdict,
+    deciding: BTreeSet<PolicyRef>,
+}
+
+impl Said {
+    /// As an end's answer; the policies that decide are among `applying`.
+    fn side(self, applying: &[&Policy]) -> Side {
+        let log = among(applying, &self.deciding).filter_map(|policy| policy.log.clone()).collect();
+        Side::Verdict {
+            verdict: self.verdict,
+            policies: self.deciding,
+            staged: None,
+            response: Response::Silence,
+            log,
+        }
     }
-    (verdict, deciding)
+}
+
+fn among<'p>(
+    policies: &'p [&'p Policy],
+    named: &BTreeSet<PolicyRef>,
+) -> impl Iterator<Item = &'p Policy> {
+    policies.iter().copied().filter(|policy| named.contains(&policy.id))
+}
+
+/// What policies come to: a denial that isn't there without those in audit mode passes.
+fn audited(policies: &[&Policy], direction: Direction, matches: &dyn Fn(&Rule) -> bool) -> Said {
+    let said = evaluate(policies, direction, matches);
+    let without = evaluate(&enforced(policies), direction, matches);
+    if !said.verdict.allowed() && without.verdict.allowed() {
+        return Said { verdict: SideVerdict::Audit, ..said };
+    }
+    said
+}
+
+/// What the sender is told: by those that deny if those in audit mode aren't asked, the quietest of
+/// what they say.
+fn told(policies: &[&Policy], direction: Direction, matches: &dyn Fn(&Rule) -> bool) -> Response {
+    let denies = |policies: &[&Policy]| {
+        Some(evaluate(policies, direction, matches)).filter(|said| !said.verdict.allowed())
+    };
+    let enforced = enforced(policies);
+    let (Some(_), Some(said)) = (denies(policies), denies(&enforced)) else {
+        return Response::Silence;
+    };
+    let responses: Vec<Response> =
+        among(&enforced, &said.deciding).filter_map(|policy| policy.response).collect();
+    for quiet in [Response::Silence, Response::Icmp, Response::Reset] {
+        if responses.contains(&quiet) {
+            return quiet;
+        }
+    }
+    Response::Silence
+}
+
+fn enforced<'p>(policies: &[&'p Policy]) -> Vec<&'p Policy> {
+    policies.iter().filter(|policy| policy.mode != Mode::Audit).copied().collect()
 }
 
 /// Admin tier, namespaces, baseline tier, allow.
-fn evaluate(
-    policies: &[&Policy],
-    direction: Direction,
-    matches: &dyn Fn(&Rule) -> bool,
-) -> (SideVerdict, BTreeSet<PolicyRef>) {
+fn evaluate(policies: &[&Policy], direction: Direction, matches: &dyn Fn(&Rule) -> bool) -> Said {
     let mut admin = Vec::new();
     let mut namespaces = Vec::new();
     let mut baseline = Vec::new();
@@ -223,7 +269,7 @@ fn evaluate(
     in_order(admin, direction, matches)
         .or_else(|| of_namespaces(&namespaces, direction, matches))
         .or_else(|| in_order(baseline, direction, matches))
-        .unwrap_or((SideVerdict::DefaultAllow, BTreeSet::new()))
+        .unwrap_or(Said { verdict: SideVerdict::DefaultAllow, deciding: BTreeSet::new() })
 }
 
 /// The first rule that matches, by priority, then by the policy's name, then in the policy's order.
@@ -231,7 +277,7 @@ fn in_order(
     mut policies: Vec<(u16, &Policy)>,
     direction: Direction,
     matches: &dyn Fn(&Rule) -> bool,
-) -> Option<(SideVerdict, BTreeSet<PolicyRef>)> {
+) -> Option<Said> {
     policies.sort_by_key(|(priority, policy)| (*priority, policy.id.clone()));
     for (_, policy) in policies {
         for rule in policy.rules(direction).into_iter().flatten() {
@@ -243,7 +289,7 @@ fn in_order(
                 RuleAction::Deny => SideVerdict::Deny,
                 RuleAction::Pass => return None,
             };
-            return Some((verdict, BTreeSet::from([policy.id.clone()])));
+            return Some(Said { verdict, deciding: BTreeSet::from([policy.id.clone()]) });
         }
     }
     None
@@ -254,7 +300,7 @@ fn of_namespaces(
     policies: &[&Policy],
     direction: Direction,
     matches: &dyn Fn(&Rule) -> bool,
-) -> Option<(SideVerdict, BTreeSet<PolicyRef>)> {
+) -> Option<Said> {
     let with = |action: RuleAction| -> BTreeSet<PolicyRef> {
         let says = |policy: &&&Policy| {
             let mut rules = policy.rules(direction).into_iter().flatten();
@@ -266,11 +312,11 @@ fn of_namespaces(
     let isolating: BTreeSet<PolicyRef> = isolating.map(|policy| policy.id.clone()).collect();
     let (denying, allowing) = (with(RuleAction::Deny), with(RuleAction::Allow));
     if !denying.is_empty() {
-        Some((SideVerdict::Deny, denying))
+        Some(Said { verdict: SideVerdict::Deny, deciding: denying })
     } else if !allowing.is_empty() {
-        Some((SideVerdict::Allow, allowing))
+        Some(Said { verdict: SideVerdict::Allow, deciding: allowing })
     } else if !isolating.is_empty() {
-        Some((SideVerdict::DefaultDeny, isolating))
+        Some(Said { verdict: SideVerdict::DefaultDeny, deciding: isolating })
     } else {
         None
     }

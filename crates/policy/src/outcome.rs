@@ -2,9 +2,9 @@
 //!
 //! Not here: how an answer is found ([`crate::oracle`], [`crate::explain`]).
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
-use crate::model::{PolicyRef, Protocol};
+use crate::model::{PolicyRef, Protocol, Response};
 
 /// The first packet of a new flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +111,12 @@ impl Outcome {
     pub fn allowed(&self) -> bool {
         self.egress.allowed() && self.ingress.allowed()
     }
+
+    /// What the sender is told: by the source if that denies, else by the destination.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        if self.egress.allowed() { self.ingress.response() } else { self.egress.response() }
+    }
 }
 
 /// What one end says.
@@ -128,6 +134,11 @@ pub enum Side {
         /// What it would say if policies in [`Mode::Staged`](crate::model::Mode::Staged) were
         /// enforced; `None` if that is the same, but for the policies.
         staged: Option<SideVerdict>,
+        /// What the sender is told if it denies: what the policies say that deny without those on
+        /// trial. Silence if it doesn't.
+        response: Response,
+        /// The values for the log that the policies name.
+        log: BTreeSet<Arc<str>>,
     },
 }
 
@@ -144,6 +155,15 @@ impl Side {
         match self {
             Self::NotAnEndpoint => None,
             Self::Verdict { verdict, .. } => Some(*verdict),
+        }
+    }
+
+    /// What the sender is told if it denies.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        match self {
+            Self::NotAnEndpoint => Response::Silence,
+            Self::Verdict { response, .. } => *response,
         }
     }
 

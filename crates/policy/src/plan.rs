@@ -54,6 +54,8 @@ pub struct Cookie {
     pub policies: BTreeSet<PolicyRef>,
     /// What staged policies would decide instead, if anything else.
     pub staged: Option<SideVerdict>,
+    /// The values for the log that the policies name.
+    pub log: BTreeSet<Arc<str>>,
 }
 
 /// An endpoint of a plan.

@@ -9,7 +9,7 @@ use flowgate_conformance::{
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
     compile::Compiler,
-    model::{Directions, Mode, Policy, Tier},
+    model::{Directions, Mode, Policy, Response, Tier},
     options::Options,
     oracle,
     outcome::{Side, SideVerdict},
@@ -55,6 +55,8 @@ impl fmt::Display for Shares {
 fn plan_and_oracle_agree() {
     let mut generator = Generator::new(2026);
     let (mut shares, mut staged) = (Shares::default(), 0);
+    let mut responses =
+        BTreeMap::from([Response::Silence, Response::Icmp, Response::Reset].map(|r| (r, 0)));
     for set in 0..SETS {
         let case = generator.case();
         let options = generator.options(&case);
@@ -65,10 +67,16 @@ fn plan_and_oracle_agree() {
             assert_eq!(plan.decide(&flow), expected, "set {set}, {flow}\n{options:?}\n{case:#?}");
             shares.count(&expected.egress);
             shares.count(&expected.ingress);
+            if !expected.allowed() {
+                *responses.entry(expected.response()).or_default() += 1;
+            }
             staged += usize::from(expected.egress.staged().or(expected.ingress.staged()).is_some());
         }
     }
     println!("{} flows under {SETS} policy sets: {shares}", SETS * FLOWS_PER_SET);
+    let denied: usize = responses.values().sum();
+    println!("{denied} denied: {responses:?}");
+    assert!(responses.values().all(|count| count * 10 >= denied), "{responses:?}");
     use SideVerdict::{Allow, Audit, DefaultAllow, DefaultDeny, Deny};
     let least = [(Allow, 100), (DefaultAllow, 100), (DefaultDeny, 100), (Deny, 30), (Audit, 5)];
     for (verdict, least) in least {

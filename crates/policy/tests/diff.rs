@@ -6,6 +6,7 @@ use flowgate_identity::{Labels, LocalAllocator};
 use flowgate_policy::{
     compile::Compiler,
     diff::{Difference, Owner, PlanDiff, Said},
+    model::Response,
     options::Options,
     outcome::{Flow, Side},
     plan::Plan,
@@ -20,7 +21,8 @@ fn compile(case: &Case, options: &Options) -> Plan {
 }
 
 fn said(side: &Side) -> Option<Said> {
-    side.verdict().map(|verdict| Said { verdict, staged: side.staged() })
+    let (response, staged) = (side.response(), side.staged());
+    side.verdict().map(|verdict| Said { verdict, response, staged })
 }
 
 fn half(plan: &Plan, flow: &Flow, direction: Direction) -> Option<Said> {
@@ -31,11 +33,14 @@ fn half(plan: &Plan, flow: &Flow, direction: Direction) -> Option<Said> {
     }
 }
 
-/// The case with other policies, or with other workloads, or both.
+/// The case with other policies, or with other workloads, or both, or with another answer.
 fn changed(generator: &mut Generator, case: &Case) -> Case {
     let mut changed = case.clone();
-    let kind = generator.below(4);
-    if kind != 0 {
+    let kind = generator.below(5);
+    if kind == 4 {
+        let at = generator.below(changed.policies.len() as u64) as usize;
+        changed.policies[at].response = Some(Response::Reset);
+    } else if kind != 0 {
         let at = generator.below(changed.policies.len() as u64) as usize;
         changed.policies.remove(at);
     }

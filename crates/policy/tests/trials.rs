@@ -1,59 +1,22 @@
 //! Policies on trial, by name: audited ones never drop, staged ones change nothing.
 
-use flowgate_identity::{Labels, LocalAllocator, Selector};
+mod ingress;
+
 use flowgate_policy::{
-    compile::Compiler,
-    inventory::{Inventory, Workload, WorkloadRef},
-    model::{
-        Mode, NamespaceSelector, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule, Tier,
-        WorkloadSelector,
-    },
-    options::Options,
-    oracle,
-    outcome::{Flow, FlowProtocol, Side, SideVerdict},
+    model::{Mode, Peers, Policy, Ports, Rule, Tier},
+    outcome::{Side, SideVerdict},
 };
-
-const POD: &str = "198.18.0.1";
-const WORLD: &str = "203.0.113.1";
-
-fn inventory() -> Inventory {
-    let pod = Workload {
-        id: WorkloadRef { namespace: "a".into(), name: "web".into() },
-        labels: Labels::from_iter([("app", "web")]),
-        addresses: vec![POD.parse().unwrap()],
-        ports: vec![],
-        node: None,
-        host_network: false,
-    };
-    Inventory { workloads: vec![pod], ..Inventory::default() }
-}
-
-fn policy(name: &str, mode: Mode, ingress: Vec<Rule>) -> Policy {
-    let id =
-        PolicyRef { kind: PolicyKind::FlowgatePolicy, namespace: "a".into(), name: name.into() };
-    let subject = WorkloadSelector {
-        namespaces: NamespaceSelector::Named("a".into()),
-        labels: Selector::everything(),
-    };
-    Policy { mode, ingress: Some(ingress), ..Policy::new(id, subject) }
-}
 
 /// What plan and oracle say of a flow from the world: verdict, policies by name, staged verdict.
 fn ingress(policies: &[Policy]) -> (SideVerdict, Vec<String>, Option<SideVerdict>) {
-    let flow = Flow {
-        source: WORLD.parse().unwrap(),
-        destination: POD.parse().unwrap(),
-        protocol: FlowProtocol::Tcp(80),
-    };
-    let options = Options::default();
-    let mut compiler = Compiler::new(LocalAllocator::new());
-    let plan = compiler.compile(&inventory(), policies, &options).unwrap();
-    let outcome = plan.decide(&flow);
-    assert_eq!(outcome, oracle::decide(&inventory(), policies, &options, &flow));
-    let Side::Verdict { verdict, policies, staged } = outcome.ingress else {
+    let Side::Verdict { verdict, policies, staged, .. } = ingress::decided(policies) else {
         panic!("the pod is an endpoint")
     };
     (verdict, policies.iter().map(|policy| policy.name.to_string()).collect(), staged)
+}
+
+fn policy(name: &str, mode: Mode, ingress: Vec<Rule>) -> Policy {
+    Policy { mode, ..ingress::policy(name, ingress) }
 }
 
 fn anybody() -> Rule {

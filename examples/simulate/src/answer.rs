@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use flowgate_policy::{
-    model::PolicyRef,
+    model::{PolicyRef, Response},
     outcome::{Outcome, Side, SideVerdict},
 };
 use serde::Serialize;
@@ -57,6 +57,12 @@ pub(crate) struct Half {
     /// The verdict that staged policies would give instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) staged: Option<String>,
+    /// What the sender is told, unless that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<String>,
+    /// What the policies name for the log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) log: Vec<String>,
 }
 
 impl<'q> Answer<'q> {
@@ -107,17 +113,26 @@ impl Judgement {
 impl Half {
     pub(crate) fn new(side: &Side, stays_inside: bool) -> Self {
         match side {
-            Side::NotAnEndpoint => {
-                Self { verdict: "n/a".to_owned(), policies: Vec::new(), staged: None }
-            }
+            Side::NotAnEndpoint => Self::of_nobody("n/a".to_owned()),
             Side::Verdict { verdict, .. } if stays_inside && !verdict.allowed() => {
-                Self { verdict: SideVerdict::Allow.to_string(), policies: Vec::new(), staged: None }
+                Self::of_nobody(SideVerdict::Allow.to_string())
             }
-            Side::Verdict { verdict, policies, staged } => Self {
+            Side::Verdict { verdict, policies, staged, response, log } => Self {
                 verdict: verdict.to_string(),
                 staged: staged.as_ref().map(SideVerdict::to_string),
                 policies: policies.iter().map(PolicyRef::to_string).collect(),
+                response: told(*response),
+                log: log.iter().map(ToString::to_string).collect(),
             },
         }
     }
+
+    fn of_nobody(verdict: String) -> Self {
+        Self { verdict, policies: Vec::new(), staged: None, response: None, log: Vec::new() }
+    }
+}
+
+/// What the sender is told, unless that is nothing.
+pub(crate) fn told(response: Response) -> Option<String> {
+    (response != Response::Silence).then(|| response.to_string())
 }

@@ -109,7 +109,10 @@ impl<H: Evaluator, K: Witness> Evaluator for Compared<H, K> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use flowgate_policy::outcome::{FlowProtocol, Side, SideVerdict};
+    use flowgate_policy::{
+        model::Response,
+        outcome::{FlowProtocol, Side, SideVerdict},
+    };
 
     use super::*;
 
@@ -128,7 +131,13 @@ mod tests {
     }
 
     fn outcome(verdict: SideVerdict) -> Outcome {
-        let ingress = Side::Verdict { verdict, policies: BTreeSet::new(), staged: None };
+        let ingress = Side::Verdict {
+            verdict,
+            policies: BTreeSet::new(),
+            staged: None,
+            response: Response::Silence,
+            log: BTreeSet::new(),
+        };
         Outcome { egress: Side::NotAnEndpoint, ingress }
     }
 

@@ -7,7 +7,8 @@ use flowgate_policy::{
     inventory::Inventory,
     model::{
         Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef,
-        Port, PortMatch, Ports, Protocol, Rule, RuleAction, Service, Tier, WorkloadSelector,
+        Port, PortMatch, Ports, Protocol, Response, Rule, RuleAction, Service, Tier,
+        WorkloadSelector,
     },
 };
 use ipnet::IpNet;
@@ -36,12 +37,25 @@ impl Author<'_> {
     /// Half of them NetworkPolicies, the others of every tier and kind of rule.
     fn policy(&mut self, number: usize) -> Policy {
         let policy = self.network_policy(number);
-        match self.choices.weighted(&[50, 20, 15, 15]) {
+        let policy = match self.choices.weighted(&[50, 20, 15, 15]) {
             0 => policy,
             1 => self.of_cluster(policy, |priority| Tier::Admin { priority }),
             2 => self.of_cluster(policy, |priority| Tier::Baseline { priority }),
             _ => self.of_flowgate(policy),
-        }
+        };
+        self.with_words(policy)
+    }
+
+    /// What it tells a sender, and its value for the log: of every kind, though manifests of some can't
+    /// say it.
+    fn with_words(&mut self, policy: Policy) -> Policy {
+        const RESPONSES: [Response; 3] = [Response::Silence, Response::Icmp, Response::Reset];
+        let response = match self.choices.weighted(&[40, 10, 25, 25]) {
+            0 => None,
+            said => Some(RESPONSES[said - 1]),
+        };
+        let log = self.choices.percent(30).then(|| self.choices.one(&["audit", "team-a"]).into());
+        Policy { response, log, ..policy }
     }
 
     /// Priorities are few, so that policies meet at one, and include both ends.

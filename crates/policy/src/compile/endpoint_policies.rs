@@ -119,7 +119,10 @@ impl<'a> EndpointPolicies<'a> {
     fn isolating(&self, key: &Key<'a>) -> Vec<Isolating> {
         let standing = |policy: PolicyId| self.rules.standing[policy as usize];
         let isolating = key.policies.iter().filter(|id| standing(**id).isolates[key.direction]);
-        isolating.map(|&policy| (policy, standing(policy).mode)).collect()
+        let isolating = isolating.map(|&policy| (policy, standing(policy)));
+        isolating
+            .map(|(policy, Standing { mode, response, .. })| Isolating { policy, mode, response })
+            .collect()
     }
 
     /// The rules that match, by peer class.
@@ -127,12 +130,12 @@ impl<'a> EndpointPolicies<'a> {
         let rules = self.rules;
         let mut matches: BTreeMap<u16, Vec<Match>> = BTreeMap::new();
         for &policy in key.policies {
-            let Standing { tier, mode, .. } = rules.standing[policy as usize];
+            let Standing { tier, mode, response, .. } = rules.standing[policy as usize];
             for rule in &rules.of_policy[key.direction][policy as usize] {
                 let place = if tier == Tier::Namespace { 0 } else { rule.place };
                 for (class, ports) in self.matched(rule, key) {
                     let action = rule.action;
-                    let one = Match { tier, policy, rule: place, action, mode, ports };
+                    let one = Match { tier, policy, rule: place, action, mode, response, ports };
                     matches.entry(class).or_default().push(one);
                 }
             }

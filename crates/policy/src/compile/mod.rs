@@ -39,7 +39,7 @@ use self::{
     peers::{Endpoint, Population},
     ports::{PortClasses, PortSet, table},
     rules::{NameId, Rules},
-    subjects::{PolicyId, Subjects},
+    subjects::Subjects,
     tables::Account,
 };
 use crate::{
@@ -211,7 +211,10 @@ fn planned<'a>(
 }
 
 fn cookie(input: &Input<'_>, account: Account) -> Arc<Cookie> {
-    let name = |policy: PolicyId| input.policies[policy as usize].id.clone();
-    let policies = account.policies.into_iter().map(name).collect();
-    Arc::new(Cookie { policies, staged: account.staged })
+    let policies = || account.policies.iter().map(|policy| input.policies[*policy as usize]);
+    Arc::new(Cookie {
+        policies: policies().map(|policy| policy.id.clone()).collect(),
+        staged: account.staged,
+        log: policies().filter_map(|policy| policy.log.clone()).collect(),
+    })
 }

@@ -12,7 +12,7 @@ use crate::{
         ports::{PortName, PortSet},
         subjects::{DIRECTIONS, Subjects},
     },
-    model::{Mode, Peers, Policy, Rule, RuleAction, Tier},
+    model::{Mode, Peers, Policy, Response, Rule, RuleAction, Tier},
 };
 
 /// A number of a set of peers.
@@ -41,6 +41,7 @@ pub(super) struct Rules {
 pub(super) struct Standing {
     pub(super) tier: Tier,
     pub(super) mode: Mode,
+    pub(super) response: Option<Response>,
     /// By direction.
     pub(super) isolates: [bool; 2],
 }
@@ -102,7 +103,7 @@ impl Rules {
 impl Standing {
     fn of(policy: &Policy) -> Self {
         let isolates = DIRECTIONS.map(|direction| policy.isolates(direction));
-        Self { tier: policy.tier, mode: policy.mode, isolates }
+        Self { tier: policy.tier, mode: policy.mode, response: policy.response, isolates }
     }
 }
 

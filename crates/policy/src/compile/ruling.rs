@@ -2,7 +2,7 @@
 
 use crate::{
     compile::{subjects::PolicyId, tables::ClassSetId},
-    model::{Mode, RuleAction, Tier},
+    model::{Mode, Policy, Response, RuleAction, Tier},
     outcome::SideVerdict,
 };
 
@@ -16,11 +16,17 @@ pub(super) struct Match {
     pub(super) rule: u32,
     pub(super) action: RuleAction,
     pub(super) mode: Mode,
+    pub(super) response: Option<Response>,
     pub(super) ports: ClassSetId,
 }
 
 /// A policy that isolates an endpoint.
-pub(super) type Isolating = (PolicyId, Mode);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Isolating {
+    pub(super) policy: PolicyId,
+    pub(super) mode: Mode,
+    pub(super) response: Option<Response>,
+}
 
 /// What is decided, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,41 +34,34 @@ pub(super) struct Ruling {
     pub(super) verdict: SideVerdict,
     /// Ascending.
     pub(super) policies: Vec<PolicyId>,
+    /// What the sender is told, if it is denied.
+    pub(super) response: Response,
     /// What staged policies would decide instead.
     pub(super) staged: Option<SideVerdict>,
 }
 
 /// What `matches`, which are sorted, come to at an endpoint that `isolating` isolate.
 pub(super) fn rule(isolating: &[Isolating], matches: &[Match]) -> Ruling {
-    let (verdict, policies) = effective(isolating, matches, |mode| mode != Mode::Staged);
-    let modes = || isolating.iter().map(|(_, mode)| mode).chain(matches.iter().map(|m| &m.mode));
-    let staged = modes().any(|mode| *mode == Mode::Staged);
-    let staged = staged.then(|| effective(isolating, matches, |_| true).0);
-    Ruling { verdict, policies, staged: staged.filter(|staged| *staged != verdict) }
+    let now = effective(isolating, matches, |mode| mode != Mode::Staged);
+    let modes = isolating.iter().map(|one| one.mode).chain(matches.iter().map(|one| one.mode));
+    let staged = modes.into_iter().any(|mode| mode == Mode::Staged);
+    let staged = staged.then(|| effective(isolating, matches, |_| true).verdict);
+    Ruling { staged: staged.filter(|staged| *staged != now.verdict), ..now }
 }
 
-/// The verdict in which only what would be denied without audited policies is denied.
-fn effective(
-    isolating: &[Isolating],
-    matches: &[Match],
-    takes: impl Fn(Mode) -> bool,
-) -> (SideVerdict, Vec<PolicyId>) {
-    let (verdict, policies) = evaluate(isolating, matches, &takes);
-    if verdict.allowed() {
-        return (verdict, policies);
+/// The verdict in which only what would be denied without audited policies is denied, and answered as
+/// it would be without them.
+fn effective(isolating: &[Isolating], matches: &[Match], takes: impl Fn(Mode) -> bool) -> Ruling {
+    let all = evaluate(isolating, matches, &takes);
+    if all.verdict.allowed() {
+        return all;
     }
-    let enforced = |mode: Mode| takes(mode) && mode != Mode::Audit;
-    match evaluate(isolating, matches, enforced).0.allowed() {
-        true => (SideVerdict::Audit, policies),
-        false => (verdict, policies),
-    }
+    let enforced = evaluate(isolating, matches, |mode| takes(mode) && mode != Mode::Audit);
+    let verdict = if enforced.verdict.allowed() { SideVerdict::Audit } else { all.verdict };
+    Ruling { verdict, response: enforced.response, ..all }
 }
 
-fn evaluate(
-    isolating: &[Isolating],
-    matches: &[Match],
-    takes: impl Fn(Mode) -> bool,
-) -> (SideVerdict, Vec<PolicyId>) {
+fn evaluate(isolating: &[Isolating], matches: &[Match], takes: impl Fn(Mode) -> bool) -> Ruling {
     let taken = || matches.iter().filter(|one| takes(one.mode));
     let admin = taken().find(|one| matches!(one.tier, Tier::Admin { .. }));
     if let Some(decided) = admin.and_then(first) {
@@ -72,32 +71,40 @@ fn evaluate(
         [(RuleAction::Deny, SideVerdict::Deny), (RuleAction::Allow, SideVerdict::Allow)]
     {
         let own = taken().filter(|one| one.tier == Tier::Namespace && one.action == action);
-        let policies = distinct(own.map(|one| one.policy));
-        if !policies.is_empty() {
-            return (verdict, policies);
+        let own: Vec<_> = own.map(|one| (one.policy, one.response)).collect();
+        if !own.is_empty() {
+            return Ruling::by(verdict, own);
         }
     }
-    let isolating = distinct(isolating.iter().filter(|(_, mode)| takes(*mode)).map(|(id, _)| *id));
+    let isolating = isolating.iter().filter(|one| takes(one.mode));
+    let isolating: Vec<_> = isolating.map(|one| (one.policy, one.response)).collect();
     if !isolating.is_empty() {
-        return (SideVerdict::DefaultDeny, isolating);
+        return Ruling::by(SideVerdict::DefaultDeny, isolating);
     }
     let baseline = taken().find(|one| matches!(one.tier, Tier::Baseline { .. }));
-    baseline.and_then(first).unwrap_or((SideVerdict::DefaultAllow, Vec::new()))
+    baseline.and_then(first).unwrap_or_else(|| Ruling::by(SideVerdict::DefaultAllow, Vec::new()))
 }
 
 /// What the first rule of a tier that has an order decides, unless it passes on.
-fn first(one: &Match) -> Option<(SideVerdict, Vec<PolicyId>)> {
+fn first(one: &Match) -> Option<Ruling> {
     let verdict = match one.action {
         RuleAction::Allow => SideVerdict::Allow,
         RuleAction::Deny => SideVerdict::Deny,
         RuleAction::Pass => return None,
     };
-    Some((verdict, vec![one.policy]))
+    Some(Ruling::by(verdict, vec![(one.policy, one.response)]))
 }
 
-fn distinct(policies: impl Iterator<Item = PolicyId>) -> Vec<PolicyId> {
-    let mut policies: Vec<PolicyId> = policies.collect();
-    policies.sort_unstable();
-    policies.dedup();
-    policies
+impl Ruling {
+    /// What these policies say, each with what it would tell whom it denies.
+    fn by(verdict: SideVerdict, mut said: Vec<(PolicyId, Option<Response>)>) -> Self {
+        said.sort_unstable();
+        said.dedup();
+        let response = match verdict.allowed() {
+            true => Response::Silence,
+            false => Policy::told_by(said.iter().map(|(_, response)| *response)),
+        };
+        let policies = said.into_iter().map(|(policy, _)| policy).collect();
+        Self { verdict, policies, response, staged: None }
+    }
 }

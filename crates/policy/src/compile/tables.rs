@@ -5,7 +5,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use flowgate_abi::policy::{Action, Decision};
+use flowgate_abi::policy::{Action, Decision, Response};
 
 use crate::compile::{
     error::{CompileError, Numbered},
@@ -85,9 +85,9 @@ impl Tables {
     fn decision(&mut self, ruling: Ruling) -> Result<u16, CompileError> {
         let (action, flags) = match ruling.verdict {
             SideVerdict::Allow => (Action::Allow, 0),
-            SideVerdict::Deny => (Action::Deny, 0),
+            SideVerdict::Deny => (Action::deny(ruling.response), 0),
             SideVerdict::DefaultAllow => (Action::Allow, Decision::DEFAULT),
-            SideVerdict::DefaultDeny => (Action::Deny, Decision::DEFAULT),
+            SideVerdict::DefaultDeny => (Action::deny(ruling.response), Decision::DEFAULT),
             SideVerdict::Audit => (Action::Allow, Decision::AUDIT),
         };
         let cookie = self.cookie(Account { policies: ruling.policies, staged: ruling.staged });
@@ -104,7 +104,12 @@ impl Tables {
 
     /// The row in which every port is allowed, by nobody.
     pub(super) fn allowed_row(&mut self) -> Result<u16, CompileError> {
-        let ruling = Ruling { verdict: SideVerdict::Allow, policies: Vec::new(), staged: None };
+        let ruling = Ruling {
+            verdict: SideVerdict::Allow,
+            policies: Vec::new(),
+            response: Response::Silence,
+            staged: None,
+        };
         let cells = vec![self.decision(ruling)?; self.rows.width];
         self.intern(&cells)
     }

@@ -4,7 +4,8 @@
 //! pair of their peers (`peers.rs`), services by the pair of their port classes (`services.rs`), and
 //! each pair of rows is compared over all of them. What differs alike is told together.
 //!
-//! Not here: which policies decide. A verdict that is the same for another reason is no difference.
+//! Not here: which policies decide, and what they name for the log. A verdict that is the same for
+//! another reason is no difference; one that tells the sender something else is.
 //! Invariant: where two plans know the same owner of an address, or none, and judge a flow
 //! differently, a difference holds that flow; and every flow of a difference is judged differently.
 //! Tested over generated cases (`tests/diff.rs`).
@@ -32,6 +33,7 @@ pub use self::{
 };
 use crate::{
     inventory::WorkloadRef,
+    model::Response,
     outcome::{Flow, SideVerdict},
     plan::Plan,
 };
@@ -61,15 +63,21 @@ impl PlanDiff {
 pub struct Said {
     /// The verdict.
     pub verdict: SideVerdict,
+    /// What the sender is told if it denies.
+    pub response: Response,
     /// What staged policies would decide instead, if anything else.
     pub staged: Option<SideVerdict>,
 }
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.verdict.fmt(f)?;
+        if self.response != Response::Silence {
+            write!(f, " with {}", self.response)?;
+        }
         match self.staged {
-            None => self.verdict.fmt(f),
-            Some(staged) => write!(f, "{} (staged: {staged})", self.verdict),
+            None => Ok(()),
+            Some(staged) => write!(f, " (staged: {staged})"),
         }
     }
 }
@@ -264,6 +272,6 @@ impl Plan {
         let cell = usize::from(row) * self.port_classes as usize + usize::from(port_class);
         let side = self.decided(u32::from(self.decision[cell]));
         let verdict = side.verdict().unwrap_or(SideVerdict::DefaultDeny);
-        Said { verdict, staged: side.staged() }
+        Said { verdict, response: side.response(), staged: side.staged() }
     }
 }
