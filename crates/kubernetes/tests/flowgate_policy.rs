@@ -8,7 +8,7 @@ use flowgate_identity::Selector;
 use flowgate_kubernetes::{Manifests, Warning, flowgate_policy::custom_resource_definition};
 use flowgate_policy::model::{
     Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, Port, PortMatch, Ports,
-    Protocol, Rule, RuleAction, Service, WorkloadSelector,
+    Protocol, Response, Rule, RuleAction, Service, WorkloadSelector,
 };
 use world::World;
 
@@ -92,6 +92,19 @@ fn subject_mode_and_log() {
 }
 
 #[test]
+fn responses() {
+    let table = [
+        ("{}", None),
+        ("{response: Silence}", Some(Response::Silence)),
+        ("{response: ICMP}", Some(Response::Icmp)),
+        ("{response: Reset}", Some(Response::Reset)),
+    ];
+    for (spec, response) in table {
+        assert_eq!(policy(spec).response, response, "{spec}");
+    }
+}
+
+#[test]
 fn actions() {
     assert_eq!(rule("{}").action, RuleAction::Allow);
     assert_eq!(rule("{action: Allow, name: everybody}").action, RuleAction::Allow);
@@ -166,6 +179,7 @@ fn refusals() {
         ("{policyTypes: [Ingress]}", "policyTypes: unknown field"),
         ("{nodeSelector: {}}", "nodeSelector: unknown field"),
         ("{mode: enforce}", "mode: \"enforce\" is not one of Enforce, Audit and Staged"),
+        ("{response: Icmp}", "response: \"Icmp\" is not one of Silence, ICMP and Reset"),
         ("{log: ''}", "log: must have between 1 and 64 characters, and has 0"),
         ("{defaultDeny: true}", "defaultDeny: expected a mapping, found the boolean true"),
         ("{defaultDeny: {Ingress: true}}", "defaultDeny.Ingress: unknown field"),

@@ -13,6 +13,7 @@ pub(super) const NAME_LIMIT: usize = 100;
 
 pub(super) const ACTIONS: [&str; 2] = ["Allow", "Deny"];
 pub(super) const MODES: [&str; 3] = ["Enforce", "Audit", "Staged"];
+pub(super) const RESPONSES: [&str; 3] = ["Silence", "ICMP", "Reset"];
 pub(super) const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 pub(super) const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
@@ -44,6 +45,13 @@ pub(super) static SPEC: Object = Object::of(&[
         "Enforce: what the policy denies is dropped. Audit: what would pass without it passes, and is \
          counted and told. Staged: it changes nothing, and told is where it would.",
         Shape::Choice(&MODES, Some("Enforce")),
+    ),
+    Property::new(
+        "response",
+        "What the sender of a packet that the policy denies is told. Silence: nothing. ICMP: that it is \
+         administratively prohibited. Reset: for TCP a reset, for all else as ICMP. Missing: that is left \
+         to other policies that deny the same, the quietest of which counts; Silence if there are none.",
+        Shape::Choice(&RESPONSES, None),
     ),
     Property::new(
         "log",

@@ -2,11 +2,11 @@
 //!
 //! A policy of a namespace about its own pods. It says what a NetworkPolicy says, and beside it: a
 //! rule may deny; a peer may be a node or an entity; a service may be an ICMP type or an IP protocol;
-//! a policy may isolate nobody, be on trial, or name a value for the log. `docs/policies.md` lists
-//! the fields, and `crd/flowgatepolicies.yaml` is what [`custom_resource_definition`] returns.
+//! a policy may isolate nobody, be on trial, tell whom it denies, or name a value for the log.
+//! `docs/policies.md` lists the fields, and `crd/flowgatepolicies.yaml` is what [`custom_resource_definition`] returns.
 //!
-//! Not here: nodes as subjects, and what the sender of denied packets is told. Invariant: the reader
-//! and the schema have their fields from one description, `description.rs`.
+//! Not here: nodes as subjects. Invariant: the reader and the schema have their fields from one
+//! description, `description.rs`.
 //! Tested by tables over the semantics and the errors, and by a walk over the description.
 //!
 //! ```
@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use flowgate_policy::model::{
     Directions, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, Ports,
-    Rule, RuleAction, Service, WorkloadSelector,
+    Response, Rule, RuleAction, Service, WorkloadSelector,
 };
 use serde_json::json;
 
 use self::description::{
     ACTIONS, DEFAULT_DENY, EGRESS_RULE, ICMP, INGRESS_RULE, LOG_LIMIT, MODES, NAME_LIMIT, PEER,
-    SERVICE, SPEC,
+    RESPONSES, SERVICE, SPEC,
 };
 use crate::{
     Reason,
@@ -111,7 +111,12 @@ pub(crate) fn read(object: &Field<'_>, metadata: &Metadata) -> Read<Policy> {
         namespaces: NamespaceSelector::Named(Arc::clone(namespace)),
         labels: optional_selector(&spec, "podSelector")?.unwrap_or_default(),
     };
-    let mut policy = Policy { mode: mode(&spec)?, log: log(&spec)?, ..Policy::new(id, subject) };
+    let mut policy = Policy {
+        mode: mode(&spec)?,
+        log: log(&spec)?,
+        response: response(&spec)?,
+        ..Policy::new(id, subject)
+    };
     policy.default_deny = Directions::empty();
     policy.ingress = read_direction(&spec, &INGRESS, namespace, &mut policy.default_deny)?;
     policy.egress = read_direction(&spec, &EGRESS, namespace, &mut policy.default_deny)?;
@@ -122,6 +127,11 @@ fn mode(spec: &Field<'_>) -> Read<Mode> {
     let Some(field) = spec.get("mode")? else { return Ok(Mode::Enforce) };
     let modes = [Mode::Enforce, Mode::Audit, Mode::Staged];
     Ok(modes[field.choice(&MODES)?])
+}
+
+fn response(spec: &Field<'_>) -> Read<Option<Response>> {
+    let responses = [Response::Silence, Response::Icmp, Response::Reset];
+    spec.get("response")?.map(|field| Ok(responses[field.choice(&RESPONSES)?])).transpose()
 }
 
 fn log(spec: &Field<'_>) -> Read<Option<Arc<str>>> {
