@@ -172,8 +172,14 @@ fn line(Entry { what, times }: &Entry) -> String {
     for (side, half) in [("egress", &what.egress), ("ingress", &what.ingress)] {
         let Some(half) = half else { continue };
         text += &format!(", {side} {}", half.verdict);
+        if let Some(response) = &half.response {
+            text += &format!(" with {response}");
+        }
         if !half.policies.is_empty() {
             text += &format!(" by {}", half.policies.join(", "));
+        }
+        if !half.log.is_empty() {
+            text += &format!(" (log: {})", half.log.join(", "));
         }
     }
     if *times > 1 {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     Failure, Report,
+    answer::told,
     cli::{self, Format},
     print, read, table,
 };
@@ -65,13 +66,15 @@ fn row(difference: &Difference) -> [String; 8] {
     ]
 }
 
-/// What becomes of the flows: they pass now, pass no more, or fare as before for another reason.
+/// What becomes of the flows: they pass now, pass no more, or fare as before, and their sender is told
+/// something else, or it is for another reason.
 fn change(difference: &Difference) -> &'static str {
-    let [before, after] = [difference.before, difference.after].map(|said| said.verdict.allowed());
-    match (before, after) {
+    let (before, after) = (difference.before, difference.after);
+    match (before.verdict.allowed(), after.verdict.allowed()) {
         (false, true) => "opens",
         (true, false) => "closes",
-        (true, true) | (false, false) => "reason",
+        _ if before.response != after.response => "answer",
+        _ => "reason",
     }
 }
 
@@ -199,6 +202,8 @@ impl From<&PeerKey> for Peer {
 struct Verdict {
     verdict: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     staged: Option<String>,
 }
 
@@ -249,6 +254,6 @@ impl Differs {
 impl From<Said> for Verdict {
     fn from(said: Said) -> Self {
         let staged = said.staged.map(|staged| staged.to_string());
-        Self { verdict: said.verdict.to_string(), staged }
+        Self { verdict: said.verdict.to_string(), response: told(said.response), staged }
     }
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::{
     Failure, Report,
+    answer::told,
     cli::{self, Format},
     end::Ends,
     print,
@@ -141,7 +142,10 @@ fn row(cells: [&str; 7]) -> [String; 7] {
 }
 
 fn rows_of_end(manifests: &Manifests, name: &str, end: &EndAccount) -> Vec<[String; 7]> {
-    let verdict = end.verdict.to_string();
+    let mut verdict = end.verdict.to_string();
+    if let Some(response) = told(end.response) {
+        verdict += &format!(" with {response}");
+    }
     let mut rows = vec![row([&format!("{name} {}", end.workload), "", &verdict, "", "", "", ""])];
     if end.from_own_node {
         rows.push(row(["", "", "", "yes", "its own node may reach it", "allow", ""]));
@@ -249,6 +253,10 @@ struct End {
     policies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     staged: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    log: Vec<String>,
     from_own_node: bool,
     tiers: Vec<Tier>,
     trials: Vec<OnTrial>,
@@ -332,6 +340,8 @@ impl End {
             verdict: end.verdict.to_string(),
             policies: end.policies.iter().map(PolicyRef::to_string).collect(),
             staged: end.staged.map(|staged| staged.to_string()),
+            response: told(end.response),
+            log: end.log.iter().map(ToString::to_string).collect(),
             from_own_node: end.from_own_node,
             tiers: end.tiers.iter().map(|tier| Tier::new(manifests, tier)).collect(),
             trials: end.trials.iter().map(trial).collect(),

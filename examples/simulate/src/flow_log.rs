@@ -53,6 +53,18 @@ pub(crate) struct Half {
     policies: Vec<String>,
     #[serde(default)]
     staged: Option<Verdict>,
+    #[serde(default)]
+    response: Option<Told>,
+    #[serde(default)]
+    log: Vec<String>,
+}
+
+/// What the sender was told.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Told {
+    Icmp,
+    Reset,
 }
 
 /// The verdict of one end, as it is written.

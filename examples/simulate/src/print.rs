@@ -63,8 +63,12 @@ fn cells(judgement: &Judgement) -> [String; 3] {
 }
 
 pub(crate) fn cell(half: &Half) -> String {
-    if half.policies.is_empty() {
-        return half.verdict.clone();
+    let mut text = half.verdict.clone();
+    if let Some(response) = &half.response {
+        text += &format!(" with {response}");
     }
-    format!("{} ({})", half.verdict, half.policies.join(", "))
+    if !half.policies.is_empty() {
+        text += &format!(" ({})", half.policies.join(", "));
+    }
+    text
 }

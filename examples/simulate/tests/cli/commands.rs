@@ -57,6 +57,35 @@ fn the_difference_as_json_has_a_line_for_each_endpoint_and_peer() {
     assert_eq!(closes.count(), 5, "four workloads, and what is none over IPv4");
 }
 
+/// The guests' network is closed by a policy that tells whom it denies.
+fn closed(words: &str) -> String {
+    format!(
+        "apiVersion: policy.flowgate.dev/v1alpha1\nkind: FlowgatePolicy\n\
+         metadata: {{ name: closed, namespace: guests }}\nspec: {{ ingress: []{words} }}\n"
+    )
+}
+
+#[test]
+fn what_a_denied_sender_is_told_is_told() {
+    let told = closed(", response: Reset, log: guests");
+    let directory = directory(&[PODS, &told].join("---\n"), "");
+    fs::write(directory.path().join("silent.yaml"), [PODS, &closed("")].join("---\n")).unwrap();
+    let run = |arguments: &str| {
+        run_in(directory.path(), &arguments.split(' ').collect::<Vec<_>>()).stdout
+    };
+    let explain = "explain library/store guests/reader 80/TCP --manifests manifests.yaml";
+    assert!(run(explain).contains("ingress guests/reader             default-deny with reset"));
+    let json: Value = serde_json::from_str(&run(&format!("{explain} -o json"))).unwrap();
+    let (response, log) = (&json["ingress"]["response"], &json["ingress"]["log"]);
+    assert_eq!((response, log), (&"reset".into(), &serde_json::json!(["guests"])));
+    assert_eq!(json["egress"]["response"], Value::Null);
+    let table = run("--manifests manifests.yaml -o table");
+    assert!(table.contains("default-deny with reset (FlowgatePolicy/guests/closed)"), "{table}");
+    let diff = run("diff --before silent.yaml --after manifests.yaml");
+    assert!(diff.contains("answer  guests/reader"), "{diff}");
+    assert!(diff.contains("default-deny  default-deny with reset"), "{diff}");
+}
+
 #[test]
 fn what_is_the_same_does_not_differ() {
     let run = run("diff --manifests pods.yaml --before after.yaml --after after.yaml");
