@@ -6,8 +6,8 @@ use flowgate_identity::{Labels, Selector};
 use flowgate_policy::{
     inventory::{Inventory, Workload, WorkloadRef},
     model::{
-        Direction, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch,
-        Ports, Protocol, Rule, RuleAction, Service, WorkloadSelector,
+        Direction, Entity, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port,
+        PortMatch, Ports, Protocol, Rule, RuleAction, Service, WorkloadSelector,
     },
     outcome::{Flow, FlowProtocol},
 };
@@ -66,7 +66,7 @@ const EARLIER_POD: &str = "aa-first";
 /// Addresses more of that pod. In the first set each of its addresses is in another network, so that the pod
 /// is more peers there, and one class of peers more.
 const EARLIER_ADDRESSES: [&str; 2] = ["198.18.1.200", "198.18.5.1"];
-/// The network of its own address, named by a policy of nobody's: it tells peers apart, and no classes.
+/// The network of its own address, named beside everybody: it tells peers apart, and no classes.
 const EARLIER_NETWORK: &str = "198.18.4.0/24";
 
 /// The client, whose frames are met.
@@ -166,7 +166,7 @@ fn selector(key: &str, value: &str) -> WorkloadSelector {
 
 /// A policy for each pod, direction, port and block, so that each cell is decided by other ones.
 fn policies(set: usize) -> Vec<Policy> {
-    let mut policies: Vec<Policy> = (set == 0).then(of_nobody).into_iter().collect();
+    let mut policies: Vec<Policy> = (set == 0).then(of_everybody).into_iter().collect();
     for (pod, _) in PODS.iter().filter(|(pod, _)| set == 0 || *pod != EARLIER_POD) {
         for direction in [Direction::Egress, Direction::Ingress] {
             for (port, action) in actions(set, direction) {
@@ -181,9 +181,10 @@ fn policies(set: usize) -> Vec<Policy> {
     policies
 }
 
-fn of_nobody() -> Policy {
-    let rule = Rule::allow(Peers::OneOf(vec![network(EARLIER_NETWORK)]), Ports::Any);
-    policy("0-nobody", "nobody", Direction::Ingress, rule)
+fn of_everybody() -> Policy {
+    let everybody = vec![network(EARLIER_NETWORK), Peer::Entity(Entity::All)];
+    let rule = Rule::allow(Peers::OneOf(everybody), Ports::Any);
+    policy("0-everybody", EARLIER_POD, Direction::Ingress, rule)
 }
 
 fn actions(set: usize, direction: Direction) -> Vec<(u16, RuleAction)> {
