@@ -28,7 +28,11 @@ impl Inventory {
     /// The labels of a namespace, known or not. [`NAMESPACE_NAME_LABEL`] always tells the truth.
     #[must_use]
     pub fn namespace_labels(&self, name: &Arc<str>) -> Labels {
-        let mut labels = self.namespaces.get(name).cloned().unwrap_or_default();
+        Self::labels_among(&self.namespaces, name)
+    }
+
+    pub(crate) fn labels_among(namespaces: &BTreeMap<Arc<str>, Labels>, name: &Arc<str>) -> Labels {
+        let mut labels = namespaces.get(name).cloned().unwrap_or_default();
         if labels.get(NAMESPACE_NAME_LABEL) != Some(name) {
             labels.insert(NAMESPACE_NAME_LABEL, name.clone());
         }

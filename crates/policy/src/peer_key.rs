@@ -108,6 +108,11 @@ impl NamedPorts {
         Self(Arc::new(named.collect()))
     }
 
+    /// None is declared.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The ports under `name` for `protocol`, ascending.
     #[must_use]
     pub fn resolve(&self, name: &str, protocol: Protocol) -> Vec<u16> {

@@ -48,7 +48,7 @@ pub struct Plan {
 }
 
 /// Who decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cookie {
     /// The policies that decided, or that isolate the endpoint if nothing else did.
     pub policies: BTreeSet<PolicyRef>,

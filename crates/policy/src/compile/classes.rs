@@ -1,135 +1,257 @@
 //! Peer classes: peers that no rule that applies to an endpoint tells apart share a class.
+//!
+//! All peers begin as one class for each way in which they answer to port names, and each list of
+//! peers that rules name splits the classes that it cuts through. So the work is in proportion to
+//! the lengths of the lists.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use flowgate_abi::policy::Direction;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
     compile::{
+        census::Census,
         error::{CompileError, Numbered},
-        peers::Population,
-        rules::{EVERYBODY, NameId, PeerSetId, Rules},
+        interned::index,
+        policies::Applying,
+        population::{Endpoint, PeerId, Population},
+        rules::{DIRECTIONS, EVERYBODY, NameId, PeersId, Terms},
     },
-    options::Options,
-    peer_key::PeerKey,
+    peer_key::NamedPorts,
 };
 
 /// The ports that an end declares under a name.
 pub(super) type Resolved = (NameId, Vec<u16>);
 
-/// What tells one class from another.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-struct Signature<'a> {
-    sets: Vec<PeerSetId>,
-    named: Vec<Resolved>,
-    node: Option<&'a Arc<str>>,
-}
-
 /// The peer classes. Class 0 is nobody's.
-pub(super) struct PeerClasses<'a> {
+#[derive(Clone, Debug)]
+pub(super) struct PeerClasses {
     /// By peer.
     pub(super) of_peer: Vec<u16>,
     /// How many there are, class 0 included.
     pub(super) count: u32,
-    /// By set of peers, ascending.
-    pub(super) of_set: Vec<Vec<u16>>,
-    /// By class: what the peers declare under the names that egress rules use for them.
+    /// That of 0.0.0.0/0, which is always there.
+    pub(super) world: u16,
+    /// By class: what its peers declare under the names that egress rules use for them.
     pub(super) named: Vec<Vec<Resolved>>,
+    /// The classes of those that declare something, ascending.
+    pub(super) declaring: Vec<u16>,
     /// The classes of the nodes that may reach their workloads whatever policies say.
-    pub(super) of_node: HashMap<&'a Arc<str>, BTreeSet<u16>>,
+    pub(super) of_node: HashMap<Arc<str>, BTreeSet<u16>>,
+    /// By list of peers that a rule names, ascending.
+    of_list: HashMap<PeersId, Vec<u16>>,
 }
 
-impl<'a> PeerClasses<'a> {
-    pub(super) fn new(
-        population: &'a Population<'_>,
-        rules: &Rules,
-        options: &Options,
-    ) -> Result<Self, CompileError> {
-        let nodes = exempt_nodes(population, rules, options);
-        let signatures = signatures(population, rules, &nodes);
+/// What the classes are made of.
+pub(super) struct Parts<'a> {
+    pub(super) census: &'a mut Census,
+    pub(super) terms: &'a mut Terms,
+    pub(super) population: &'a Population,
+    pub(super) applying: &'a Applying,
+    pub(super) endpoints: &'a [Endpoint],
+}
+
+impl PeerClasses {
+    pub(super) fn new(parts: &mut Parts<'_>) -> Result<Self, CompileError> {
+        let lists = parts.lists();
+        let begun = Beginning::new(parts, &lists);
+        let mut partition = Partition::new(&begun.of_peer);
+        for members in lists.values() {
+            partition.split(members);
+        }
+        let numbered = partition.number().ok_or(TOO_MANY)?;
         let mut classes = Self {
-            of_peer: Vec::with_capacity(signatures.len()),
-            count: 1,
-            of_set: Vec::new(),
-            named: vec![Vec::new()],
+            count: numbered.count,
+            world: numbered.of_peer[parts.world() as usize],
+            named: vec![Vec::new(); numbered.count as usize],
+            declaring: Vec::new(),
             of_node: HashMap::new(),
+            of_list: HashMap::new(),
+            of_peer: numbered.of_peer,
         };
-        classes.number(signatures)?;
-        classes.of_set = rules.peer_sets.iter().map(|set| classes.of_peers(set)).collect();
+        classes.describe(begun);
+        classes.of_list = lists.iter().map(|(&list, of)| (list, classes.of_peers(of))).collect();
         Ok(classes)
     }
 
-    fn number(&mut self, signatures: Vec<Signature<'a>>) -> Result<(), CompileError> {
-        let mut numbers: HashMap<Signature<'a>, u16> = HashMap::new();
-        for signature in signatures {
-            let class = match numbers.get(&signature) {
-                Some(&class) => class,
-                None => u16::try_from(self.count).map_err(|_| too_many())?,
-            };
-            if u32::from(class) == self.count {
-                self.count += 1;
-                self.named.push(signature.named.clone());
-                if let Some(node) = signature.node {
-                    self.of_node.entry(node).or_default().insert(class);
-                }
-                numbers.insert(signature, class);
+    /// The classes of the peers that a rule names, ascending; not asked of [`EVERYBODY`].
+    pub(super) fn of_list(&self, list: PeersId) -> &[u16] {
+        self.of_list.get(&list).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many lists of peers rules name.
+    pub(super) fn lists(&self) -> usize {
+        self.of_list.len()
+    }
+
+    fn describe(&mut self, begun: Beginning) {
+        for (&class, &part) in self.of_peer.iter().zip(&begun.of_peer) {
+            let (named, node) = &begun.parts[part as usize];
+            if !named.is_empty() && self.named[usize::from(class)].is_empty() {
+                self.named[usize::from(class)].clone_from(named);
             }
-            self.of_peer.push(class);
+            if let Some(node) = node {
+                self.of_node.entry(node.clone()).or_default().insert(class);
+            }
         }
-        Ok(())
+        let declares = |class: &u16| !self.named[usize::from(*class)].is_empty();
+        self.declaring = (0..=u16::MAX).take(self.named.len()).filter(declares).collect();
     }
 
-    fn of_peers(&self, peers: &[u32]) -> Vec<u16> {
-        let classes: BTreeSet<u16> =
-            peers.iter().map(|&peer| self.of_peer[peer as usize]).collect();
-        classes.into_iter().collect()
+    fn of_peers(&self, peers: &[PeerId]) -> Vec<u16> {
+        let mut classes: Vec<u16> = peers.iter().map(|&peer| self.of_peer[peer as usize]).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
     }
 }
 
-const fn too_many() -> CompileError {
-    CompileError::TooMany { what: Numbered::PeerClasses, limit: 1 << 16 }
-}
+const TOO_MANY: CompileError =
+    CompileError::TooMany { what: Numbered::PeerClasses, limit: 1 << 16 };
 
-fn signatures<'a>(
-    population: &'a Population<'_>,
-    rules: &Rules,
-    nodes: &BTreeSet<&'a Arc<str>>,
-) -> Vec<Signature<'a>> {
-    let mut signatures = vec![Signature::default(); population.peers.len()];
-    for (number, set) in (0..).zip(&rules.peer_sets).skip(1) {
-        for &peer in set {
-            signatures[peer as usize].sets.push(number);
+impl Parts<'_> {
+    /// The lists of peers that rules name, but for [`EVERYBODY`], each with its peers.
+    fn lists(&mut self) -> HashMap<PeersId, Vec<PeerId>> {
+        let mut lists: HashMap<PeersId, Vec<PeerId>> = HashMap::new();
+        for rule in DIRECTIONS.into_iter().flat_map(|direction| self.applying.rules(direction)) {
+            if rule.peers != EVERYBODY && !lists.contains_key(&rule.peers) {
+                let peers = self.terms.peers(rule.peers, self.census, self.population);
+                lists.insert(rule.peers, peers);
+            }
         }
+        lists
     }
-    let uses = rules.named_uses();
-    for (key, signature) in population.peers.iter().zip(&mut signatures) {
-        let sets = signature.sets.iter().chain([&EVERYBODY]);
-        let names: BTreeSet<NameId> =
-            sets.filter_map(|set| uses.get(set)).flatten().copied().collect();
-        signature.named = names.into_iter().filter_map(|name| resolve(rules, name, key)).collect();
-        signature.node = match key {
-            PeerKey::Node { name, .. } if nodes.contains(name) => Some(name),
-            _ => None,
+
+    fn world(&self) -> PeerId {
+        let everything = IpNet::V4(Ipv4Net::default());
+        self.population.peer_at(everything).expect("the default routes are always there")
+    }
+
+    /// By peer: the names that egress rules use for it, ascending.
+    fn names(&self, lists: &HashMap<PeersId, Vec<PeerId>>) -> Vec<Vec<NameId>> {
+        let mut names = vec![Vec::new(); self.population.peers.len()];
+        let everybody: Vec<PeerId> = (0..index(names.len())).collect();
+        let mut known: BTreeSet<(PeersId, NameId)> = BTreeSet::new();
+        for rule in self.applying.rules(Direction::Egress) {
+            for &name in rule.ports.iter().flat_map(|ports| &ports.names) {
+                if known.insert((rule.peers, name)) {
+                    let peers = lists.get(&rule.peers).unwrap_or(&everybody);
+                    peers.iter().for_each(|&peer| names[peer as usize].push(name));
+                }
+            }
+        }
+        for names in &mut names {
+            names.sort_unstable();
+            names.dedup();
+        }
+        names
+    }
+
+    /// The nodes that may reach workloads on them whatever policies say of these.
+    fn exempt_nodes(&self) -> BTreeSet<&Arc<str>> {
+        let options = self.census.options();
+        let isolated = |endpoint: &&Endpoint| {
+            let applying = &self.applying.to[Direction::Ingress as usize];
+            !applying[endpoint.subject as usize].is_empty()
         };
+        let endpoints = self.endpoints.iter().filter(isolated);
+        let nodes = endpoints.filter_map(|e| e.node.as_ref().or(options.local_node.as_ref()));
+        nodes.filter(|_| options.allow_local_node).collect()
     }
-    signatures
 }
 
-fn resolve(rules: &Rules, name: NameId, key: &PeerKey) -> Option<Resolved> {
-    let (text, protocol) = &rules.names[name as usize];
-    let ports = key.resolve(text, *protocol);
+/// What `name` means at an end that declares `ports`; `None`: nothing.
+pub(super) fn resolve(terms: &Terms, name: NameId, ports: &NamedPorts) -> Option<Resolved> {
+    let (text, protocol) = terms.names.get(name);
+    let ports = ports.resolve(text, *protocol);
     (!ports.is_empty()).then_some((name, ports))
 }
 
-/// The nodes that may reach workloads on them whatever policies say of these.
-fn exempt_nodes<'a>(
-    population: &Population<'a>,
-    rules: &Rules,
-    options: &Options,
-) -> BTreeSet<&'a Arc<str>> {
-    let subject =
-        |kind: u32| !rules.subjects.applying[Direction::Ingress as usize][kind as usize].is_empty();
-    let endpoints = population.endpoints.iter().filter(|endpoint| subject(endpoint.kind));
-    endpoints.filter(|_| options.allow_local_node).filter_map(|endpoint| endpoint.node).collect()
+/// What peers declare, and the node that they are if it is exempt.
+type Part = (Vec<Resolved>, Option<Arc<str>>);
+
+/// Peers that differ by more than the lists that name them.
+struct Beginning {
+    parts: Vec<Part>,
+    /// By peer: an index into the parts.
+    of_peer: Vec<u32>,
+}
+
+impl Beginning {
+    fn new(parts: &Parts<'_>, lists: &HashMap<PeersId, Vec<PeerId>>) -> Self {
+        let names = parts.names(lists);
+        let exempt = parts.exempt_nodes();
+        let census = &*parts.census;
+        let mut known: HashMap<Part, u32> = HashMap::new();
+        let mut begun = Self { parts: Vec::new(), of_peer: Vec::with_capacity(names.len()) };
+        for (who, names) in parts.population.peers.iter().zip(names) {
+            let declared = who.ports().map(|ports| census.ports.get(ports));
+            let named = declared.into_iter().flat_map(|ports| {
+                names.iter().filter_map(|&name| resolve(parts.terms, name, ports))
+            });
+            let node = who.node().map(|node| &census.node_states.get(node).0);
+            let node = node.filter(|node| exempt.contains(node)).cloned();
+            let part = (named.collect(), node);
+            let number = *known.entry(part).or_insert_with_key(|part| {
+                begun.parts.push(part.clone());
+                index(begun.parts.len() - 1)
+            });
+            begun.of_peer.push(number);
+        }
+        begun
+    }
+}
+
+/// Peers in parts that become smaller.
+struct Partition {
+    of_peer: Vec<u32>,
+    /// By part: where what leaves it goes, in the round in which it was last left.
+    left: Vec<(u32, u32)>,
+    round: u32,
+}
+
+/// Classes with their final numbers.
+struct Final {
+    of_peer: Vec<u16>,
+    count: u32,
+}
+
+impl Partition {
+    fn new(of_peer: &[u32]) -> Self {
+        let parts = of_peer.iter().max().map_or(0, |most| most + 1);
+        Self { of_peer: of_peer.to_vec(), left: vec![(0, 0); parts as usize], round: 0 }
+    }
+
+    /// Who is in `peers` leaves the part in which it was.
+    fn split(&mut self, peers: &[PeerId]) {
+        self.round += 1;
+        for &peer in peers {
+            let part = self.of_peer[peer as usize] as usize;
+            if self.left[part].1 != self.round {
+                self.left[part] = (index(self.left.len()), self.round);
+                self.left.push((0, 0));
+            }
+            self.of_peer[peer as usize] = self.left[part].0;
+        }
+    }
+
+    /// Numbers the parts from 1 on, in the order of their first peers.
+    fn number(self) -> Option<Final> {
+        let mut numbers = vec![0; self.left.len()];
+        let mut count = 1;
+        let of_peer = self.of_peer.iter().map(|&part| {
+            let number = &mut numbers[part as usize];
+            if *number == 0 {
+                *number = u16::try_from(count).ok()?;
+                count += 1;
+            }
+            Some(*number)
+        });
+        let of_peer = of_peer.collect::<Option<Vec<u16>>>()?;
+        Some(Final { of_peer, count })
+    }
 }

@@ -1,183 +1,181 @@
-//! The rules that can decide about anything: which peers and ports they name.
+//! What rules name, each thing once: lists of peers, sets of ports, port names.
+//!
+//! Not here: who the named peers are between given networks (that takes a [`Population`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use flowgate_abi::policy::Direction;
+use flowgate_identity::Labels;
+use ipnet::IpNet;
 
 use crate::{
     compile::{
-        input::Input,
-        kinds::index,
-        peers::{PeerId, Population},
+        census::Census,
+        interned::Interned,
+        kinds::KindId,
+        population::{PeerId, Population, Who},
         ports::{PortName, PortSet},
-        subjects::{DIRECTIONS, Subjects},
     },
-    model::{Mode, Peers, Policy, Response, Rule, RuleAction, Tier},
+    model::{Entity, Peer, Peers, Rule, RuleAction},
 };
 
-/// A number of a set of peers.
-pub(super) type PeerSetId = u32;
-/// An index into the sorted port names.
+/// A number of a list of peers.
+pub(super) type PeersId = u32;
+/// A number of a set of ports.
+pub(super) type PortSetId = u32;
+/// A number of a port name.
 pub(super) type NameId = u32;
 
-/// The set that holds every peer.
-pub(super) const EVERYBODY: PeerSetId = 0;
+/// The list that names every peer.
+pub(super) const EVERYBODY: PeersId = 0;
+/// Both directions, in the order of their numbers.
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
-/// The rules of the policies that apply to somebody.
-pub(super) struct Rules {
-    pub(super) subjects: Subjects,
-    /// By policy: where it stands, and what it does.
-    pub(super) standing: Vec<Standing>,
-    /// By direction and policy.
-    pub(super) of_policy: [Vec<Vec<PlainRule>>; 2],
-    /// The distinct sets of peers, each ascending.
-    pub(super) peer_sets: Vec<Vec<PeerId>>,
-    /// The port names that rules use, sorted.
-    pub(super) names: Vec<PortName>,
-}
-
-/// What holds of all rules of a policy.
-#[derive(Clone, Copy)]
-pub(super) struct Standing {
-    pub(super) tier: Tier,
-    pub(super) mode: Mode,
-    pub(super) response: Option<Response>,
-    /// By direction.
-    pub(super) isolates: [bool; 2],
-}
-
-/// A rule with its peers found.
+/// A rule, in numbers.
+#[derive(Clone, Debug)]
 pub(super) struct PlainRule {
     /// Its place in its policy.
     pub(super) place: u32,
     pub(super) action: RuleAction,
-    pub(super) peers: PeerSetId,
+    pub(super) peers: PeersId,
     /// `None`: every port and protocol.
     pub(super) ports: Option<RulePorts>,
 }
 
 /// The ports that a rule names.
+#[derive(Clone, Debug)]
 pub(super) struct RulePorts {
-    pub(super) numbers: PortSet,
+    /// By number; `None`: none.
+    pub(super) numbers: Option<PortSetId>,
     pub(super) names: Vec<NameId>,
 }
 
-impl Rules {
-    pub(super) fn new(input: &Input<'_>, subjects: Subjects, population: &Population<'_>) -> Self {
-        let names = names(input);
-        let mut builder = Builder { population, names: &names, sets: PeerSets::new(population) };
-        let of_policy = DIRECTIONS.map(|direction| {
-            let policies = input.policies.iter().zip(&subjects.effective[direction as usize]);
-            policies.map(|(policy, on)| builder.rules(policy, direction, *on)).collect()
-        });
-        let peer_sets = builder.sets.sets;
-        let standing = input.policies.iter().map(|policy| Standing::of(policy)).collect();
-        Self { subjects, standing, of_policy, peer_sets, names }
-    }
+/// What rules name.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    peers: Interned<Peers>,
+    found: Vec<Found>,
+    pub(super) port_sets: Interned<PortSet>,
+    pub(super) names: Interned<PortName>,
+}
 
-    /// The sets of peers that egress rules meet with port names, and those names.
-    pub(super) fn named_uses(&self) -> BTreeMap<PeerSetId, BTreeSet<NameId>> {
-        let mut uses: BTreeMap<PeerSetId, BTreeSet<NameId>> = BTreeMap::new();
-        for rule in self.of_policy[Direction::Egress as usize].iter().flatten() {
-            let names = rule.ports.iter().flat_map(|ports| &ports.names);
-            for &name in names {
-                uses.entry(rule.peers).or_default().insert(name);
-            }
-        }
-        uses
-    }
+/// The kinds that a list of peers selects, as far as it was looked at.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// Ascending, without repetition.
+    kinds: Vec<KindId>,
+    /// The first kind that wasn't looked at.
+    since: KindId,
+}
 
-    /// The port names that the rules of a direction use.
-    pub(super) fn names_used(&self, direction: Direction) -> BTreeSet<NameId> {
-        let rules = self.of_policy[direction as usize].iter().flatten();
-        rules.filter_map(|rule| Some(&rule.ports.as_ref()?.names)).flatten().copied().collect()
-    }
-
-    /// The sets of ports that rules name by number.
-    pub(super) fn port_sets(&self) -> impl Iterator<Item = &PortSet> {
-        let rules = self.of_policy.iter().flatten().flatten();
-        rules.filter_map(|rule| Some(&rule.ports.as_ref()?.numbers)).filter(|set| !set.is_empty())
+impl Default for Terms {
+    fn default() -> Self {
+        let mut peers = Interned::default();
+        peers.intern(&Peers::Any);
+        let found = vec![Found::default()];
+        Self { peers, found, port_sets: Interned::default(), names: Interned::default() }
     }
 }
 
-impl Standing {
-    fn of(policy: &Policy) -> Self {
-        let isolates = DIRECTIONS.map(|direction| policy.isolates(direction));
-        Self { tier: policy.tier, mode: policy.mode, response: policy.response, isolates }
-    }
-}
-
-fn names(input: &Input<'_>) -> Vec<PortName> {
-    let directions = input.policies.iter().flat_map(|policy| [&policy.ingress, &policy.egress]);
-    let rules = directions.flatten().flatten();
-    let names: BTreeSet<PortName> =
-        rules.filter_map(|rule| Some(PortSet::of(&rule.ports)?.1)).flatten().collect();
-    names.into_iter().collect()
-}
-
-struct Builder<'a, 'p> {
-    population: &'a Population<'p>,
-    names: &'a [PortName],
-    sets: PeerSets<'a>,
-}
-
-impl<'a> Builder<'a, '_> {
-    fn rules(&mut self, policy: &'a Policy, direction: Direction, on: bool) -> Vec<PlainRule> {
-        let rules = policy.rules(direction).filter(|_| on).into_iter().flatten();
-        (0..).zip(rules).filter_map(|(place, rule)| self.rule(place, rule)).collect()
-    }
-
-    /// `None`: it matches nothing.
-    fn rule(&mut self, place: u32, rule: &'a Rule) -> Option<PlainRule> {
+impl Terms {
+    /// A rule in numbers; `None`: it names no port, so it matches nothing.
+    pub(super) fn rule(&mut self, place: u32, rule: &Rule) -> Option<PlainRule> {
         let ports = match PortSet::of(&rule.ports) {
             None => None,
             Some((numbers, names)) if numbers.is_empty() && names.is_empty() => return None,
-            Some((numbers, names)) => {
-                let find = |name: &PortName| self.names.binary_search(name).ok().map(index);
-                Some(RulePorts { numbers, names: names.iter().filter_map(find).collect() })
-            }
+            Some((numbers, names)) => Some(RulePorts {
+                numbers: (!numbers.is_empty()).then(|| self.port_sets.intern(&numbers)),
+                names: names.iter().map(|name| self.names.intern(name)).collect(),
+            }),
         };
-        let peers = self.sets.find(&rule.peers, self.population)?;
+        let peers = self.peers.intern(&rule.peers);
+        self.found.resize_with(self.peers.all().len(), Found::default);
         Some(PlainRule { place, action: rule.action, peers, ports })
     }
-}
 
-/// The distinct sets of peers, and which list of a rule gave which.
-struct PeerSets<'a> {
-    sets: Vec<Vec<PeerId>>,
-    numbers: HashMap<Vec<PeerId>, PeerSetId>,
-    known: HashMap<&'a Peers, Option<PeerSetId>>,
-}
-
-impl<'a> PeerSets<'a> {
-    fn new(population: &Population<'_>) -> Self {
-        let mut sets = Self { sets: Vec::new(), numbers: HashMap::new(), known: HashMap::new() };
-        sets.intern((0..index(population.peers.len())).collect());
-        sets
+    /// How many lists of peers there are.
+    pub(super) fn lists(&self) -> usize {
+        self.found.len()
     }
 
-    /// `None`: nobody.
-    fn find(&mut self, peers: &'a Peers, population: &Population<'_>) -> Option<PeerSetId> {
-        let Peers::OneOf(items) = peers else { return Some(EVERYBODY) };
-        if let Some(&known) = self.known.get(peers) {
-            return known;
+    /// The peers that a list names, ascending; not asked of [`EVERYBODY`].
+    pub(super) fn peers(
+        &mut self,
+        list: PeersId,
+        census: &mut Census,
+        population: &Population,
+    ) -> Vec<PeerId> {
+        self.look_at_kinds(list, census);
+        let kinds = &self.found[list as usize].kinds;
+        let mut peers: Vec<PeerId> =
+            kinds.iter().flat_map(|&kind| population.of_kind(kind)).copied().collect();
+        let Peers::OneOf(items) = self.peers.get(list) else { return peers };
+        for item in items {
+            others(item, census, population, &mut peers);
         }
-        let mut matched: Vec<PeerId> =
-            items.iter().flat_map(|item| population.matched(item)).collect();
-        matched.sort_unstable();
-        matched.dedup();
-        let found = (!matched.is_empty()).then(|| self.intern(matched));
-        self.known.insert(peers, found);
-        found
+        peers.sort_unstable();
+        peers.dedup();
+        peers
     }
 
-    fn intern(&mut self, set: Vec<PeerId>) -> PeerSetId {
-        if let Some(&number) = self.numbers.get(&set) {
-            return number;
+    /// Evaluates the selectors of a list for the kinds that have come since it was last.
+    fn look_at_kinds(&mut self, list: PeersId, census: &mut Census) {
+        let found = &mut self.found[list as usize];
+        let (since, now) = (found.since, census.kinds.len());
+        if since == now {
+            return;
         }
-        let number = index(self.sets.len());
-        self.sets.push(set.clone());
-        self.numbers.insert(set, number);
-        number
+        found.since = now;
+        let Peers::OneOf(items) = self.peers.get(list) else { return };
+        let seen = found.kinds.len();
+        for item in items {
+            if let Peer::Workloads(selector) = item {
+                census.kinds.select(selector, since, &mut found.kinds);
+            }
+        }
+        found.kinds[seen..].sort_unstable();
+        found.kinds.dedup();
+    }
+}
+
+/// Adds the peers that an item of a list names other than by kind.
+fn others(item: &Peer, census: &Census, population: &Population, peers: &mut Vec<PeerId>) {
+    match item {
+        Peer::Workloads(_) | Peer::Domain(_) | Peer::Entity(Entity::None) => {}
+        Peer::Cidr { cidr, except } => peers.extend(population.inside(cidr.trunc(), except)),
+        item => {
+            let named =
+                population.peers.iter().zip(0..).filter(|(who, _)| names(item, who, census));
+            peers.extend(named.map(|(_, peer): (_, PeerId)| peer));
+        }
+    }
+}
+
+/// An item names a peer by what it is rather than by kind or network.
+fn names(item: &Peer, who: &Who, census: &Census) -> bool {
+    let node = who.node().map(|node| census.node_states.get(node));
+    match item {
+        Peer::Nodes(selector) => node.is_some_and(|(_, labels)| selector.matches(labels)),
+        Peer::Entity(entity) => is_one_of(*entity, who, node, census),
+        _ => false,
+    }
+}
+
+fn is_one_of(
+    entity: Entity,
+    who: &Who,
+    node: Option<&(Arc<str>, Labels)>,
+    census: &Census,
+) -> bool {
+    let local = census.options().local_node.as_ref();
+    match entity {
+        Entity::All => true,
+        Entity::World => who.holder.is_none(),
+        Entity::WorldIpv4 => who.holder.is_none() && matches!(who.network, IpNet::V4(_)),
+        Entity::WorldIpv6 => who.holder.is_none() && matches!(who.network, IpNet::V6(_)),
+        Entity::Cluster => who.holder.is_some(),
+        Entity::Host => node.is_some_and(|(name, _)| Some(name) == local),
+        Entity::RemoteNode => node.is_some_and(|(name, _)| Some(name) != local),
+        Entity::None => false,
     }
 }

@@ -1,12 +1,12 @@
 //! What the rules that match a flow come to at one end: the order of evaluation.
 
 use crate::{
-    compile::{subjects::PolicyId, tables::ClassSetId},
+    compile::{policies::PolicyId, rules::PortSetId},
     model::{Mode, Policy, Response, RuleAction, Tier},
     outcome::SideVerdict,
 };
 
-/// A rule that matches a class of peers on a set of port classes. In the order of the fields rules
+/// A rule that matches a class of peers on a set of ports. In the order of the fields rules
 /// are evaluated, where there is an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Match {
@@ -17,7 +17,8 @@ pub(super) struct Match {
     pub(super) action: RuleAction,
     pub(super) mode: Mode,
     pub(super) response: Option<Response>,
-    pub(super) ports: ClassSetId,
+    /// `None`: every port and protocol.
+    pub(super) ports: Option<PortSetId>,
 }
 
 /// A policy that isolates an endpoint.
@@ -97,7 +98,7 @@ fn first(one: &Match) -> Option<Ruling> {
 
 impl Ruling {
     /// What these policies say, each with what it would tell whom it denies.
-    fn by(verdict: SideVerdict, mut said: Vec<(PolicyId, Option<Response>)>) -> Self {
+    pub(super) fn by(verdict: SideVerdict, mut said: Vec<(PolicyId, Option<Response>)>) -> Self {
         said.sort_unstable();
         said.dedup();
         let response = match verdict.allowed() {

@@ -1,214 +1,216 @@
-//! The dense tables: rows and decisions, each stored once.
+//! The dense tables of a plan, made from groups and rows: what is used, in the order in which it is
+//! first used.
+//!
+//! Invariant: the tables are the same whatever was compiled before.
 
-use std::{
-    collections::{BTreeMap, HashMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use flowgate_abi::policy::{Action, Decision, PortTable};
+
+use crate::{
+    compile::{
+        error::{CompileError, Numbered},
+        groups::{Group, GroupId},
+        interned::{Interned, index},
+        policies::{Applying, PolicyName},
+        port_classes::PortClasses,
+        rows::{Account, AccountId, RowId, Rows},
+    },
+    model::{PolicyRef, Response},
+    outcome::SideVerdict,
+    plan::Cookie,
 };
 
-use flowgate_abi::policy::{Action, Decision, Response};
-
-use crate::compile::{
-    error::{CompileError, Numbered},
-    kinds::index,
-    ruling::{self, Isolating, Match, Ruling},
-    subjects::PolicyId,
-};
-use crate::outcome::SideVerdict;
-
-/// A number of a set of port classes.
-pub(super) type ClassSetId = u32;
-
-/// The set that holds every port class.
-pub(super) const EVERY_PORT: ClassSetId = 0;
-
-/// What a decision's cookie stands for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Account {
-    /// The policies that decided, ascending.
-    pub(super) policies: Vec<PolicyId>,
-    /// What staged policies would decide instead.
-    pub(super) staged: Option<SideVerdict>,
-}
-
-/// Rows and what they consist of.
+/// The tables of a plan, as it has them.
 pub(super) struct Tables {
-    rows: Slices,
-    decisions: Vec<Decision>,
-    decision_numbers: HashMap<Decision, u16>,
-    cookies: Vec<Account>,
-    cookie_numbers: HashMap<Account, u32>,
-    class_sets: Vec<Vec<u16>>,
-    class_set_numbers: HashMap<Vec<u16>, ClassSetId>,
-    known: HashMap<Vec<Isolating>, HashMap<Vec<Match>, u16>>,
+    pub(super) port_classes: u32,
+    pub(super) port_class: [Box<[u16]>; PortTable::COUNT],
+    pub(super) row: Vec<u16>,
+    pub(super) decision: Vec<u16>,
+    pub(super) decisions: Vec<Decision>,
+    pub(super) cookies: Vec<Arc<Cookie>>,
+    /// By group: its number in the tables.
+    pub(super) numbers: HashMap<GroupId, u32>,
+    /// How many rows there are.
+    pub(super) rows: usize,
 }
 
-impl Tables {
-    pub(super) fn new(port_classes: u32, max_cells: usize) -> Self {
-        let limit = (Numbered::DecisionCells, max_cells);
-        let mut tables = Self {
-            rows: Slices::new(port_classes as usize, limit),
-            decisions: vec![Decision::UNREACHABLE],
-            decision_numbers: HashMap::from([(Decision::UNREACHABLE, 0)]),
-            cookies: Vec::new(),
-            cookie_numbers: HashMap::new(),
-            class_sets: vec![Vec::new()],
-            class_set_numbers: HashMap::new(),
-            known: HashMap::new(),
-        };
-        tables.cookie(Account::default());
-        tables
+/// What tables are made from.
+pub(super) struct Source<'a> {
+    pub(super) groups: &'a Interned<Group>,
+    pub(super) rows: &'a Rows,
+    pub(super) names: &'a Interned<PolicyRef>,
+    pub(super) applying: &'a Applying,
+    pub(super) peer_classes: u32,
+    pub(super) max_cells: usize,
+}
+
+/// Numbers in the order in which they are asked for, from 1 on.
+struct Numbering {
+    numbers: HashMap<u32, u32>,
+    order: Vec<u32>,
+}
+
+impl Numbering {
+    fn new() -> Self {
+        Self { numbers: HashMap::new(), order: Vec::new() }
     }
 
-    /// The number of an account. Nobody's has 0.
-    fn cookie(&mut self, account: Account) -> u32 {
-        if let Some(&number) = self.cookie_numbers.get(&account) {
-            return number;
+    fn number(&mut self, of: u32) -> u32 {
+        let order = &mut self.order;
+        *self.numbers.entry(of).or_insert_with(|| {
+            order.push(of);
+            index(order.len())
+        })
+    }
+}
+
+impl Source<'_> {
+    /// The tables of those groups that are used, in that order.
+    pub(super) fn tables(
+        &self,
+        used: impl Iterator<Item = GroupId>,
+    ) -> Result<Tables, CompileError> {
+        let mut groups = Numbering::new();
+        for group in used {
+            groups.number(group);
         }
-        let number = index(self.cookies.len());
-        self.cookies.push(account.clone());
-        self.cookie_numbers.insert(account, number);
-        number
+        let mut rows = Numbering::new();
+        let row = self.row_cells(&groups.order, &mut rows)?;
+        let ports = PortClasses::new(rows.order.iter().map(|&row| self.rows.runs(row)))?;
+        let mut made = Decisions::new(self);
+        let decision = self.decision_cells(&rows.order, &ports, &mut made)?;
+        Ok(Tables {
+            port_classes: ports.count,
+            port_class: ports.tables,
+            row,
+            decision,
+            decisions: made.decisions,
+            cookies: made.cookies,
+            numbers: groups.numbers,
+            rows: rows.order.len(),
+        })
     }
 
-    /// The number of a set of port classes.
-    pub(super) fn class_set(&mut self, classes: Vec<u16>) -> ClassSetId {
-        if let Some(&number) = self.class_set_numbers.get(&classes) {
-            return number;
-        }
-        let number = index(self.class_sets.len());
-        self.class_sets.push(classes.clone());
-        self.class_set_numbers.insert(classes, number);
-        number
-    }
-
-    /// The number of a decision.
-    fn decision(&mut self, ruling: Ruling) -> Result<u16, CompileError> {
-        let (action, flags) = match ruling.verdict {
-            SideVerdict::Allow => (Action::Allow, 0),
-            SideVerdict::Deny => (Action::deny(ruling.response), 0),
-            SideVerdict::DefaultAllow => (Action::Allow, Decision::DEFAULT),
-            SideVerdict::DefaultDeny => (Action::deny(ruling.response), Decision::DEFAULT),
-            SideVerdict::Audit => (Action::Allow, Decision::AUDIT),
-        };
-        let cookie = self.cookie(Account { policies: ruling.policies, staged: ruling.staged });
-        let decision = Decision::new(action, flags, cookie);
-        if let Some(&number) = self.decision_numbers.get(&decision) {
-            return Ok(number);
-        }
-        let too_many = CompileError::TooMany { what: Numbered::Decisions, limit: 1 << 16 };
-        let number = u16::try_from(self.decisions.len()).map_err(|_| too_many)?;
-        self.decisions.push(decision);
-        self.decision_numbers.insert(decision, number);
-        Ok(number)
-    }
-
-    /// The row in which every port is allowed, by nobody.
-    pub(super) fn allowed_row(&mut self) -> Result<u16, CompileError> {
-        let ruling = Ruling {
-            verdict: SideVerdict::Allow,
-            policies: Vec::new(),
-            response: Response::Silence,
-            staged: None,
-        };
-        let cells = vec![self.decision(ruling)?; self.rows.width];
-        self.intern(&cells)
-    }
-
-    /// The row of what `matches` come to at an endpoint that `isolating` isolate.
-    pub(super) fn row(
-        &mut self,
-        isolating: &[Isolating],
-        mut matches: Vec<Match>,
-    ) -> Result<u16, CompileError> {
-        matches.sort_unstable();
-        matches.dedup();
-        if let Some(&row) = self.known.get(isolating).and_then(|rows| rows.get(&matches)) {
-            return Ok(row);
-        }
-        let cells = self.cells(isolating, &matches)?;
-        let row = self.intern(&cells)?;
-        self.known.entry(isolating.to_vec()).or_default().insert(matches, row);
-        Ok(row)
-    }
-
-    fn intern(&mut self, cells: &[u16]) -> Result<u16, CompileError> {
-        let too_many = CompileError::TooMany { what: Numbered::Rows, limit: 1 << 16 };
-        u16::try_from(self.rows.intern(cells)?).map_err(|_| too_many)
-    }
-
-    fn cells(
-        &mut self,
-        isolating: &[Isolating],
-        matches: &[Match],
+    fn row_cells(
+        &self,
+        groups: &[GroupId],
+        rows: &mut Numbering,
     ) -> Result<Vec<u16>, CompileError> {
-        let everywhere: Vec<Match> =
-            matches.iter().filter(|one| one.ports == EVERY_PORT).copied().collect();
-        let mut by_class: BTreeMap<u16, Vec<Match>> = BTreeMap::new();
-        for one in matches {
-            for &class in &self.class_sets[one.ports as usize] {
-                by_class.entry(class).or_insert_with(|| everywhere.clone()).push(*one);
+        let width = self.peer_classes as usize;
+        let mut cells = vec![0; self.checked(Numbered::RowCells, (groups.len() + 1) * width)?];
+        let mut number = |row: RowId| {
+            u16::try_from(rows.number(row)).map_err(|_| too_many(Numbered::Rows, 1 << 16))
+        };
+        for (group, cells) in groups.iter().zip(cells.chunks_mut(width).skip(1)) {
+            let Group { rest, others } = self.groups.get(*group);
+            cells[1..].fill(number(*rest)?);
+            for &(class, row) in others {
+                cells[usize::from(class)] = number(row)?;
             }
-        }
-        let rest = self.decision(ruling::rule(isolating, &everywhere))?;
-        let mut cells = vec![rest; self.rows.width];
-        for (class, mut matches) in by_class {
-            matches.sort_unstable();
-            cells[usize::from(class)] = self.decision(ruling::rule(isolating, &matches))?;
         }
         Ok(cells)
     }
 
-    /// The cells of all rows, and the decisions.
-    pub(super) fn into_cells(self) -> (Vec<u16>, Vec<Decision>, Vec<Account>) {
-        (self.rows.cells, self.decisions, self.cookies)
+    fn decision_cells(
+        &self,
+        rows: &[RowId],
+        ports: &PortClasses,
+        made: &mut Decisions<'_>,
+    ) -> Result<Vec<u16>, CompileError> {
+        let width = ports.count as usize;
+        let room = self.checked(Numbered::DecisionCells, (rows.len() + 1) * width)?;
+        let mut cells = Vec::with_capacity(room);
+        cells.resize(width, 0);
+        for &row in rows {
+            let runs = self.rows.runs(row);
+            // What is decided elsewhere is numbered before what is decided about some services.
+            for run in runs.last().into_iter().chain(runs) {
+                made.number(run.account)?;
+            }
+            cells.extend(ports.expand(runs, |account| made.known(account)));
+        }
+        Ok(cells)
+    }
+
+    fn checked(&self, what: Numbered, cells: usize) -> Result<usize, CompileError> {
+        let limit = self.max_cells;
+        if cells > limit { Err(too_many(what, limit)) } else { Ok(cells) }
     }
 }
 
-/// Slices of one width, each stored once. Number 0 is all zeros.
-pub(super) struct Slices {
-    width: usize,
-    pub(super) cells: Vec<u16>,
-    numbers: HashMap<u64, Vec<u32>>,
-    limit: (Numbered, usize),
+const fn too_many(what: Numbered, limit: usize) -> CompileError {
+    CompileError::TooMany { what, limit }
 }
 
-impl Slices {
-    pub(super) fn new(width: usize, limit: (Numbered, usize)) -> Self {
-        let mut slices = Self { width, cells: Vec::new(), numbers: HashMap::new(), limit };
-        let zeros = vec![0; width];
-        slices.append(&zeros, hash(&zeros));
-        slices
+/// Decisions and cookies, in the order in which rows first need them.
+struct Decisions<'a> {
+    source: &'a Source<'a>,
+    decisions: Vec<Decision>,
+    cookies: Vec<Arc<Cookie>>,
+    by_account: HashMap<AccountId, u16>,
+    logs: HashMap<PolicyName, Arc<str>>,
+    cookie_numbers: HashMap<Cookie, u32>,
+}
+
+impl<'a> Decisions<'a> {
+    fn new(source: &'a Source<'a>) -> Self {
+        let mut made = Self {
+            source,
+            decisions: vec![Decision::UNREACHABLE],
+            cookies: Vec::new(),
+            by_account: HashMap::new(),
+            logs: source.applying.logs(),
+            cookie_numbers: HashMap::new(),
+        };
+        made.cookie(Cookie::default());
+        made
     }
 
-    /// The number of `slice`.
-    pub(super) fn intern(&mut self, slice: &[u16]) -> Result<u32, CompileError> {
-        let hash = hash(slice);
-        let known = self.numbers.get(&hash).into_iter().flatten();
-        let mut same = known.filter(|&&number| self.slice(number) == slice);
-        if let Some(&number) = same.next() {
-            return Ok(number);
+    fn known(&self, account: AccountId) -> u16 {
+        self.by_account.get(&account).copied().unwrap_or_default()
+    }
+
+    fn number(&mut self, account: AccountId) -> Result<u16, CompileError> {
+        if let Some(&known) = self.by_account.get(&account) {
+            return Ok(known);
         }
-        let (what, limit) = self.limit;
-        if self.cells.len() + slice.len() > limit {
-            return Err(CompileError::TooMany { what, limit });
+        let Account { verdict, policies, response, staged } =
+            self.source.rows.accounts.get(account);
+        let cookie = self.cookie(Cookie {
+            policies: policies
+                .iter()
+                .map(|policy| self.source.names.get(*policy).clone())
+                .collect(),
+            staged: *staged,
+            log: policies.iter().filter_map(|policy| self.logs.get(policy).cloned()).collect(),
+        });
+        let too_many = |_| too_many(Numbered::Decisions, 1 << 16);
+        let number = u16::try_from(self.decisions.len()).map_err(too_many)?;
+        self.decisions.push(decision(*verdict, *response, cookie));
+        self.by_account.insert(account, number);
+        Ok(number)
+    }
+
+    fn cookie(&mut self, cookie: Cookie) -> u32 {
+        if let Some(&known) = self.cookie_numbers.get(&cookie) {
+            return known;
         }
-        Ok(self.append(slice, hash))
-    }
-
-    fn slice(&self, number: u32) -> &[u16] {
-        &self.cells[number as usize * self.width..][..self.width]
-    }
-
-    fn append(&mut self, slice: &[u16], hash: u64) -> u32 {
-        let number = index(self.cells.len() / self.width);
-        self.cells.extend_from_slice(slice);
-        self.numbers.entry(hash).or_default().push(number);
+        let number = index(self.cookies.len());
+        self.cookies.push(Arc::new(cookie.clone()));
+        self.cookie_numbers.insert(cookie, number);
         number
     }
 }
 
-fn hash(slice: &[u16]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    slice.hash(&mut hasher);
-    hasher.finish()
+const fn decision(verdict: SideVerdict, response: Response, cookie: u32) -> Decision {
+    let (action, flags) = match verdict {
+        SideVerdict::Allow => (Action::Allow, 0),
+        SideVerdict::Deny => (Action::deny(response), 0),
+        SideVerdict::DefaultAllow => (Action::Allow, Decision::DEFAULT),
+        SideVerdict::DefaultDeny => (Action::deny(response), Decision::DEFAULT),
+        SideVerdict::Audit => (Action::Allow, Decision::AUDIT),
+    };
+    Decision::new(action, flags, cookie)
 }

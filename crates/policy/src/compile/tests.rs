@@ -11,6 +11,7 @@ use crate::{
     model::*,
     options::EndpointScope,
     outcome::{Flow, FlowProtocol, Side, SideVerdict},
+    peer_key::PeerKey,
 };
 
 fn ip(text: &str) -> IpAddr {

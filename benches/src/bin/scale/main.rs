@@ -2,39 +2,38 @@
 //!
 //! Needs root for the last two. Everything but compiling is printed beside its smallest case.
 
+mod compiling;
+mod load;
+
 use std::{
     error::Error,
     net::{IpAddr, Ipv4Addr},
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use flowgate_benches::ending;
 use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, Options};
 use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT};
-use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_policy::{
-    compile::Compiler,
     inventory::{Inventory, Workload, WorkloadRef},
-    model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
-    },
-    options::{self, EndpointScope},
+    model::{Peer, Peers, Policy, Rule},
     outcome::{Flow, FlowProtocol},
     plan::Plan,
     roster::Roster,
 };
 
+use crate::{
+    compiling::compile,
+    load::{named, pod, policy, select, tcp as ports},
+};
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const NAMESPACES: usize = 100;
-const LOCAL: &str = "this";
-
 fn main() -> ExitCode {
-    let compiled = compiling();
+    let compiled = compiling::run();
     if compiled.is_err() {
         return ending::status(compiled);
     }
@@ -44,85 +43,10 @@ fn main() -> ExitCode {
     ending::status(joining().and_then(|()| verdicts()))
 }
 
-/// Pods of as many identities; the first 250 are on the node.
-fn pod(number: usize) -> Workload {
-    let [.., b, c, d] = u32::try_from(number).unwrap_or_default().to_be_bytes();
-    let namespace = format!("ns-{}", number % NAMESPACES).into();
-    Workload {
-        id: WorkloadRef { namespace, name: format!("pod-{number}").into() },
-        labels: Labels::from_iter([("app", format!("app-{}", number / NAMESPACES))]),
-        addresses: vec![IpAddr::from(Ipv4Addr::new(198, 18 + (b & 1), c, d))],
-        ports: vec![],
-        node: Some(if number < 250 { LOCAL } else { "another" }.into()),
-        host_network: false,
-    }
-}
-
-fn select(namespace: usize, app: usize) -> WorkloadSelector {
-    WorkloadSelector {
-        namespaces: NamespaceSelector::Named(format!("ns-{namespace}").into()),
-        labels: Selector::match_label("app", format!("app-{app}")),
-    }
-}
-
-fn named(namespace: usize, number: usize) -> PolicyRef {
-    PolicyRef {
-        kind: PolicyKind::NetworkPolicy,
-        namespace: format!("ns-{namespace}").into(),
-        name: format!("policy-{number}").into(),
-    }
-}
-
-fn tcp_port(port: u16) -> Ports {
-    Ports::of([Port { protocol: Protocol::Tcp, port: PortMatch::Range(port, port) }])
-}
-
-/// One app of a namespace may be reached by another one.
-fn policy(number: usize, port: u16) -> Policy {
-    let (namespace, app) = (number % NAMESPACES, number / NAMESPACES);
-    let from = Peers::OneOf(vec![Peer::Workloads(select(namespace, app + 1))]);
-    Policy {
-        ingress: Some(vec![Rule::allow(from, tcp_port(port))]),
-        ..Policy::new(named(namespace, number), select(namespace, app))
-    }
-}
-
-fn compile(inventory: &Inventory, policies: &[Policy]) -> Result<(Arc<Plan>, Duration)> {
-    let mut compiler = Compiler::new(LocalAllocator::new());
-    let options = options::Options {
-        local_node: Some(LOCAL.into()),
-        endpoints: EndpointScope::LocalNode,
-        ..Default::default()
-    };
-    let begun = Instant::now();
-    let plan = compiler.compile(inventory, policies, &options)?;
-    Ok((Arc::new(plan), begun.elapsed()))
-}
-
-fn compiling() -> Result<()> {
-    println!(
-        "| pods and policies | compiled in ms | tables of one generation, KiB |\n|--:|--:|--:|"
-    );
-    for size in [100, 1000, 10_000] {
-        let inventory = Inventory { workloads: (0..size).map(pod).collect(), ..Default::default() };
-        let port = |number: usize| 1000 + u16::try_from(number % 50).unwrap_or_default();
-        let policies: Vec<Policy> = (0..size).map(|number| policy(number, port(number))).collect();
-        match compile(&inventory, &policies) {
-            Ok((plan, took)) => {
-                let kib = plan.cost().bytes / 1024;
-                println!("| {size} | {:.0} | {kib} |", took.as_secs_f64() * 1e3);
-            }
-            Err(error) => println!("| {size} | {error} | |"),
-        }
-    }
-    println!();
-    Ok(())
-}
-
 fn joining() -> Result<()> {
     println!("| pods | one more joins in µs, host | kernel |\n|--:|--:|--:|");
     for size in [100, 1000, 10_000] {
-        let inventory = Inventory { workloads: (0..size).map(pod).collect(), ..Default::default() };
+        let inventory = load::inventory(size);
         let policies: Vec<Policy> = (0..50).map(|number| policy(number, 80)).collect();
         let (plan, _) = compile(&inventory, &policies)?;
         let mut times = Vec::new();
@@ -187,7 +111,7 @@ fn guarded(rules: usize) -> Result<Arc<Plan>> {
         let [.., low] = u32::try_from(number % 100).unwrap_or_default().to_be_bytes();
         let cidr = IpAddr::from(Ipv4Addr::new(203, 0, 113, low)).into();
         let port = 1000 + u16::try_from(number / 100).unwrap_or_default();
-        Rule::allow(Peers::OneOf(vec![Peer::Cidr { cidr, except: vec![] }]), tcp_port(port))
+        Rule::allow(Peers::OneOf(vec![Peer::Cidr { cidr, except: vec![] }]), ports(port, port))
     };
     let inventory = Inventory { workloads: vec![pod(0)], ..Default::default() };
     let guard = Policy {

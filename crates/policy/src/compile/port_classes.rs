@@ -1,0 +1,198 @@
+//! Port classes: the ports that no row tells apart share a class.
+//!
+//! The line of services is cut where a row's decision changes; then each distinct set of services about
+//! which a row decides something of its own splits the classes that it cuts through. Class 0 is that
+//! of the last service, which no rule can name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+};
+
+use flowgate_abi::policy::PortTable;
+
+use crate::compile::{
+    error::{CompileError, Numbered},
+    rows::{AccountId, Run, SERVICES, ServiceKey},
+};
+
+/// Services from one up to another that is left out.
+type Stretch = Range<ServiceKey>;
+
+/// The port classes.
+pub(super) struct PortClasses {
+    /// By table and port.
+    pub(super) tables: [Box<[u16]>; PortTable::COUNT],
+    /// How many there are, class 0 included.
+    pub(super) count: u32,
+    /// By place in the line: a service of each class, and the class.
+    samples: Vec<(ServiceKey, u16)>,
+}
+
+impl PortClasses {
+    /// The coarsest classes on each of which all rows are constant.
+    pub(super) fn new<R: AsRef<[Run]>>(
+        rows: impl Iterator<Item = R>,
+    ) -> Result<Self, CompileError> {
+        let sets: BTreeSet<Vec<(ServiceKey, ServiceKey)>> =
+            rows.flat_map(|row| sets_of(row.as_ref())).collect();
+        let stretches = sets.iter().flatten().map(|&(first, end)| first..end);
+        let mut partition = Partition::cut(stretches);
+        for set in &sets {
+            partition.split(set);
+        }
+        partition.publish()
+    }
+
+    /// What a row decides about each class.
+    pub(super) fn expand(&self, row: &[Run], number: impl Fn(AccountId) -> u16) -> Vec<u16> {
+        let mut cells = vec![0; self.count as usize];
+        let mut runs = row.iter().peekable();
+        let mut here = 0;
+        for &(service, class) in &self.samples {
+            while let Some(run) = runs.next_if(|run| run.first <= service) {
+                here = number(run.account);
+            }
+            cells[usize::from(class)] = here;
+        }
+        cells
+    }
+}
+
+/// The sets of services about which a row decides alike, but for what it decides at its end.
+fn sets_of(row: &[Run]) -> impl Iterator<Item = Vec<(ServiceKey, ServiceKey)>> + use<> {
+    let mut sets: BTreeMap<AccountId, Vec<(ServiceKey, ServiceKey)>> = BTreeMap::new();
+    for pair in row.windows(2) {
+        sets.entry(pair[0].account).or_default().push((pair[0].first, pair[1].first));
+    }
+    if let Some(last) = row.last() {
+        sets.remove(&last.account);
+    }
+    sets.into_values()
+}
+
+/// Segments that no set cuts, each with its class so far.
+struct Partition {
+    /// Where segments begin, ascending; the first at 0.
+    starts: Vec<ServiceKey>,
+    class: Vec<usize>,
+    classes: usize,
+}
+
+impl Partition {
+    fn cut(stretches: impl Iterator<Item = Stretch>) -> Self {
+        let tables = (0..PortTable::COUNT).map(|table| (table * PortTable::PORTS) as ServiceKey);
+        let mut starts: Vec<ServiceKey> =
+            tables.chain(stretches.flat_map(|stretch| [stretch.start, stretch.end])).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        Self { class: vec![0; starts.len()], starts, classes: 1 }
+    }
+
+    /// What is in a set leaves the class in which it was.
+    fn split(&mut self, set: &[(ServiceKey, ServiceKey)]) {
+        let mut moved: HashMap<usize, usize> = HashMap::new();
+        for &(first, end) in set {
+            let from = self.starts.partition_point(|start| *start < first);
+            let to = self.starts.partition_point(|start| *start < end);
+            for class in &mut self.class[from..to] {
+                let classes = &mut self.classes;
+                *class = *moved.entry(*class).or_insert_with(|| {
+                    *classes += 1;
+                    *classes - 1
+                });
+            }
+        }
+    }
+
+    /// Numbers the classes in the order in which services first show them, from 1 on but for the last
+    /// one's.
+    fn publish(self) -> Result<PortClasses, CompileError> {
+        let mut line = vec![0u16; SERVICES as usize];
+        let last = self.class[self.class.len() - 1];
+        let mut numbers: HashMap<usize, u16> = HashMap::from([(last, 0)]);
+        let mut samples = vec![(SERVICES - 1, 0)];
+        let ends = self.starts.iter().skip(1).chain([&SERVICES]);
+        for ((&first, &end), class) in self.starts.iter().zip(ends).zip(&self.class) {
+            let next = u16::try_from(numbers.len()).ok();
+            let number = match numbers.get(class) {
+                Some(&known) => known,
+                None => {
+                    let number = next.ok_or(TOO_MANY)?;
+                    numbers.insert(*class, number);
+                    samples.push((first, number));
+                    number
+                }
+            };
+            line[first as usize..end as usize].fill(number);
+        }
+        samples.sort_unstable();
+        let mut tables = line.chunks(PortTable::PORTS).map(Into::into);
+        let tables = [(); PortTable::COUNT].map(|()| tables.next().unwrap_or_default());
+        Ok(PortClasses { tables, count: crate::compile::interned::index(numbers.len()), samples })
+    }
+}
+
+const TOO_MANY: CompileError =
+    CompileError::TooMany { what: Numbered::PortClasses, limit: 1 << 16 };
+
+#[cfg(test)]
+mod tests {
+    use PortTable::{Other, Sctp, Tcp, Udp};
+
+    use super::*;
+    use crate::compile::rows::service;
+
+    /// A row that decides 1 about some spans, and 0 about everything else.
+    fn row(spans: &[(PortTable, u16, u16)]) -> Vec<Run> {
+        let mut runs = vec![Run { first: 0, account: 0 }];
+        for &(table, first, last) in spans {
+            runs.retain(|run| run.first != service(table, first));
+            runs.push(Run { first: service(table, first), account: 1 });
+            runs.push(Run { first: service(table, last) + 1, account: 0 });
+        }
+        runs
+    }
+
+    fn classes(rows: &[Vec<Run>]) -> PortClasses {
+        PortClasses::new(rows.iter().map(Vec::as_slice)).unwrap()
+    }
+
+    #[test]
+    fn without_rules_there_is_one_class() {
+        let classes = classes(&[]);
+        assert_eq!(classes.count, 1);
+        assert!(classes.tables.iter().all(|table| table.iter().all(|&class| class == 0)));
+    }
+
+    #[test]
+    fn ports_about_which_a_row_decides_alike_share_a_class() {
+        let classes = classes(&[row(&[(Tcp, 80, 80), (Udp, 53, 53)])]);
+        assert_eq!(classes.count, 2);
+        assert_eq!((classes.tables[0][80], classes.tables[1][53]), (1, 1));
+        let others = (classes.tables[0][79], classes.tables[0][81], classes.tables[1][80]);
+        assert_eq!(others, (0, 0, 0));
+    }
+
+    #[test]
+    fn overlapping_ranges_are_cut_apart() {
+        let (low, high) = (row(&[(Tcp, 10, 20)]), row(&[(Tcp, 15, 30)]));
+        let classes = classes(&[low.clone(), high.clone()]);
+        assert_eq!(classes.count, 4);
+        let same = |account| u16::try_from(account).unwrap();
+        assert_eq!(classes.expand(&low, same), [0, 1, 1, 0]);
+        assert_eq!(classes.expand(&high, same), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_whole_protocol_isnt_the_class_of_what_has_no_ports() {
+        let all = [(Tcp, 0, 65535), (Udp, 0, 65535), (Sctp, 0, 65535)];
+        let classes = classes(&[vec![
+            Run { first: 0, account: 1 },
+            Run { first: service(all[2].0, 65535) + 1, account: 0 },
+        ]]);
+        assert_eq!(classes.count, 2);
+        assert!(classes.tables[Other as usize].iter().all(|&class| class == 0));
+        assert_eq!((classes.tables[0][0], classes.tables[2][65535]), (1, 1));
+    }
+}

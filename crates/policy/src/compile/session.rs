@@ -1,0 +1,189 @@
+//! An inventory and policies that change, and the plan that they come to.
+//!
+//! Not here: what the plan of one unchanging input is ([`Compiler`](super::Compiler)), and when to
+//! compile: that is the embedder's business.
+//! Invariant: a session's plan is the one that a compilation of its input from nothing gives, but for
+//! the numbers of identities. Tested by editing at random (`tests/session.rs`).
+
+use std::sync::Arc;
+
+use flowgate_identity::{IdentityAllocator, Labels};
+
+use crate::{
+    compile::{CompileError, identities::Identities, state::State},
+    inventory::{Inventory, Node, Workload, WorkloadRef},
+    model::{Policy, PolicyRef},
+    options::Options,
+    plan::Plan,
+};
+
+/// An inventory and policies that change, and the plan that they come to.
+///
+/// It is told what changes, one thing at a time and in whatever order, and compiles on demand. What a
+/// change doesn't concern is taken over from the plan before: a changed rule costs its own
+/// endpoints' rows, not those of all.
+///
+/// Identities of peers belong to the session: a number stays taken until the plan after the first one
+/// without its peer, so that a plan may run while the next one is made.
+///
+/// ```
+/// use flowgate_identity::{Labels, LocalAllocator, Selector};
+/// use flowgate_policy::{
+///     compile::Session,
+///     inventory::{Workload, WorkloadRef},
+///     model::{NamespaceSelector, Policy, PolicyKind, PolicyRef, WorkloadSelector},
+///     options::Options,
+/// };
+///
+/// let mut session = Session::new(LocalAllocator::new(), Options::default());
+/// session.set_workload(Workload {
+///     id: WorkloadRef { namespace: "shop".into(), name: "web".into() },
+///     labels: Labels::from_iter([("app", "web")]),
+///     addresses: vec!["198.18.0.1".parse()?],
+///     ports: vec![],
+///     node: None,
+///     host_network: false,
+/// });
+/// let open = session.plan()?;
+///
+/// let id = PolicyRef {
+///     kind: PolicyKind::NetworkPolicy,
+///     namespace: "shop".into(),
+///     name: "isolate".into(),
+/// };
+/// let subject = WorkloadSelector {
+///     namespaces: NamespaceSelector::Named("shop".into()),
+///     labels: Selector::everything(),
+/// };
+/// session.set_policy(Policy { ingress: Some(vec![]), ..Policy::new(id.clone(), subject) });
+/// assert_ne!(*session.plan()?, *open);
+/// session.remove_policy(&id);
+/// assert_eq!(*session.plan()?, *open);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Session<A> {
+    identities: Identities<A>,
+    state: State,
+    /// The plan of the input as it is; `None`: it has changed since the last one.
+    plan: Option<Arc<Plan>>,
+}
+
+impl<A: IdentityAllocator> Session<A> {
+    /// A session without workloads, nodes and policies, which takes identities from `allocator`.
+    #[must_use]
+    pub fn new(allocator: A, options: Options) -> Self {
+        Self { identities: Identities::new(allocator), state: State::new(options), plan: None }
+    }
+
+    /// What it was told beside the input.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        self.state.options()
+    }
+
+    /// Who knows what the identities stand for.
+    #[must_use]
+    pub const fn allocator(&self) -> &A {
+        self.identities.allocator()
+    }
+
+    /// The policies, sorted by name.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.state.policies().iter()
+    }
+
+    /// A copy of whom it knows.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        self.state.census().inventory()
+    }
+
+    /// A workload that it knows.
+    #[must_use]
+    pub fn workload(&self, name: &WorkloadRef) -> Option<&Workload> {
+        self.state.census().workload(name)
+    }
+
+    /// Adds a policy, or puts it in the place of the one of that name.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if self.state.set_policy(policy) {
+            self.plan = None;
+        }
+    }
+
+    /// Removes a policy. `false`: there is none of that name.
+    pub fn remove_policy(&mut self, name: &PolicyRef) -> bool {
+        let removed = self.state.remove_policy(name);
+        if removed {
+            self.plan = None;
+        }
+        removed
+    }
+
+    /// Adds a workload, or puts it in the place of the one of that name.
+    pub fn set_workload(&mut self, workload: Workload) {
+        if self.workload(&workload.id) != Some(&workload) {
+            self.state.recount().set_workload(workload);
+            self.plan = None;
+        }
+    }
+
+    /// Removes a workload. `false`: there is none of that name.
+    pub fn remove_workload(&mut self, name: &WorkloadRef) -> bool {
+        let known = self.workload(name).is_some();
+        if known {
+            self.state.recount().remove_workload(name);
+            self.plan = None;
+        }
+        known
+    }
+
+    /// Adds a node, or puts it in the place of the one of that name.
+    pub fn set_node(&mut self, node: Node) {
+        self.state.recount().set_node(node);
+        self.plan = None;
+    }
+
+    /// Removes a node. `false`: there is none of that name.
+    pub fn remove_node(&mut self, name: &Arc<str>) -> bool {
+        let removed = self.state.recount().remove_node(name);
+        if removed {
+            self.plan = None;
+        }
+        removed
+    }
+
+    /// Labels a namespace. `None`: it isn't known any more, which is as if its only label were its
+    /// name.
+    pub fn set_namespace(&mut self, name: &Arc<str>, labels: Option<Labels>) {
+        self.state.recount().set_namespace(name, labels);
+        self.plan = None;
+    }
+
+    /// The plan of the input as it is: compiled if anything has changed since the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] if the input contradicts itself, or if the tables can't express it. The
+    /// session stays as it is: once told what mends it, it compiles.
+    pub fn plan(&mut self) -> Result<Arc<Plan>, CompileError> {
+        if let Some(plan) = &self.plan {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(self.compile()?);
+        self.plan = Some(Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    fn compile(&mut self) -> Result<Plan, CompileError> {
+        if self.state.is_worn() {
+            self.state = self.state.renewed();
+            self.identities.forget();
+        }
+        let draft = self.state.build()?;
+        let peers = draft.peers.iter().map(|(who, _)| *who);
+        let identities = self.identities.renew(peers, |who| self.state.identity_labels(who))?;
+        Ok(draft.plan(&self.state, identities))
+    }
+}
