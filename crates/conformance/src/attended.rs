@@ -49,6 +49,11 @@ impl<S, A> Attended<S, A> {
         &mut self.tables
     }
 
+    /// The tables, and the attendant.
+    pub const fn parts(&mut self) -> (&S, &mut A) {
+        (&self.tables, &mut self.attendant)
+    }
+
     /// The tables alone.
     pub fn into_tables(self) -> S {
         self.tables

@@ -26,6 +26,8 @@ pub mod generate;
 pub mod lookups;
 pub mod mixture;
 pub mod mortal;
+pub mod parallel;
+pub mod room;
 pub mod scenarios;
 pub mod shapes;
 pub mod strategy;

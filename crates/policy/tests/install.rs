@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use flowgate_abi::Settings;
 use flowgate_conformance::{
     attended::{Attendant, Attended, Write},
     generate::{Case, Generator},
+    room,
 };
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
@@ -44,34 +44,6 @@ impl Attendant<HostTables> for Watch {
             assert_eq!(seen, wanted, "write {}: {flow}, flipped {flipped}", self.writes);
         }
     }
-}
-
-fn roomy() -> HostTables {
-    let settings = Settings {
-        hash_seed: 7,
-        flow4_mask: 1,
-        flow6_mask: 1,
-        endpoint_mask: 31,
-        peers: 256,
-        row_cells: 1 << 14,
-        decision_cells: 1 << 14,
-        decisions: 1 << 10,
-        hz: 250,
-        timeouts: flowgate_abi::Timeouts([60, 8000, 10, 60]),
-        events_per_second: 0,
-        fragment_timeout: 1250,
-        mark: 1,
-        flags: 0,
-        fragment_mask: 15,
-        reserved: 0,
-    };
-    let room = flowgate_policy::host::HostRoom {
-        trie4_nodes: 512,
-        hosts6: 512,
-        networks6: 512,
-        events: 1,
-    };
-    HostTables::new(settings, room)
 }
 
 fn attach<S: Store>(installer: &mut Installer<S>, plan: &Plan) {
@@ -121,7 +93,7 @@ fn every_write_shows_the_old_or_the_new_generation() {
         let case = generator.case();
         let mut compiler = Compiler::new(LocalAllocator::new());
         let first = Arc::new(compile(&mut compiler, &case));
-        let tables = Attended::with(roomy(), Watch::default());
+        let tables = Attended::with(room::tables(), Watch::default());
         let mut installer = Installer::adopt(tables).expect("empty tables");
         attach(&mut installer, &first);
         let _ = installer.apply(&first).expect("fits");
@@ -170,7 +142,7 @@ fn a_restart_adopts_and_converges() {
         let case = generator.case();
         let mut compiler = Compiler::new(LocalAllocator::new());
         let plan = Arc::new(compile(&mut compiler, &case));
-        let mut installer = Installer::adopt(roomy()).expect("empty tables");
+        let mut installer = Installer::adopt(room::tables()).expect("empty tables");
         attach(&mut installer, &plan);
         let _ = installer.apply(&plan).expect("fits");
         let before = installer.generation();
@@ -200,7 +172,7 @@ fn a_plan_that_does_not_fit_changes_nothing() {
     let case = generator.case();
     let mut compiler = Compiler::new(LocalAllocator::new());
     let plan = Arc::new(compile(&mut compiler, &case));
-    let mut small = *Store::settings(&roomy());
+    let mut small = *Store::settings(&room::tables());
     small.peers = 2;
     let room = flowgate_policy::host::HostRoom {
         trie4_nodes: 512,

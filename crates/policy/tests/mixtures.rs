@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use flowgate_conformance::mixture::{Mixed, Pair, Part, Parts, Probe};
+use flowgate_conformance::{
+    mixture::{Mixed, Pair, Part, Parts, Probe},
+    room,
+};
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
     compile::Compiler,
-    host::{HostRoom, HostTables},
-    install::{EndpointAddress, Installer, Store},
+    host::HostTables,
+    install::{EndpointAddress, Installer},
     options::Options,
     outcome::Outcome,
     plan::Plan,
@@ -27,20 +30,10 @@ fn plans(pair: &Pair) -> [Arc<Plan>; 2] {
     })
 }
 
-/// Tables with room for both plans, in which some were applied one after the other.
+/// Tables in which plans were applied one after the other.
 fn tables(applied: &[&Arc<Plan>]) -> HostTables {
-    let plan = applied[0];
-    let settings = *Store::settings(&HostTables::for_plan(plan));
-    let settings = flowgate_abi::Settings {
-        peers: 64,
-        row_cells: 1 << 10,
-        decision_cells: 1 << 12,
-        decisions: 1 << 10,
-        ..settings
-    };
-    let room = HostRoom { trie4_nodes: 64, hosts6: 64, networks6: 64, events: 1 };
-    let mut installer = Installer::adopt(HostTables::new(settings, room)).expect("empty tables");
-    for (ifindex, endpoint) in (1..).zip(&plan.endpoints) {
+    let mut installer = Installer::adopt(room::tables()).expect("empty tables");
+    for (ifindex, endpoint) in (1..).zip(&applied[0].endpoints) {
         let (v4, v6) = EndpointAddress::pairs(&endpoint.addresses)[0];
         let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
         installer.attach(endpoint.workload.clone(), address).expect("room");

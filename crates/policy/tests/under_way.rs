@@ -6,18 +6,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flowgate_abi::{Settings, event::Hook};
+use flowgate_abi::event::Hook;
 use flowgate_conformance::{
     attended::{Attendant, Attended, Write},
     frames::{Frame, tcp},
     generate::{Case, Generator},
+    room,
     under_way::{Answer, UnderWay},
 };
 use flowgate_identity::LocalAllocator;
 use flowgate_pipeline::{Verdict, hook};
 use flowgate_policy::{
     compile::Compiler,
-    host::{HostRoom, HostTables},
+    host::HostTables,
     install::{EndpointAddress, Installer, Store},
     options::Options,
     outcome::{Flow, FlowProtocol},
@@ -117,16 +118,7 @@ type Watched = Installer<Attended<HostTables, Traffic>>;
 
 /// The first plan runs, and all of its endpoints are attached.
 fn running(plan: &Arc<Plan>) -> Watched {
-    let settings = Settings {
-        endpoint_mask: 15,
-        peers: 128,
-        row_cells: 1 << 13,
-        decision_cells: 1 << 13,
-        decisions: 1 << 9,
-        ..*Store::settings(&HostTables::for_plan(plan))
-    };
-    let room = HostRoom { trie4_nodes: 128, hosts6: 128, networks6: 128, events: 1 };
-    let store = Attended::with(HostTables::new(settings, room), Traffic::default());
+    let store = Attended::with(room::tables(), Traffic::default());
     let mut installer = Installer::adopt(store).expect("empty tables");
     let mut ifindex = 100;
     for endpoint in &plan.endpoints {

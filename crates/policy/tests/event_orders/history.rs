@@ -1,0 +1,158 @@
+//! What becomes of a cluster: a state, and groups of changes that belong together.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use flowgate_conformance::generate::{Case, Generator};
+use flowgate_identity::Labels;
+use flowgate_policy::{
+    inventory::{Workload, WorkloadRef},
+    model::{Policy, PolicyRef},
+};
+
+/// A change of one object; `None`: it goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Namespace(Arc<str>, Option<Labels>),
+    Pod(WorkloadRef, Option<Box<Workload>>),
+    Policy(PolicyRef, Option<Box<Policy>>),
+}
+
+/// The states of a cluster, one after the other.
+pub(crate) struct History {
+    pub(crate) states: Vec<Case>,
+}
+
+impl History {
+    pub(crate) fn generate(generator: &mut Generator) -> Self {
+        let mut states = vec![generator.case()];
+        states[0].inventory.workloads.truncate(7);
+        for _ in 0..3 {
+            let next = change(&states[states.len() - 1], generator);
+            states.push(next);
+        }
+        Self { states }
+    }
+
+    pub(crate) fn last(&self) -> &Case {
+        &self.states[self.states.len() - 1]
+    }
+
+    /// The changes that lead to a state.
+    pub(crate) fn events(&self, state: usize) -> Vec<Event> {
+        match state.checked_sub(1) {
+            Some(before) => difference(&self.states[before], &self.states[state]),
+            None => list(&self.states[0]),
+        }
+    }
+}
+
+/// Everything that there is, as if it had just come.
+pub(crate) fn list(state: &Case) -> Vec<Event> {
+    let mut nothing = state.clone();
+    nothing.inventory.namespaces.clear();
+    nothing.inventory.workloads.clear();
+    nothing.policies.clear();
+    difference(&nothing, state)
+}
+
+fn difference(before: &Case, after: &Case) -> Vec<Event> {
+    let namespaces = changed(&before.inventory.namespaces, &after.inventory.namespaces);
+    let namespaces = namespaces.map(|(name, labels)| Event::Namespace(name, labels));
+    let pods = changed(&pods(before), &pods(after))
+        .map(|(id, pod)| Event::Pod(id, pod.map(|pod| Box::new(pod.clone()))));
+    let policies = changed(&policies(before), &policies(after))
+        .map(|(id, policy)| Event::Policy(id, policy.map(|policy| Box::new(policy.clone()))));
+    namespaces.chain(pods).chain(policies).collect()
+}
+
+fn pods(state: &Case) -> BTreeMap<WorkloadRef, &Workload> {
+    state.inventory.workloads.iter().map(|pod| (pod.id.clone(), pod)).collect()
+}
+
+fn policies(state: &Case) -> BTreeMap<PolicyRef, &Policy> {
+    state.policies.iter().map(|policy| (policy.id.clone(), policy)).collect()
+}
+
+fn changed<K: Ord + Clone, V: PartialEq + Clone>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) -> impl Iterator<Item = (K, Option<V>)> + use<K, V> {
+    let gone = before.keys().filter(|key| !after.contains_key(key)).map(|key| (key.clone(), None));
+    let there = after.iter().filter(|(key, value)| before.get(key) != Some(value));
+    let there = there.map(|(key, value)| (key.clone(), Some(value.clone())));
+    gone.chain(there).collect::<Vec<_>>().into_iter()
+}
+
+/// The next state: more pods like those that are there, some gone, or anything else.
+fn change(state: &Case, generator: &mut Generator) -> Case {
+    let mut next = state.clone();
+    match generator.below(4) {
+        0 => twins(&mut next, generator),
+        1 => gone(&mut next, generator),
+        _ => anything(&mut next, generator),
+    }
+    next
+}
+
+fn twins(next: &mut Case, generator: &mut Generator) {
+    let models: Vec<Workload> =
+        next.inventory.workloads.iter().filter(|pod| !pod.host_network).cloned().collect();
+    for model in models.iter().filter(|_| generator.below(3) > 0).collect::<Vec<_>>() {
+        let mut twin = model.clone();
+        twin.id.name = format!("{}-twin", model.id.name).into();
+        twin.addresses = model.addresses.iter().map(|address| beside(*address)).collect();
+        add(next, twin);
+    }
+}
+
+fn gone(next: &mut Case, generator: &mut Generator) {
+    next.inventory.workloads.retain(|_| generator.below(3) > 0);
+}
+
+/// Pods come, go, get other labels and others' addresses; namespaces get other labels; policies are
+/// replaced.
+fn anything(next: &mut Case, generator: &mut Generator) {
+    let other = generator.case();
+    gone(next, generator);
+    for workload in &mut next.inventory.workloads {
+        if generator.below(4) == 0 {
+            let from = generator.below(other.inventory.workloads.len() as u64) as usize;
+            workload.labels = other.inventory.workloads[from].labels.clone();
+        }
+    }
+    for mut pod in other.inventory.workloads.into_iter().take(5) {
+        pod.id.name = format!("{}-new", pod.id.name).into();
+        add(next, pod);
+    }
+    for (name, labels) in other.inventory.namespaces {
+        if generator.below(2) == 0 {
+            next.inventory.namespaces.insert(name, labels);
+        }
+    }
+    next.policies.retain(|_| generator.below(2) == 0);
+    for policy in other.policies {
+        if next.policies.iter().all(|known| known.id != policy.id) {
+            next.policies.push(policy);
+        }
+    }
+}
+
+/// Adds a pod, unless its name or one of its addresses is taken.
+fn add(state: &mut Case, pod: Workload) {
+    let inventory = &mut state.inventory;
+    let nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+    let pods = inventory.workloads.iter().flat_map(|pod| &pod.addresses);
+    let mut taken = nodes.chain(pods);
+    let named = inventory.workloads.iter().any(|known| known.id == pod.id);
+    let shares = taken.any(|address| pod.addresses.contains(address));
+    if !named && !shares && !pod.host_network {
+        inventory.workloads.push(pod);
+    }
+}
+
+fn beside(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => (u32::from(v4) ^ 64).to_be_bytes().into(),
+        IpAddr::V6(v6) => (u128::from(v6) ^ 64).to_be_bytes().into(),
+    }
+}

@@ -1,0 +1,110 @@
+//! Events may arrive in any order: an agent over flowgate's parts comes to the same decisions whatever the
+//! order, and at no single write allows what both the state before and the state after deny.
+//!
+//! The API server has one history: [`history`] makes some, changes of namespaces, pods and policies, group
+//! after group. What an agent is told of it comes in streams of its own for each kind, and what happens
+//! on its node (a pod's link comes or goes) in another: [`arrival`] puts them into any order. [`agent`] is the
+//! agent: it compiles, applies, places and removes, and is killed now and then. [`verdicts`] sends packets
+//! through the hooks after every write.
+//!
+//! What an agent must do for this is in [`arrival::Inbox`]: wait until all kinds have come as far, and never
+//! go by half of a change. An endpoint is closed meanwhile.
+
+mod agent;
+mod arrival;
+mod history;
+mod late_labels;
+mod verdicts;
+
+use flowgate_conformance::{generate::Generator, parallel};
+
+use crate::{
+    agent::Agent,
+    arrival::{Inbox, Message, Streams},
+    history::History,
+    verdicts::Watch,
+};
+
+/// What came of some orders.
+#[derive(Default)]
+struct Tally {
+    applied: usize,
+    placed: usize,
+    removed: usize,
+    restarts: usize,
+    allowed: usize,
+    asked: usize,
+}
+
+impl Tally {
+    fn and(self, other: Self) -> Self {
+        Self {
+            applied: self.applied + other.applied,
+            placed: self.placed + other.placed,
+            removed: self.removed + other.removed,
+            restarts: self.restarts + other.restarts,
+            allowed: self.allowed + other.allowed,
+            asked: self.asked + other.asked,
+        }
+    }
+}
+
+/// Lets an agent meet a history in one order.
+fn run(history: &History, watch: Watch, generator: &mut Generator) -> (Vec<bool>, Tally) {
+    let mut streams = Streams::of(history, generator);
+    let mut agent = Agent::start(watch);
+    let nodes = || history.last().inventory.nodes.clone();
+    let mut inbox = Inbox::new(nodes());
+    let mut restarts = 0;
+    while let Some(message) = streams.next(generator) {
+        match message {
+            Message::Attach(id, addresses) => agent.attach(&id, &addresses),
+            Message::Detach(id) => agent.detach(&id),
+            message => {
+                if let Some(state) = inbox.take(message) {
+                    agent.advance(state);
+                }
+            }
+        }
+        if generator.below(60) == 0 {
+            agent = agent.restart();
+            inbox = Inbox::new(nodes());
+            streams.list_again(history, generator);
+            restarts += 1;
+        }
+    }
+    agent.is_at(history.last());
+    let decisions = agent.decisions();
+    let Agent { applied, placed, removed, .. } = agent;
+    let allowed = decisions.iter().filter(|allowed| **allowed).count();
+    let asked = decisions.len();
+    (decisions, Tally { applied, placed, removed, restarts, allowed, asked })
+}
+
+/// A history in twenty orders.
+fn orders(number: usize) -> Tally {
+    let mut generator = Generator::new(4248 + number as u64);
+    let history = History::generate(&mut generator);
+    let questions = verdicts::questions(&history, &mut generator);
+    let (mut first, mut all) = (None, Tally::default());
+    for order in 0..20 {
+        // After every write in one order, after some in the others.
+        let watch = Watch::new(questions.clone(), if order == 0 { 1 } else { 41 });
+        let (decisions, tally) = run(&history, watch, &mut generator);
+        assert_eq!(*first.get_or_insert_with(|| decisions.clone()), decisions, "{number}");
+        all = all.and(tally);
+    }
+    all
+}
+
+#[test]
+fn a_thousand_orders_of_events_come_to_the_same_and_allow_nothing_between() {
+    let all = parallel::fold(50, orders, Tally::and);
+    let Tally { applied, placed, removed, restarts, allowed, asked } = all;
+    println!(
+        "{applied} plans; {placed} pods joined and {removed} left without; {restarts} restarts"
+    );
+    println!("{allowed} of {asked} flows allowed in the end");
+    assert!(applied > 2000 && placed > 200 && removed > 200 && restarts > 500);
+    assert!(allowed * 10 > asked && allowed * 10 < asked * 9);
+}

@@ -1,0 +1,159 @@
+//! What becomes of packets on the node: by the tables, and by the specification.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use flowgate_abi::event::Hook;
+use flowgate_conformance::{
+    attended::{Attendant, Write},
+    frames::{Frame, tcp},
+    generate::{Case, Generator},
+};
+use flowgate_pipeline::Verdict;
+use flowgate_policy::{
+    host::HostTables,
+    inventory::WorkloadRef,
+    options::Options,
+    oracle,
+    outcome::{Flow, FlowProtocol, Side},
+};
+
+use crate::history::History;
+
+/// A flow, and a packet of it that is judged and leaves no trace: a RST.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    flow: Flow,
+    frame: Vec<u8>,
+}
+
+impl Question {
+    pub(crate) fn of(flow: Flow) -> Self {
+        Self { flow, frame: Frame::opening(flow, 40_000).flags(tcp::RST).bytes() }
+    }
+
+    /// Whether it comes through both of its ends, as far as they are on this node.
+    fn passes(&self, tables: &HostTables, interfaces: &BTreeMap<IpAddr, u32>) -> bool {
+        if let Some(&ifindex) = interfaces.get(&self.flow.source) {
+            match tables.run(&self.frame, ifindex, Hook::FromEndpoint).verdict {
+                Verdict::Drop(_) => return false,
+                Verdict::Pass | Verdict::HostAlone => {}
+                Verdict::Redirect(_) | Verdict::RedirectPeer(_) | Verdict::Stack(_) => return true,
+            }
+        }
+        interfaces.get(&self.flow.destination).is_none_or(|ifindex| {
+            let passed = tables.run(&self.frame, *ifindex, Hook::ToEndpoint);
+            !matches!(passed.verdict, Verdict::Drop(_))
+        })
+    }
+}
+
+/// Flows that the states of a history tell apart.
+pub(crate) fn questions(history: &History, generator: &mut Generator) -> Vec<Question> {
+    let mut flows = BTreeSet::new();
+    for state in &history.states {
+        for _ in 0..4 {
+            let flow = generator.flow(state);
+            let (FlowProtocol::Tcp(port) | FlowProtocol::Udp(port) | FlowProtocol::Sctp(port)) =
+                flow.protocol
+            else {
+                continue;
+            };
+            flows.insert(Flow { protocol: FlowProtocol::Tcp(port), ..flow });
+        }
+    }
+    flows.into_iter().map(Question::of).collect()
+}
+
+/// What is true on the node, as far as verdicts depend on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    /// The state by which packets are judged; `None`: there is none yet.
+    pub(crate) state: Option<Case>,
+    pub(crate) links: BTreeMap<WorkloadRef, Vec<IpAddr>>,
+    /// Links whose addresses are known as theirs.
+    pub(crate) known: BTreeSet<WorkloadRef>,
+    /// Addresses whose link has gone, though the state has them.
+    pub(crate) vacant: BTreeSet<IpAddr>,
+}
+
+impl World {
+    /// Whether a flow is allowed, by the oracle.
+    pub(crate) fn allows(&self, question: &Question) -> bool {
+        let Flow { source, destination, .. } = question.flow;
+        let linked = |address| self.links.iter().find(|(_, own)| own.contains(address));
+        let links = [linked(&source), linked(&destination)].map(|link| link.map(|(id, _)| id));
+        let Some(state) = &self.state else { return links == [None, None] };
+        let mut inventory = state.inventory.clone();
+        for pod in &mut inventory.workloads {
+            pod.addresses.retain(|address| !self.vacant.contains(address));
+        }
+        let options = Options::default();
+        let outcome = oracle::decide(&inventory, &state.policies, &options, &question.flow);
+        let passes = |link: Option<&WorkloadRef>, side: &Side, address: IpAddr| {
+            let Some(id) = link else { return true };
+            let mut pods = inventory.workloads.iter();
+            let there = pods.any(|pod| pod.id == *id && pod.addresses.contains(&address));
+            there && self.known.contains(id) && side.allowed()
+        };
+        passes(links[0], &outcome.egress, source) && passes(links[1], &outcome.ingress, destination)
+    }
+}
+
+/// Asks after every write: nothing passes that passes neither before nor after.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    questions: Vec<Question>,
+    /// Where each address is that has a link.
+    pub(crate) interfaces: BTreeMap<IpAddr, u32>,
+    /// After every so many writes packets are sent.
+    step: usize,
+    writes: usize,
+    /// By question: whether it may pass meanwhile.
+    may: Option<Vec<bool>>,
+}
+
+impl Watch {
+    pub(crate) fn new(questions: Vec<Question>, step: usize) -> Self {
+        Self { questions, interfaces: BTreeMap::new(), step, writes: 0, may: None }
+    }
+
+    /// From one state of things to another.
+    pub(crate) fn between(&mut self, before: &World, after: &World) {
+        let may = |question| before.allows(question) || after.allows(question);
+        self.may = Some(self.questions.iter().map(may).collect());
+    }
+
+    /// All is as it should be afterwards. Whoever was taken over from an earlier process and has gone leaves
+    /// addresses to which nothing passes, until the next plan: nobody knows what is around them.
+    pub(crate) fn settled(&mut self, tables: &HostTables, world: &World) {
+        self.may = None;
+        for question in &self.questions {
+            let (seen, wanted) =
+                (question.passes(tables, &self.interfaces), world.allows(question));
+            let ends = [question.flow.source, question.flow.destination];
+            let vacant = ends.iter().any(|end| world.vacant.contains(end));
+            assert!(seen == wanted || vacant && !seen, "{}: {wanted} is wanted", question.flow);
+        }
+    }
+
+    pub(crate) fn decisions(&self, tables: &HostTables) -> Vec<bool> {
+        let passes = |question: &Question| question.passes(tables, &self.interfaces);
+        self.questions.iter().map(passes).collect()
+    }
+}
+
+impl Attendant<HostTables> for Watch {
+    fn after(&mut self, tables: &HostTables, _write: Write) {
+        self.writes += 1;
+        if !self.writes.is_multiple_of(self.step) {
+            return;
+        }
+        for (question, may) in self.questions.iter().zip(self.may.iter().flatten()) {
+            let allowed = !may && question.passes(tables, &self.interfaces);
+            assert!(!allowed, "{} is allowed neither before nor after", question.flow);
+        }
+    }
+}
