@@ -137,6 +137,7 @@ impl Agent {
         let mut after = World { state: Some(state.clone()), ..self.world.clone() };
         let linked = pods.iter().filter(|pod| after.links.contains_key(&pod.id));
         after.known.extend(linked.map(|pod| pod.id.clone()).collect::<Vec<_>>());
+        after.vacant.retain(|address| pods.iter().all(|pod| !pod.addresses.contains(address)));
         self.step(after);
         for placement in &placements {
             self.installer.add(placement).expect("room");
