@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use flowgate_abi::{Addr6, Be32, Mac, endpoint::Endpoint, event::Counter};
 use flowgate_pipeline::{Family, V4, V6};
 use flowgate_policy::{
-    install::{Applied, EndpointAddress},
+    install::{Applied, EndpointAddress, Pressure},
     inventory::WorkloadRef,
     outcome::{Flow, Outcome},
     plan::Plan,
@@ -77,6 +77,14 @@ impl Datapath {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.tables.generation()
+    }
+
+    /// How full each table is: to be watched, since a plan that doesn't fit is refused and the running one
+    /// stays. In metrics: `flowgate_table_used` and `flowgate_table_capacity`, each with a label
+    /// `table` of [`Table::name`](flowgate_policy::cost::Table::name).
+    #[must_use]
+    pub fn pressure(&self) -> Vec<Pressure> {
+        self.tables.pressure()
     }
 
     /// Attaches an endpoint. Nothing passes it until a plan is applied that contains it.

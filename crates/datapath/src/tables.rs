@@ -10,7 +10,7 @@ use std::{
 use flowgate_abi::event::Event;
 use flowgate_policy::{
     host::HostTables,
-    install::{Applied, Binding, EndpointAddress, InstallError, Installer},
+    install::{Applied, Binding, EndpointAddress, InstallError, Installer, Pressure},
     inventory::WorkloadRef,
     plan::Plan,
     roster::Placement,
@@ -115,6 +115,13 @@ impl Tables {
         match self {
             Self::Kernel(installer) => installer.generation(),
             Self::Host(host) => host.installer.generation(),
+        }
+    }
+
+    pub(crate) fn pressure(&self) -> Vec<Pressure> {
+        match self {
+            Self::Kernel(installer) => installer.pressure(),
+            Self::Host(host) => host.installer.pressure(),
         }
     }
 

@@ -92,6 +92,23 @@ pub enum Table {
     Networks6,
 }
 
+impl Table {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Endpoints => "endpoints",
+            Self::Peers => "peers",
+            Self::RowCells => "row_cells",
+            Self::DecisionCells => "decision_cells",
+            Self::Decisions => "decisions",
+            Self::Trie4Nodes => "trie4_nodes",
+            Self::Hosts6 => "hosts6",
+            Self::Networks6 => "networks6",
+        }
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -20,6 +20,7 @@ mod adopt;
 mod apply;
 mod endpoints;
 mod numbers;
+mod pressure;
 mod store;
 mod trie4;
 
@@ -35,6 +36,7 @@ use thiserror::Error;
 
 pub use apply::Applied;
 pub use endpoints::{Binding, EndpointAddress};
+pub use pressure::Pressure;
 pub use store::{EndpointRow, Store, Trie4Cell};
 
 use crate::{
