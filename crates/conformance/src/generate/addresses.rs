@@ -59,7 +59,8 @@ pub(super) fn edges(policies: &[Policy]) -> Vec<IpAddr> {
     networks.flat_map(edges_of).filter(|edge| is_documented(*edge)).collect()
 }
 
-fn edges_of(network: IpNet) -> [IpAddr; 4] {
+/// The first and the last address of a network, and those beside.
+pub(super) fn edges_of(network: IpNet) -> [IpAddr; 4] {
     let (first, last) = (network.network(), network.broadcast());
     [first, last, step(first, -1), step(last, 1)]
 }

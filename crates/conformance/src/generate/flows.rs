@@ -51,7 +51,7 @@ fn address(
     choices.one(&pool)
 }
 
-fn protocol(choices: &mut Choices, case: &Case, ipv4: bool) -> FlowProtocol {
+pub(super) fn protocol(choices: &mut Choices, case: &Case, ipv4: bool) -> FlowProtocol {
     match choices.weighted(&[80, 14, 6]) {
         0 => {
             let (protocol, port) = port(choices, case);

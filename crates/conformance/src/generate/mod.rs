@@ -1,6 +1,7 @@
 //! Cases (an inventory and policies) and flows, from a seed or from given choices.
 
 mod addresses;
+mod aimed;
 mod choices;
 mod flows;
 mod inventory;
@@ -73,6 +74,12 @@ impl Generator {
     pub fn flow(&mut self, case: &Case) -> Flow {
         flows::flow(&mut self.choices, case)
     }
+
+    /// The next flow of a case at one of its rules: what the rule names, or what is just beside. Mostly
+    /// at rules that deny, if there are any.
+    pub fn flow_at_a_rule(&mut self, case: &Case) -> Flow {
+        aimed::flow(&mut self.choices, case)
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +114,12 @@ mod tests {
                 assert!(addresses::is_documented(flow.source), "{flow}");
                 assert!(addresses::is_documented(flow.destination), "{flow}");
                 assert_ne!(flow.source, flow.destination);
+                assert_eq!(flow.source.is_ipv4(), flow.destination.is_ipv4(), "{flow}");
+            }
+            let aimed = (0..100).map(|_| generator.flow_at_a_rule(&case));
+            for flow in aimed.collect::<BTreeSet<_>>() {
+                assert!(addresses::is_documented(flow.source), "{flow}");
+                assert!(addresses::is_documented(flow.destination), "{flow}");
                 assert_eq!(flow.source.is_ipv4(), flow.destination.is_ipv4(), "{flow}");
             }
         }
