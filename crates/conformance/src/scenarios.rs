@@ -1,4 +1,4 @@
-//! The scenarios of the Kubernetes end-to-end suite for `NetworkPolicy`, in our own words, and 21 more
+//! The scenarios of the Kubernetes end-to-end suite for `NetworkPolicy`, in our own words, and 35 more
 //! for the tiers of `policy.networking.k8s.io` around it.
 //!
 //! Three namespaces x, y and z with three pods a, b and c each, dual stack, with the ports 80 and 81 of
@@ -17,7 +17,7 @@
 //! use flowgate_conformance::scenarios;
 //!
 //! let all = scenarios::all();
-//! assert_eq!(all.len(), 71);
+//! assert_eq!(all.len(), 85);
 //! let closed = &all[0].steps[0];
 //! let to_x = closed.probes.iter().find(|probe| probe.to.to_string() == "x/a").unwrap();
 //! assert!(!to_x.allowed);

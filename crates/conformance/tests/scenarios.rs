@@ -83,7 +83,7 @@ fn the_simulation_agrees() {
 #[test]
 fn they_are_in_order() {
     let all = scenarios::all();
-    assert_eq!(all.len(), 71);
+    assert_eq!(all.len(), 85);
     for (index, scenario) in all.iter().enumerate() {
         let number = format!("{:02}-", index + 1);
         assert!(scenario.name.starts_with(&number), "{} isn't {number}", scenario.name);

@@ -1,4 +1,4 @@
-//! The 50 scenarios of the Kubernetes end-to-end suite and the 21 of tiers, asked of the host pipeline
+//! The 50 scenarios of the Kubernetes end-to-end suite and the 35 of tiers, asked of the host pipeline
 //! and of the loaded programs: every ordered pair of pods, every port and protocol, both families, at
 //! each step.
 //!
@@ -75,7 +75,7 @@ fn run(scenario: &Scenario, backend: Backend) -> usize {
 
 fn all(backend: Backend) {
     let scenarios = scenarios::all();
-    assert_eq!(scenarios.len(), 71);
+    assert_eq!(scenarios.len(), 85);
     let asked: usize = scenarios.iter().map(|scenario| run(scenario, backend)).sum();
     assert!(asked > 40_000, "only {asked} were asked");
     println!("{} scenarios, {asked} flows", scenarios.len());

@@ -142,4 +142,20 @@ pub(super) const SCENARIOS: &[Source] = &[
     scenario!("69-admin-network-policy"),
     scenario!("70-baseline-admin-network-policy"),
     scenario!("71-both-baseline-kinds"),
+    scenario!("72-admin-egress-by-protocol"),
+    scenario!("73-admin-ingress-by-protocol"),
+    scenario!("74-baseline-egress-by-protocol"),
+    scenario!("75-baseline-ingress-by-protocol"),
+    scenario!("76-both-directions-in-one-policy": "1-as-written", "2-swapped"),
+    scenario!("77-baseline-both-directions": "1-as-written", "2-swapped"),
+    scenario!("78-pods-as-subject-and-peer"),
+    scenario!("79-baseline-pods-as-subject-and-peer"),
+    scenario!("80-networks-in-order": "1-narrow-first", "2-wide-first"),
+    scenario!("81-baseline-networks"),
+    scenario!(
+        "82-three-tiers": "1-admin-denies", "2-admin-passes", "3-namespace-silent", "4-nobody-else"
+    ),
+    scenario!("83-baseline-ports"),
+    scenario!("84-one-priority"),
+    scenario!("85-baseline-directions-are-apart"),
 ];
