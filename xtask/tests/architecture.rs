@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flowgate-ebpf-progs", &[]),
     ("flowgate-identity", &["flowgate-abi"]),
     ("flowgate-policy", &["flowgate-abi", "flowgate-identity", "flowgate-pipeline"]),
+    ("flowgate-services", &["flowgate-abi", "flowgate-pipeline"]),
     ("flowgate-kubernetes", &["flowgate-identity", "flowgate-policy"]),
     (
         "flowgate-datapath",
@@ -26,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flowgate-identity",
             "flowgate-pipeline",
             "flowgate-policy",
+            "flowgate-services",
         ],
     ),
     (
@@ -37,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flowgate-kubernetes",
             "flowgate-pipeline",
             "flowgate-policy",
+            "flowgate-services",
         ],
     ),
 ];
@@ -50,6 +53,7 @@ const OFFLINE: &[&str] = &[
     "flowgate-pipeline",
     "flowgate-identity",
     "flowgate-policy",
+    "flowgate-services",
     "flowgate-kubernetes",
 ];
 

@@ -1,0 +1,139 @@
+//! What can be wrong with services.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::model::{BackendId, Frontend, ServiceName};
+
+/// Why services can't be balanced as they are.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ServiceError {
+    /// Two services have one name.
+    #[error("two services are called {name}: rename one")]
+    DuplicateName {
+        /// The name.
+        name: ServiceName,
+    },
+    /// No client can reach it.
+    #[error("service {service} has no address: give it one or leave it out")]
+    NoAddress {
+        /// The service.
+        service: ServiceName,
+    },
+    /// Packets on a wire have no such destination: unspecified, loopback, multicast, broadcast, or IPv4
+    /// written as IPv6.
+    #[error("service {service}: {address} can't be a service's or backend's address")]
+    Address {
+        /// The service.
+        service: ServiceName,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Two services, or one twice, claim the same address, protocol and port.
+    #[error("services {first} and {second} both have {frontend}: only one can get its packets")]
+    DuplicateFrontend {
+        /// What both claim.
+        frontend: Frontend,
+        /// The service that comes first by name.
+        first: ServiceName,
+        /// The other one.
+        second: ServiceName,
+    },
+    /// A backend is listed twice.
+    #[error("service {service} lists backend {backend} twice: give it the sum of both weights")]
+    DuplicateBackend {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// A backend would get no flow at all.
+    #[error(
+        "service {service}: backend {backend} has weight 0: drain it instead (BackendState::Draining)"
+    )]
+    NoWeight {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// The packet reaches the backend with the port that the client has chosen.
+    #[error(
+        "service {service}: backend {backend} has a port of its own, which this forwarding can't translate"
+    )]
+    Port {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// Layer-2 rewriting needs to know whom to write into the frame.
+    #[error(
+        "service {service}: backend {backend} needs its Ethernet address (NextHop::Mac) for layer-2 forwarding"
+    )]
+    NoMac {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+    },
+    /// A path that can't carry what every path must: 576 bytes of IPv4 or 1280 of IPv6 behind the outer
+    /// headers (RFC 791, RFC 8200).
+    #[error(
+        "service {service}: the path to backend {backend} carries {mtu} bytes, at least {least} are needed"
+    )]
+    Mtu {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+        /// What it carries.
+        mtu: u16,
+        /// What it has to carry.
+        least: u16,
+    },
+    /// Nothing listens on UDP port 0.
+    #[error("service {service}: GUE needs a port other than 0")]
+    NoTunnelPort {
+        /// The service.
+        service: ServiceName,
+    },
+    /// Some backends would have no slot.
+    #[error(
+        "service {service} has {backends} backends in {slots} slots: choose a larger table, or none (100 slots a backend)"
+    )]
+    TableTooSmall {
+        /// The service.
+        service: ServiceName,
+        /// Its backends.
+        backends: usize,
+        /// Its slots.
+        slots: u32,
+    },
+    /// More backends than a slot can name.
+    #[error("service {service} has {backends} backends, {most} is the most: split it")]
+    TooManyBackends {
+        /// The service.
+        service: ServiceName,
+        /// Its backends.
+        backends: usize,
+        /// The most.
+        most: usize,
+    },
+    /// No service or backend of that name.
+    #[error("there is no service {service}")]
+    UnknownService {
+        /// The name.
+        service: ServiceName,
+    },
+    /// The service has no such backend.
+    #[error("service {service} has no backend {backend}")]
+    UnknownBackend {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+    },
+}

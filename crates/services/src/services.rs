@@ -1,0 +1,342 @@
+//! A set of services that contradicts itself nowhere.
+//!
+//! Invariant: whoever holds a [`Services`] needs to check nothing of what [`ServiceError`] names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::{
+    ServiceError,
+    model::{
+        Backend, BackendId, BackendState, Forwarding, Frontend, NextHop, Service, ServiceName,
+    },
+};
+
+/// Backends that a service may have: a slot names one in 14 bits, 0 is nobody, and one number is kept
+/// free for whoever takes another's place.
+const MOST_BACKENDS: usize = (1 << 14) - 2;
+
+/// Services by name, checked. Cheap to clone; what is the same in two sets is shared.
+///
+/// ```
+/// use flowgate_services::{Services, model::{Backend, BackendState, Service}};
+///
+/// let web = Service::tcp("web", 80)
+///     .address("198.51.100.1".parse()?)
+///     .backend(Backend::new("198.18.0.11".parse()?))
+///     .backend(Backend::new("198.18.0.12".parse()?));
+/// let services = Services::new([web])?;
+/// let address: std::net::IpAddr = "198.18.0.11".parse()?;
+/// let drained = services.with_state(&"web".into(), address.into(), BackendState::Draining)?;
+/// assert_ne!(services, drained);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services(BTreeMap<ServiceName, Arc<Service>>);
+
+impl Services {
+    /// Checks services.
+    ///
+    /// # Errors
+    /// The first contradiction, in the order of the services' names.
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, ServiceError> {
+        let mut checked = BTreeMap::new();
+        for service in services {
+            let name = service.name.clone();
+            if checked.insert(name.clone(), Arc::new(service)).is_some() {
+                return Err(ServiceError::DuplicateName { name });
+            }
+        }
+        Self(checked).checked()
+    }
+
+    /// The services, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.0.values()
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A service by its name.
+    #[must_use]
+    pub fn get(&self, name: &ServiceName) -> Option<&Arc<Service>> {
+        self.0.get(name)
+    }
+
+    /// With a service more, or with another one in the place of that of its name.
+    ///
+    /// # Errors
+    /// It contradicts itself or another one.
+    pub fn with(&self, service: Service) -> Result<Self, ServiceError> {
+        let mut services = self.0.clone();
+        services.insert(service.name.clone(), Arc::new(service));
+        Self(services).checked()
+    }
+
+    /// Without a service.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownService`].
+    pub fn without(&self, name: &ServiceName) -> Result<Self, ServiceError> {
+        let mut services = self.0.clone();
+        match services.remove(name) {
+            Some(_) => Ok(Self(services)),
+            None => Err(ServiceError::UnknownService { service: name.clone() }),
+        }
+    }
+
+    /// With a backend of a service in another state.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownService`], [`ServiceError::UnknownBackend`].
+    pub fn with_state(
+        &self,
+        service: &ServiceName,
+        backend: BackendId,
+        state: BackendState,
+    ) -> Result<Self, ServiceError> {
+        let mut changed = self.known(service)?.clone();
+        let found = changed.backends.iter_mut().find(|known| known.id() == backend);
+        let unknown = || ServiceError::UnknownBackend { service: service.clone(), backend };
+        found.ok_or_else(unknown)?.state = state;
+        self.with(changed)
+    }
+
+    /// Without a backend of a service: its flows go to others.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownService`], [`ServiceError::UnknownBackend`].
+    pub fn without_backend(
+        &self,
+        service: &ServiceName,
+        backend: BackendId,
+    ) -> Result<Self, ServiceError> {
+        let mut changed = self.known(service)?.clone();
+        let before = changed.backends.len();
+        changed.backends.retain(|known| known.id() != backend);
+        if changed.backends.len() == before {
+            return Err(ServiceError::UnknownBackend { service: service.clone(), backend });
+        }
+        self.with(changed)
+    }
+
+    fn known(&self, name: &ServiceName) -> Result<&Service, ServiceError> {
+        let service = self.0.get(name).map(|service| &**service);
+        service.ok_or_else(|| ServiceError::UnknownService { service: name.clone() })
+    }
+
+    fn checked(self) -> Result<Self, ServiceError> {
+        let mut taken: BTreeMap<Frontend, &ServiceName> = BTreeMap::new();
+        for service in self.0.values() {
+            check(service)?;
+            for frontend in service.frontends() {
+                if let Some(first) = taken.insert(frontend, &service.name) {
+                    let (first, second) = (first.clone(), service.name.clone());
+                    return Err(ServiceError::DuplicateFrontend { frontend, first, second });
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// What is wrong with a service by itself.
+fn check(service: &Service) -> Result<(), ServiceError> {
+    let name = || service.name.clone();
+    if service.addresses.is_empty() {
+        return Err(ServiceError::NoAddress { service: name() });
+    }
+    if let Some(&address) = service.addresses.iter().find(|address| !is_usable(**address)) {
+        return Err(ServiceError::Address { service: name(), address });
+    }
+    if service.forwarding == (Forwarding::Gue { port: 0 }) {
+        return Err(ServiceError::NoTunnelPort { service: name() });
+    }
+    let (backends, slots) = (service.backends.len(), service.slots().slots());
+    if backends > MOST_BACKENDS {
+        return Err(ServiceError::TooManyBackends {
+            service: name(),
+            backends,
+            most: MOST_BACKENDS,
+        });
+    }
+    if backends > slots as usize {
+        return Err(ServiceError::TableTooSmall { service: name(), backends, slots });
+    }
+    let mut known = BTreeSet::new();
+    for backend in &service.backends {
+        check_backend(service, backend)?;
+        if !known.insert(backend.id()) {
+            let backend = backend.id();
+            return Err(ServiceError::DuplicateBackend { service: name(), backend });
+        }
+    }
+    Ok(())
+}
+
+fn check_backend(service: &Service, backend: &Backend) -> Result<(), ServiceError> {
+    let (name, id) = (service.name.clone(), backend.id());
+    if !is_usable(backend.address) {
+        return Err(ServiceError::Address { service: name, address: backend.address });
+    }
+    if backend.weight == 0 {
+        return Err(ServiceError::NoWeight { service: name, backend: id });
+    }
+    if backend.port != 0 {
+        return Err(ServiceError::Port { service: name, backend: id });
+    }
+    if service.forwarding == Forwarding::Layer2 && backend.next_hop == NextHop::Gateway {
+        return Err(ServiceError::NoMac { service: name, backend: id });
+    }
+    let least = least_mtu(service, backend);
+    match backend.mtu {
+        Some(mtu) if mtu < least => {
+            Err(ServiceError::Mtu { service: name, backend: id, mtu, least })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a path must carry so that the smallest MTU of the inner family is left.
+fn least_mtu(service: &Service, backend: &Backend) -> u16 {
+    let inner = if service.addresses.iter().any(IpAddr::is_ipv6) { 1280 } else { 576 };
+    inner + service.forwarding.overhead(backend.address)
+}
+
+impl Forwarding {
+    /// Bytes that the outer headers of a packet to a backend take.
+    #[must_use]
+    pub const fn overhead(self, backend: IpAddr) -> u16 {
+        let outer = if backend.is_ipv4() { 20 } else { 40 };
+        match self {
+            Self::Tunnel => outer,
+            Self::Gue { .. } => outer + 8,
+            Self::Layer2 => 0,
+        }
+    }
+}
+
+/// A packet on a wire may have it for its destination, and one host owns it.
+fn is_usable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[0] != 0 && v4.octets()[0] < 224 && !v4.is_loopback(),
+        IpAddr::V6(v6) => {
+            let other = v6.is_unspecified() || v6.is_loopback() || v6.is_multicast();
+            !other && v6.to_ipv4_mapped().is_none()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TableSize, model::Protocol};
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn backend(last: u8) -> Backend {
+        Backend::new(IpAddr::from([198, 18, 0, last]))
+    }
+
+    fn web() -> Service {
+        Service::tcp("web", 80).address(address("198.51.100.1")).backend(backend(1))
+    }
+
+    fn refused(service: Service) -> ServiceError {
+        Services::new([service]).expect_err("it is refused")
+    }
+
+    #[test]
+    fn names_and_frontends_are_taken_once() {
+        let twice = Services::new([web(), web()]).unwrap_err();
+        assert_eq!(twice, ServiceError::DuplicateName { name: "web".into() });
+        let other = Service { name: "other".into(), ..web() };
+        let both = Services::new([web(), other.clone()]).unwrap_err();
+        assert!(both.to_string().contains("services other and web both have 198.51.100.1 TCP/80"));
+        let apart = Service { protocol: Protocol::Udp, ..other.clone() };
+        assert!(Services::new([web(), apart]).is_ok());
+        assert!(Services::new([web(), Service { port: 81, ..other }]).is_ok());
+        let twice = refused(web().address(address("198.51.100.1")));
+        assert!(matches!(twice, ServiceError::DuplicateFrontend { .. }));
+    }
+
+    #[test]
+    fn addresses_are_those_of_a_wire() {
+        let none = Service { addresses: vec![], ..web() };
+        assert!(matches!(refused(none), ServiceError::NoAddress { .. }));
+        for text in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+            assert!(matches!(refused(web().address(address(text))), ServiceError::Address { .. }));
+        }
+        for text in ["::", "::1", "ff02::1", "::ffff:198.51.100.1"] {
+            let service = web().backend(Backend::new(address(text)));
+            assert!(matches!(refused(service), ServiceError::Address { .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn backends_are_told_apart_and_can_be_reached() {
+        let twice = refused(web().backend(backend(1)));
+        assert!(matches!(twice, ServiceError::DuplicateBackend { .. }));
+        let none = refused(web().backend(backend(2).weight(0)));
+        assert!(none.to_string().contains("backend 198.18.0.2 has weight 0"));
+        let port = Backend { port: 8080, ..backend(2) };
+        assert!(refused(web().backend(port)).to_string().contains("198.18.0.2:8080"));
+        let layer2 = web().forwarding(Forwarding::Layer2);
+        assert!(matches!(refused(layer2.clone()), ServiceError::NoMac { .. }));
+        let mac = backend(1).next_hop(NextHop::Mac([2, 0, 0, 0, 0, 1]));
+        assert!(Services::new([Service { backends: vec![mac], ..layer2 }]).is_ok());
+    }
+
+    #[test]
+    fn a_path_carries_the_smallest_mtu_of_the_inner_family() {
+        let with = |mtu| Service { backends: vec![backend(1).mtu(mtu)], ..web() };
+        assert!(Services::new([with(596)]).is_ok());
+        assert!(matches!(refused(with(595)), ServiceError::Mtu { least: 596, .. }));
+        let gue =
+            with(1307).address(address("2001:db8::1")).forwarding(Forwarding::Gue { port: 1 });
+        assert!(matches!(refused(gue), ServiceError::Mtu { least: 1308, .. }));
+    }
+
+    #[test]
+    fn every_backend_has_room_in_the_table() {
+        let many = |count: u32| Service {
+            backends: (1..=count)
+                .map(|n| Backend::new(IpAddr::V4(n.wrapping_add(0xc612_0000).into())))
+                .collect(),
+            ..web()
+        };
+        let small = many(252).table(TableSize::new(251).unwrap());
+        assert!(matches!(refused(small), ServiceError::TableTooSmall { backends: 252, .. }));
+        assert!(Services::new([many(16_382)]).is_ok());
+        assert!(matches!(refused(many(16_383)), ServiceError::TooManyBackends { .. }));
+    }
+
+    #[test]
+    fn changes_make_another_set() {
+        let services = Services::new([web().backend(backend(2))]).unwrap();
+        let (web, two) = (ServiceName::from("web"), backend(2).id());
+        let draining = services.with_state(&web, two, BackendState::Draining).unwrap();
+        let state = |set: &Services| set.get(&web).unwrap().find(two).map(|backend| backend.state);
+        assert_eq!(state(&services), Some(BackendState::Active));
+        assert_eq!(state(&draining), Some(BackendState::Draining));
+        assert_eq!(state(&draining.without_backend(&web, two).unwrap()), None);
+        assert!(services.without_backend(&web, backend(9).id()).is_err());
+        assert!(services.without(&web).unwrap().is_empty());
+        assert!(services.without(&"other".into()).is_err());
+    }
+}
