@@ -77,6 +77,18 @@ drop_reasons! {
     ///
     /// Operator: look at the sender; a healthy stack doesn't send these.
     ExtensionHeader = 156, "invalid IPv6 extension header";
+    /// A fragment for a service that doesn't take fragments: only the first one has the ports.
+    ///
+    /// Operator: let path MTU discovery work, or have the service track fragments.
+    UnsupportedFragment = 157, "fragments are not balanced";
+    /// The service has no backend that takes the flow.
+    ///
+    /// Operator: add a backend, or find out why all of them are drained or quarantined.
+    NoBackend = 158, "no backend";
+    /// A protocol that isn't balanced, sent to an address of a service.
+    ///
+    /// Operator: nothing, unless the service really needs that protocol.
+    UnsupportedProtocol = 159, "protocol is not balanced";
     /// The ipcache knows no peer for the address, not even world. A defect of the tables.
     ///
     /// Operator: report it; apply the plan again.
@@ -94,6 +106,14 @@ drop_reasons! {
     ///
     /// Operator: the event names the policy.
     PolicyDeny = 181, "policy denied (by a rule)";
+    /// The packet may not be sent on once more: its TTL or hop limit is used up.
+    ///
+    /// Operator: look for a routing loop between the balancer and a backend.
+    HopsExceeded = 196, "hops exceeded";
+    /// An ICMP error would have been due, and too many were sent already.
+    ///
+    /// Operator: somebody sends many packets that are too big; raise the limit if they are wanted.
+    RateLimited = 198, "ICMP error rate limited";
     /// The endpoint has no policy yet, so nothing may pass.
     ///
     /// Operator: apply a plan that contains the endpoint.
@@ -129,6 +149,15 @@ drop_reasons! {
     ///
     /// Operator: look at the sender, and at the routes of this node.
     Martian = 229, "martian address";
+    /// A packet larger than any link can have delivered: the kernel has put several together (GRO), or
+    /// not yet taken one apart (GSO), and such a one can't be tunnelled.
+    ///
+    /// Operator: attach natively, or switch off GRO on the interface and TSO on the other end of a veth.
+    SuperPacket = 230, "super-packet";
+    /// The driver left no room in front of the frame for the outer headers.
+    ///
+    /// Operator: attach in generic mode, or use a driver with XDP headroom.
+    NoHeadroom = 231, "no headroom for outer headers";
 }
 
 impl DropReason {

@@ -1,19 +1,20 @@
 //! The layout's hash.
 
-use crate::maps;
+use crate::maps::{self, MapSpec};
 
 /// Changes whenever the layout of any map does: FNV-1a over the names and sizes of all maps and
 /// over `REVISION`. Part of the pin path.
-pub const LAYOUT: u64 = hash();
+pub const LAYOUT: u64 = hash(maps::ALL, REVISION);
 
 /// Raised when a layout changes in a way that sizes don't show.
 const REVISION: u64 = 2;
 
-const fn hash() -> u64 {
-    let mut state = fnv(0xcbf2_9ce4_8422_2325, &REVISION.to_le_bytes());
+/// The hash of a set of maps.
+pub(crate) const fn hash(maps: &[MapSpec], revision: u64) -> u64 {
+    let mut state = fnv(0xcbf2_9ce4_8422_2325, &revision.to_le_bytes());
     let mut i = 0;
-    while i < maps::ALL.len() {
-        let spec = &maps::ALL[i];
+    while i < maps.len() {
+        let spec = &maps[i];
         state = fnv(state, spec.name.as_bytes());
         state = fnv(state, &(spec.key as u64).to_le_bytes());
         state = fnv(state, &(spec.value as u64).to_le_bytes());

@@ -18,6 +18,7 @@ pub mod event;
 pub mod flow;
 pub mod fragment;
 mod layout;
+pub mod lb;
 pub mod maps;
 pub mod policy;
 mod settings;

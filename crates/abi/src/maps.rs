@@ -44,17 +44,18 @@ pub struct MapSpec {
 macro_rules! maps {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident [$key:ty => $value:ty];)+) => {
         $($(#[doc = $doc])+
-        pub const $name: MapSpec = MapSpec {
+        pub const $name: $crate::maps::MapSpec = $crate::maps::MapSpec {
             name: stringify!($name),
-            kind: MapKind::$kind,
+            kind: $crate::maps::MapKind::$kind,
             key: size_of::<$key>(),
             value: size_of::<$value>(),
         };)+
 
         /// All maps.
-        pub const ALL: &[MapSpec] = &[$($name),+];
+        pub const ALL: &[$crate::maps::MapSpec] = &[$($name),+];
     };
 }
+pub(crate) use maps;
 
 /// Cells of two bytes lie in elements of this many, since an array rounds its element to 8 bytes.
 pub const CELLS: usize = 32;

@@ -1,0 +1,73 @@
+//! What the balancer counts, apart from drops.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What one CPU counted for one backend of a service.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Load {
+    /// Packets sent to it.
+    pub packets: u64,
+    /// Their bytes, from the client's IP header on.
+    pub bytes: u64,
+    /// Packets among them that open a flow.
+    pub opened: u64,
+    /// Entries that were made for its flows.
+    pub tracked: u64,
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+        /// What is counted apart from backends and drops; an index into the counters' map.
+        #[repr(u32)]
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl Counter {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name in metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Echo requests to a service's address that were answered.
+    EchoesAnswered = 0, "echoes_answered";
+    /// Packets too big for the path to their backend, about which the sender was told.
+    TooBigAnswered = 1, "too_big_answered";
+    /// ICMP errors that were sent on to the backend of the flow that they quote.
+    ErrorsSteered = 2, "errors_steered";
+    /// Entries that found no room; the flow got the default backend.
+    EntriesRefused = 3, "entries_refused";
+    /// Packets of flows whose backend is gone, which went to another one.
+    FlowsOrphaned = 4, "flows_orphaned";
+    /// Later fragments that found the ports of their datagram's first.
+    FragmentsFollowed = 5, "fragments_followed";
+}
+
+const _: () = assert!(size_of::<Load>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_numbered_one_after_the_other() {
+        for (number, &counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(counter as usize, number);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Frontends: where clients send to, and which service that is.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Addr6, Be16, Shared32};
+
+/// Where a packet goes: address, family, protocol, port.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Target {
+    /// The address; an IPv4 address lies in the first word's first four bytes.
+    pub address: Addr6,
+    /// Port, protocol and family; 0: no target at all.
+    pub kind: u64,
+}
+
+impl Target {
+    /// A protocol's number that no packet has here: the target is the address as such, whatever is
+    /// sent to it.
+    pub const ANYTHING: u8 = 0;
+
+    /// Packs port, protocol number and family (4 or 6). A port of 0 stands for all ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(port: Be16, protocol: u8, family: u8) -> u64 {
+        port.raw() as u64 | (protocol as u64) << 16 | (family as u64) << 24
+    }
+
+    /// Address and family alone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_address(self) -> Self {
+        let family = self.kind >> 24;
+        Self { kind: family << 24, ..self }
+    }
+}
+
+/// A frontend: the target, and the service that it belongs to.
+///
+/// ABI: a cache line, of which a look-up reads the first half.
+#[repr(C)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout)
+)]
+pub struct Frontend {
+    /// Whose packets are meant.
+    pub target: Target,
+    /// Seed of its flows' hash.
+    pub seed: u64,
+    /// Index of its table's first slot among all slots, a multiple of [`super::SLOTS`].
+    pub slots: u32,
+    /// Slots of its table; 0: the address as such, which has none.
+    pub size: u32,
+    /// Index of its backends' first line: that of [`super::NOBODY`].
+    pub backends: Shared32,
+    /// [`Frontend::HASH_SOURCE`] and its like.
+    pub flags: Shared32,
+    /// Number of its service.
+    pub service: u32,
+    /// Lines that its backends have.
+    pub lines: u32,
+    /// Zero.
+    pub reserved: [u32; 2],
+}
+
+impl Frontend {
+    /// The slot is chosen by the source address alone.
+    pub const HASH_SOURCE: u32 = 1;
+    /// Fragments find the ports of their datagram's first; otherwise they are dropped.
+    pub const FRAGMENTS: u32 = 2;
+}
+
+const _: () = assert!(size_of::<Frontend>() == 64);
+const _: () = assert!(core::mem::offset_of!(Frontend, seed) == 24);

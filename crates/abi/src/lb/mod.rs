@@ -1,0 +1,24 @@
+//! The load balancer's part of the boundary: services, slots, backends, tracked flows.
+//!
+//! It has maps and a layout of its own, so that a balancer and a policy datapath are pinned, adopted and
+//! migrated apart.
+//!
+//! A packet's way through them: the [`Frontend`] of its destination is found by two loads; it names a
+//! table of [`Slot`]s, of which the flow's hash chooses one; the slot names a [`Backend`] by its number
+//! within the service. Only if the slot says so are the tracked flows asked ([`Tracked`]).
+
+mod backend;
+mod counter;
+mod frontend;
+pub mod maps;
+mod settings;
+mod slot;
+mod tracked;
+
+pub use backend::{Backend, Kind, Tail};
+pub use counter::{Counter, Load};
+pub use frontend::{Frontend, Target};
+pub use maps::LAYOUT;
+pub use settings::{Head, Settings};
+pub use slot::{BACKEND_NUMBERS, MAX_SLOTS, NOBODY, SLOTS, Slot};
+pub use tracked::{AGES, Bucket, CELLS, Tracked};
