@@ -19,7 +19,7 @@ use flowgate_abi::{
     fragment::FragmentBucket,
     policy::{Decision, Direction, EndpointPolicy, Generation, Judgement},
 };
-use flowgate_pipeline::{FlowTable, Tables, V4, V6};
+use flowgate_pipeline::{FlowTable, Tables, V4, V6, fragment::FragmentTable};
 use flowgate_policy::host::HostTables;
 use zerocopy::FromZeros;
 
@@ -104,27 +104,17 @@ impl Drop for Noted {
     }
 }
 
-impl<L: Lookups> Tables for Answering<L> {
-    type Event = Noted;
-
-    fn settings(&self) -> &Settings {
-        Tables::settings(self.lookups.host())
+impl<L: Lookups> FragmentTable for Answering<L> {
+    fn fragment_place(&self) -> (u64, u32) {
+        self.lookups.host().fragment_place()
     }
 
-    fn timeout(&self, class: u32) -> u32 {
-        self.lookups.host().timeout(class)
+    fn fragment_timeout(&self) -> u32 {
+        self.lookups.host().fragment_timeout()
     }
 
     fn jiffies(&self) -> u64 {
         self.lookups.host().jiffies()
-    }
-
-    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
-        self.lookups.endpoint(ifindex)
-    }
-
-    fn slot(&self, slot: u32) -> Option<&Endpoint> {
-        self.lookups.slot(slot)
     }
 
     fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
@@ -137,6 +127,26 @@ impl<L: Lookups> Tables for Answering<L> {
 
     fn unlock_fragments(&self, bucket: &FragmentBucket) {
         self.lookups.host().unlock_fragments(bucket);
+    }
+}
+
+impl<L: Lookups> Tables for Answering<L> {
+    type Event = Noted;
+
+    fn settings(&self) -> &Settings {
+        Tables::settings(self.lookups.host())
+    }
+
+    fn timeout(&self, class: u32) -> u32 {
+        self.lookups.host().timeout(class)
+    }
+
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        self.lookups.endpoint(ifindex)
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Endpoint> {
+        self.lookups.slot(slot)
     }
 
     fn peer(&self, index: u32) -> Option<&Peer> {

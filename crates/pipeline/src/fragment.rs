@@ -18,6 +18,23 @@ use crate::{
     parse::{Fragment, Role},
 };
 
+/// Where datagrams are remembered.
+pub trait FragmentTable {
+    /// Seed of the table's hash, and its buckets, less one; a power of two less one.
+    fn fragment_place(&self) -> (u64, u32);
+    /// For how long a first fragment is remembered, in jiffies.
+    fn fragment_timeout(&self) -> u32;
+    /// The kernel's ticks.
+    fn jiffies(&self) -> u64;
+    /// A bucket of the fragment table.
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket>;
+    /// Takes the bucket's lock. No other call but [`FragmentTable::unlock_fragments`] may follow until
+    /// then.
+    fn lock_fragments(&self, bucket: &FragmentBucket);
+    /// Gives the bucket's lock back.
+    fn unlock_fragments(&self, bucket: &FragmentBucket);
+}
+
 /// What names a datagram: both addresses, its identification and protocol, and where it was met.
 pub struct Name {
     key: [u64; 5],
@@ -37,14 +54,26 @@ impl Name {
         fragment: Fragment,
     ) -> Result<Self, DropReason> {
         let endpoint = tables.endpoint(frame.ifindex).ok_or(DropReason::UnknownEndpoint)?;
-        let (source, destination) = (F::wide(packet.sender), F::wide(packet.receiver));
         let place = u64::from(endpoint.slot & 0xffff) << 16 | u64::from(frame.hook as u8) << 4;
+        Ok(Self::at::<F, T>(tables, place, (packet.sender, packet.receiver), fragment))
+    }
+
+    /// Of a fragment from the first of two addresses to the second, met at a place: bits 4 to 7 and 16 to
+    /// 31 of a number.
+    #[inline(always)]
+    pub fn at<F: Family, T: FragmentTable>(
+        tables: &T,
+        place: u64,
+        ends: (F::Addr, F::Addr),
+        fragment: Fragment,
+    ) -> Self {
+        let (source, destination) = (F::wide(ends.0), F::wide(ends.1));
         let last = u64::from(fragment.identification) << 32
             | place
             | u64::from(fragment.protocol) << 8
             | u64::from(F::NUMBER);
         let key = [source[0], source[1], destination[0], destination[1], last];
-        Ok(Self { key, jiffies: tables.jiffies() })
+        Self { key, jiffies: tables.jiffies() }
     }
 }
 
@@ -67,7 +96,7 @@ macro_rules! for_each_datagram {
 /// [`DropReason::FragmentTableFull`]: the bucket has no room. Or such a packet must not be in
 /// fragments (RFC 6980).
 #[inline(always)]
-pub fn remember<F: Family, T: Tables>(
+pub fn remember<F: Family, T: FragmentTable>(
     tables: &T,
     name: &Name,
     packet: &Packet<F>,
@@ -88,7 +117,7 @@ pub fn remember<F: Family, T: Tables>(
 
 /// The number of the way for a datagram: its own, or a vacant one; 0: there is none.
 #[inline(always)]
-fn place<T: Tables>(tables: &T, ways: &[Datagram; WAYS], name: &Name) -> u32 {
+fn place<T: FragmentTable>(tables: &T, ways: &[Datagram; WAYS], name: &Name) -> u32 {
     let mut best = 0;
     for_each_datagram!(ways, number way => {
         let own = u32::from(is(way, name));
@@ -117,7 +146,7 @@ fn write(way: &Datagram, name: &Name, headers: u64) {
 /// # Errors
 /// [`DropReason::FragmentNotFound`].
 #[inline(always)]
-pub fn recall<F: Family, T: Tables>(
+pub fn recall<F: Family, T: FragmentTable>(
     tables: &T,
     name: &Name,
     packet: &mut Packet<F>,
@@ -139,10 +168,13 @@ pub fn recall<F: Family, T: Tables>(
 }
 
 #[inline(always)]
-fn bucket<'t, T: Tables>(tables: &'t T, name: &Name) -> Result<&'t FragmentBucket, DropReason> {
-    let settings = tables.settings();
-    let hash = V6::hash(&name.key, settings.hash_seed);
-    let index = (hash >> 32) as u32 & settings.fragment_mask;
+fn bucket<'t, T: FragmentTable>(
+    tables: &'t T,
+    name: &Name,
+) -> Result<&'t FragmentBucket, DropReason> {
+    let (seed, mask) = tables.fragment_place();
+    let hash = V6::hash(&name.key, seed);
+    let index = (hash >> 32) as u32 & mask;
     tables.fragments(index).ok_or(DropReason::FragmentTableFull)
 }
 
@@ -157,8 +189,8 @@ fn is(way: &Datagram, name: &Name) -> bool {
 }
 
 #[inline(always)]
-fn lives<T: Tables>(tables: &T, way: &Datagram, name: &Name) -> bool {
-    let (seen, timeout) = (way.seen.load(), u64::from(tables.settings().fragment_timeout));
+fn lives<T: FragmentTable>(tables: &T, way: &Datagram, name: &Name) -> bool {
+    let (seen, timeout) = (way.seen.load(), u64::from(tables.fragment_timeout()));
     seen != 0 && name.jiffies.wrapping_sub(seen) <= timeout
 }
 

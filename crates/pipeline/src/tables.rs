@@ -9,14 +9,16 @@ use flowgate_abi::{
     DropReason, Settings,
     endpoint::{Endpoint, Leaf, Peer},
     event::{Counter, Event, Hook},
-    fragment::FragmentBucket,
     policy::{Decision, Direction, EndpointPolicy, Generation},
 };
 
-use crate::family::{Bucket, Family};
+use crate::{
+    family::{Bucket, Family},
+    fragment::FragmentTable,
+};
 
-/// What both families share.
-pub trait Tables {
+/// What both families share. [`FragmentTable::jiffies`] ticks `settings().hz` times a second.
+pub trait Tables: FragmentTable {
     /// An event that user space will see once it is submitted.
     type Event: DerefMut<Target = Event>;
 
@@ -34,18 +36,10 @@ pub trait Tables {
         let _ = unknown;
         number
     }
-    /// Ticks of `settings().hz` per second.
-    fn jiffies(&self) -> u64;
     /// The endpoint of an interface index.
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// The endpoint in a slot, free or not.
     fn slot(&self, slot: u32) -> Option<&Endpoint>;
-    /// A bucket of the fragment table.
-    fn fragments(&self, index: u32) -> Option<&FragmentBucket>;
-    /// Takes the bucket's lock. No other call but [`Tables::unlock_fragments`] may follow until then.
-    fn lock_fragments(&self, bucket: &FragmentBucket);
-    /// Gives the bucket's lock back.
-    fn unlock_fragments(&self, bucket: &FragmentBucket);
     /// A peer.
     fn peer(&self, index: u32) -> Option<&Peer>;
 

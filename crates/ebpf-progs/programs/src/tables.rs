@@ -21,7 +21,7 @@ use flowgate_abi::{
     maps::{CELLS, Cells},
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
-use flowgate_pipeline::{FlowTable, Tables, V4, V6, event};
+use flowgate_pipeline::{FlowTable, Tables, V4, V6, event, fragment::FragmentTable};
 
 use crate::maps;
 
@@ -70,6 +70,43 @@ fn element(slot: u32, cells: u32, index: u32) -> u32 {
     (slot * cells + index) / CELLS as u32
 }
 
+impl FragmentTable for Maps {
+    #[inline(always)]
+    fn fragment_place(&self) -> (u64, u32) {
+        (maps::settings().hash_seed, maps::settings().fragment_mask)
+    }
+
+    #[inline(always)]
+    fn fragment_timeout(&self) -> u32 {
+        maps::settings().fragment_timeout
+    }
+
+    #[inline(always)]
+    fn jiffies(&self) -> u64 {
+        // SAFETY: a plain helper call, inlined by the verifier.
+        unsafe { helpers::bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
+        maps::FRAGMENTS.get(index)
+    }
+
+    #[inline(always)]
+    fn lock_fragments(&self, bucket: &FragmentBucket) {
+        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+        // SAFETY: the lock of a map's value.
+        unsafe { helpers::bpf_spin_lock(lock) };
+    }
+
+    #[inline(always)]
+    fn unlock_fragments(&self, bucket: &FragmentBucket) {
+        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+        // SAFETY: the lock of a map's value, taken before.
+        unsafe { helpers::bpf_spin_unlock(lock) };
+    }
+}
+
 impl Tables for Maps {
     type Event = Blank;
 
@@ -94,12 +131,6 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn jiffies(&self) -> u64 {
-        // SAFETY: a plain helper call, inlined by the verifier.
-        unsafe { helpers::bpf_jiffies64() }
-    }
-
-    #[inline(always)]
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
         let endpoint = self.slot(ifindex & self.settings().endpoint_mask)?;
         if endpoint.ifindex.load() == ifindex {
@@ -113,25 +144,6 @@ impl Tables for Maps {
     #[inline(always)]
     fn slot(&self, slot: u32) -> Option<&Endpoint> {
         maps::ENDPOINTS.get(slot)
-    }
-
-    #[inline(always)]
-    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
-        maps::FRAGMENTS.get(index)
-    }
-
-    #[inline(always)]
-    fn lock_fragments(&self, bucket: &FragmentBucket) {
-        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
-        // SAFETY: the lock of a map's value.
-        unsafe { helpers::bpf_spin_lock(lock) };
-    }
-
-    #[inline(always)]
-    fn unlock_fragments(&self, bucket: &FragmentBucket) {
-        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
-        // SAFETY: the lock of a map's value, taken before.
-        unsafe { helpers::bpf_spin_unlock(lock) };
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use flowgate_abi::{
     fragment::FragmentBucket,
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
-use flowgate_pipeline::{FlowTable, Tables, V4, V6, event};
+use flowgate_pipeline::{FlowTable, Tables, V4, V6, event, fragment::FragmentTable};
 use ipnet::Ipv6Net;
 
 use super::HostTables;
@@ -44,6 +44,29 @@ fn add(tally: &mut Tally, bytes: u32) {
     tally.bytes += u64::from(bytes);
 }
 
+impl FragmentTable for HostTables {
+    fn fragment_place(&self) -> (u64, u32) {
+        (self.settings.hash_seed, self.settings.fragment_mask)
+    }
+
+    fn fragment_timeout(&self) -> u32 {
+        self.settings.fragment_timeout
+    }
+
+    fn jiffies(&self) -> u64 {
+        self.jiffies.get()
+    }
+
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
+        self.fragments.get(index as usize)
+    }
+
+    // The tables aren't Sync: nobody else is here.
+    fn lock_fragments(&self, _bucket: &FragmentBucket) {}
+
+    fn unlock_fragments(&self, _bucket: &FragmentBucket) {}
+}
+
 impl Tables for HostTables {
     type Event = Blank;
 
@@ -53,10 +76,6 @@ impl Tables for HostTables {
 
     fn timeout(&self, class: u32) -> u32 {
         self.settings.timeouts.0[class as usize]
-    }
-
-    fn jiffies(&self) -> u64 {
-        self.jiffies.get()
     }
 
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
@@ -70,15 +89,6 @@ impl Tables for HostTables {
     fn slot(&self, slot: u32) -> Option<&Endpoint> {
         self.endpoints.get(slot as usize)
     }
-
-    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
-        self.fragments.get(index as usize)
-    }
-
-    // The tables aren't Sync: nobody else is here.
-    fn lock_fragments(&self, _bucket: &FragmentBucket) {}
-
-    fn unlock_fragments(&self, _bucket: &FragmentBucket) {}
 
     fn peer(&self, index: u32) -> Option<&Peer> {
         self.peers.get(index as usize)
