@@ -35,7 +35,7 @@ impl Role {
 }
 
 #[inline(always)]
-pub(super) fn icmp<F: Parse, C: Skip>(
+pub(crate) fn icmp<F: Parse, C: Skip>(
     cursor: &mut C,
     packet: &mut Packet<F>,
 ) -> Result<(), DropReason> {

@@ -15,6 +15,7 @@ mod whole;
 use flowgate_abi::{Be16, DropReason, EtherAddr};
 
 pub use icmp::Role;
+pub(crate) use icmp::icmp;
 pub use link::{Layer3, Link, arp, link};
 pub use network::{Fragment, Network, Parse};
 pub use whole::whole;
@@ -110,7 +111,7 @@ fn tcp<F: Family, C: Cursor>(cursor: &mut C, packet: &mut Packet<F>) -> Result<(
 }
 
 #[inline(always)]
-fn ports<A, C: Cursor>(cursor: &mut C, tuple: &mut Tuple<A>) -> Result<(), DropReason> {
+pub(crate) fn ports<A, C: Cursor>(cursor: &mut C, tuple: &mut Tuple<A>) -> Result<(), DropReason> {
     let header: Ports = cursor.take().ok_or(DropReason::MalformedPacket)?;
     tuple.source_port = header.source;
     tuple.destination_port = header.destination;

@@ -1,0 +1,167 @@
+//! Which backend a flow has: its slot knows, or its entry does.
+//!
+//! The rule. A slot that tracks nothing: its default backend. Otherwise the flow's entry wins, if the
+//! backend that it names is there; one whose backend is gone is treated as opening, and its entry is
+//! overwritten. Without an entry a flow that opens gets the fresh backend, and an entry, if that differs
+//! from the default or the slot announces a change; without room for an entry it gets the default. Any
+//! other flow has the default backend, and gets an entry if the slot adopts.
+//!
+//! Invariants, for every live flow that isn't closing: it has an entry that names its backend, or its
+//! backend is the slot's default; if the slot tracks nothing, its backend is the default.
+
+use flowgate_abi::lb::{Backend, Counter, Frontend, NOBODY, Slot, Tail, Tracked};
+
+use super::{Balance, Balanceable, Request, seams::age, tracking};
+use crate::family::Tuple;
+
+/// A flow of a service: its slot, and where its entry may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The hash of its tuple.
+    pub hash: u64,
+    /// The index of its slot among all slots.
+    pub slot: u32,
+}
+
+impl Flow {
+    /// Of a tuple from a client to a frontend.
+    #[inline(always)]
+    #[must_use]
+    pub fn of<F: Balanceable>(frontend: &Frontend, tuple: &Tuple<F::Addr>) -> Self {
+        let hash = F::flow_hash(tuple, frontend.seed);
+        let mut chooses = hash;
+        if frontend.flags.load() & Frontend::HASH_SOURCE != 0 {
+            let client = Tuple { source: tuple.source, ..Tuple::default() };
+            chooses = F::flow_hash(&client, frontend.seed);
+        }
+        let slot = ((chooses >> 32) * u64::from(frontend.size)) >> 32;
+        Self { hash, slot: frontend.slots.wrapping_add(slot as u32) }
+    }
+}
+
+/// What a packet does to its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signs {
+    /// It opens the flow.
+    pub opens: bool,
+    /// It ends one half of it, or all.
+    pub closes: bool,
+    /// It is about the flow, and not of it: it leaves no trace.
+    pub about: bool,
+}
+
+impl Signs {
+    /// Of a packet of the flow.
+    #[inline(always)]
+    #[must_use]
+    pub fn of<F: Balanceable>(request: &Request<F>) -> Self {
+        Self { opens: request.opens(), closes: request.closes(), about: false }
+    }
+}
+
+/// The backend of a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen<'t> {
+    /// The index of its line.
+    pub line: u32,
+    /// The line.
+    pub backend: &'t Backend,
+    /// Its tail.
+    pub tail: Tail,
+    /// The flow got an entry.
+    pub tracked: bool,
+}
+
+/// Chooses the backend of a packet; `None`: there is nobody.
+#[inline(always)]
+pub fn choose<'t, T: Balance>(
+    tables: &'t T,
+    frontend: &Frontend,
+    flow: &Flow,
+    signs: Signs,
+) -> Option<Chosen<'t>> {
+    let slot = Slot(tables.slot(flow.slot)?);
+    let mut tracked = false;
+    let mut number = slot.default_backend();
+    if slot.has(Slot::TRACK) {
+        number = by_entry(tables, frontend, flow, (slot, signs), &mut tracked);
+    }
+    let chosen = lookup(tables, frontend, number)?;
+    if !chosen.tail.has(Tail::GONE) {
+        return Some(Chosen { tracked, ..chosen });
+    }
+    // The slot was read before it was changed.
+    let chosen = lookup(tables, frontend, slot.fresh_backend())?;
+    tables.count(Counter::FlowsOrphaned);
+    (!chosen.tail.has(Tail::GONE)).then_some(chosen)
+}
+
+/// The line of a backend's number.
+#[inline(always)]
+fn lookup<'t, T: Balance>(tables: &'t T, frontend: &Frontend, number: u32) -> Option<Chosen<'t>> {
+    if number == NOBODY {
+        return None;
+    }
+    let line = frontend.backends.load().wrapping_add(number);
+    let backend = tables.backend(line)?;
+    Some(Chosen { line, backend, tail: Tail(backend.tail.load()), tracked: false })
+}
+
+/// In a slot that tracks: the number that the flow's entry names, or that it gets.
+#[inline(always)]
+fn by_entry<T: Balance>(
+    tables: &T,
+    frontend: &Frontend,
+    flow: &Flow,
+    (slot, signs): (Slot, Signs),
+    tracked: &mut bool,
+) -> u32 {
+    let place = tracking::Place::of(flow.slot, flow.hash, tables.settings().tracked_mask);
+    let (default, fresh) = (slot.default_backend(), slot.fresh_backend());
+    let now = age(tables);
+    if let Some((cell, entry)) = tracking::find(tables, &place) {
+        let lives = lookup(tables, frontend, entry.backend());
+        if lives.is_some_and(|backend| !backend.tail.has(Tail::GONE)) {
+            refresh(tables, (cell, entry), now, signs);
+            return entry.backend();
+        }
+        if signs.about || fresh == NOBODY {
+            return default;
+        }
+        tables.count(Counter::FlowsOrphaned);
+        *tracked = tables.exchange(cell, entry.0, place.name.with(fresh, now).0);
+        return if *tracked { fresh } else { default };
+    }
+    let number = if signs.opens { fresh } else { default };
+    let store = if signs.opens {
+        fresh != default || slot.has(Slot::ANNOUNCE)
+    } else {
+        slot.has(Slot::ADOPT)
+    };
+    if !store || signs.about || number == NOBODY {
+        return number;
+    }
+    *tracked = tracking::insert(tables, &place, place.name.with(number, now));
+    if *tracked {
+        return number;
+    }
+    tables.count_refused(frontend.service);
+    tables.count(Counter::EntriesRefused);
+    default
+}
+
+/// Brings an entry's age up to date; writes only what changes.
+#[inline(always)]
+fn refresh<T: Balance>(
+    tables: &T,
+    (cell, entry): (&super::seams::Cell, Tracked),
+    now: u32,
+    signs: Signs,
+) {
+    let opened = if signs.opens { entry.with(entry.backend(), now) } else { entry };
+    let seen = opened.seen(now, signs.closes);
+    if seen != entry && !signs.about {
+        // If somebody else was faster, the flow was seen all the same.
+        let _ = tables.exchange(cell, entry.0, seen.0);
+    }
+}

@@ -1,0 +1,202 @@
+//! The steps of the balancer, in their order.
+//!
+//! Two halves: [`common`] for what nearly every packet is, and [`rare`] for everything else, so that the
+//! first stays short.
+
+use flowgate_abi::{
+    DropReason,
+    lb::{Counter, Frontend},
+};
+
+use super::{
+    Action, Balance, Buffer, Request,
+    choose::{self, Flow, Signs},
+    find, forward,
+    icmp::{self, Answer},
+    request,
+};
+use crate::{
+    fragment::{self, Name},
+    parse::{Fragment, Packet, Role},
+};
+
+/// What [`common`] made of a frame.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Common {
+    /// All there is to do.
+    Done(Action),
+    /// [`rare`] has to look at it.
+    Rare,
+}
+
+/// The steps for TCP and UDP without options, extension headers, fragments or tags.
+#[inline(always)]
+pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Common {
+    let mut request = Request::<F>::unread();
+    if !request::plain(buffer, &mut request) {
+        return Common::Rare;
+    }
+    let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
+        return Common::Done(Action::Pass);
+    };
+    let signs = Signs::of(&request);
+    Common::Done(finish(tables, &request, balance(buffer, &request, (frontend, signs), tables)))
+}
+
+/// The steps for any other packet.
+#[inline(always)]
+pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
+    let mut request = Request::<F>::unread();
+    let mut cursor = buffer.whole();
+    let network = request::network(buffer, &mut cursor, &mut request);
+    // What can't be read so far has no destination, or one that was read.
+    if !find::has_address::<F, T>(tables, &request.target()) {
+        return Action::Pass;
+    }
+    let place = match network {
+        Ok(place) => place,
+        Err(reason) => return finish(tables, &request, Err(reason)),
+    };
+    let read = if place.is_later() {
+        recall(tables, &mut request, place)
+    } else {
+        request::transport(&mut cursor, &mut request)
+    };
+    drop(cursor);
+    let result = match read {
+        Ok(()) => rare_read(buffer, &request, place, tables),
+        Err(reason) => Err(reason),
+    };
+    finish(tables, &request, result)
+}
+
+/// A rare packet that was read as far as it has to be.
+#[inline(always)]
+fn rare_read<F: Answer, B: Buffer, T: Balance>(
+    buffer: &mut B,
+    request: &Request<F>,
+    place: Fragment,
+    tables: &T,
+) -> Result<Action, DropReason> {
+    if request.tuple.protocol == F::ICMP && request.role != Role::Error {
+        return echo(buffer, request, place, tables);
+    }
+    let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
+        return match request.role {
+            Role::Error => Err(DropReason::UnrelatedIcmpError),
+            _ => Ok(Action::Pass),
+        };
+    };
+    if place.place != 0 {
+        fragmented(tables, request, frontend, place)?;
+    }
+    let mut signs = Signs::of(request);
+    if request.role == Role::Error {
+        signs = Signs { opens: false, closes: false, about: true };
+        tables.count(Counter::ErrorsSteered);
+    }
+    balance(buffer, request, (frontend, signs), tables)
+}
+
+/// Chooses the backend of a service's packet and sends it on.
+#[inline(always)]
+fn balance<F: Answer, B: Buffer, T: Balance>(
+    buffer: &mut B,
+    request: &Request<F>,
+    (frontend, signs): (&Frontend, Signs),
+    tables: &T,
+) -> Result<Action, DropReason> {
+    let flow = Flow::of::<F>(frontend, &request.tuple);
+    let chosen = choose::choose(tables, frontend, &flow, signs).ok_or(DropReason::NoBackend)?;
+    if request.length > chosen.tail.room() {
+        icmp::too_big(buffer, request, tables, chosen.tail.room())?;
+        tables.count(Counter::TooBigAnswered);
+        return Ok(Action::Transmit);
+    }
+    if request.hops <= 1 {
+        return Err(DropReason::HopsExceeded);
+    }
+    tables.count_load(chosen.line, request.length, signs.opens, chosen.tracked);
+    forward::forward(buffer, request, (chosen.backend, chosen.tail), flow.hash)?;
+    Ok(Action::Transmit)
+}
+
+/// An ICMP message that is no error.
+#[inline(always)]
+fn echo<F: Answer, B: Buffer, T: Balance>(
+    buffer: &mut B,
+    request: &Request<F>,
+    place: Fragment,
+    tables: &T,
+) -> Result<Action, DropReason> {
+    if request.role.stays_on_link() {
+        return Ok(Action::Pass);
+    }
+    if place.place != 0 {
+        return Err(DropReason::UnsupportedFragment);
+    }
+    let is_echo = request.role == Role::Any && request.tuple.icmp_type == F::ECHO[0];
+    if !is_echo || !request.bare {
+        return Err(DropReason::UnsupportedProtocol);
+    }
+    icmp::echo(buffer, request)?;
+    tables.count(Counter::EchoesAnswered);
+    Ok(Action::Transmit)
+}
+
+/// Gives a later fragment the ports of its datagram's first.
+#[inline(always)]
+fn recall<F: Answer, T: Balance>(
+    tables: &T,
+    request: &mut Request<F>,
+    place: Fragment,
+) -> Result<(), DropReason> {
+    let name = name(tables, request, place);
+    let mut packet = Packet::<F>::unread();
+    packet.tuple = request.tuple;
+    fragment::recall(tables, &name, &mut packet)?;
+    request.tuple = packet.tuple;
+    tables.count(Counter::FragmentsFollowed);
+    Ok(())
+}
+
+/// A fragment passes if its service tracks them; a first one is remembered.
+#[inline(always)]
+fn fragmented<F: Answer, T: Balance>(
+    tables: &T,
+    request: &Request<F>,
+    frontend: &Frontend,
+    place: Fragment,
+) -> Result<(), DropReason> {
+    if frontend.flags.load() & Frontend::FRAGMENTS == 0 {
+        return Err(DropReason::UnsupportedFragment);
+    }
+    if place.is_later() {
+        return Ok(());
+    }
+    let mut packet = Packet::<F>::unread();
+    packet.tuple = request.tuple;
+    fragment::remember(tables, &name(tables, request, place), &packet, 0)
+}
+
+#[inline(always)]
+fn name<F: Answer, T: Balance>(tables: &T, request: &Request<F>, place: Fragment) -> Name {
+    Name::at::<F, T>(tables, 0, (request.tuple.source, request.receiver), place)
+}
+
+/// Counts a drop.
+#[inline(always)]
+fn finish<F: Answer, T: Balance>(
+    tables: &T,
+    request: &Request<F>,
+    result: Result<Action, DropReason>,
+) -> Action {
+    match result {
+        Ok(action) => action,
+        Err(reason) => {
+            tables.count_drop(reason, request.length);
+            Action::Drop(reason)
+        }
+    }
+}

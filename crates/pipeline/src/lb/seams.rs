@@ -1,0 +1,94 @@
+//! The balancer's seams: tables, and the frame in its buffer.
+
+use flowgate_abi::{
+    DropReason, Shared32, Shared64,
+    event::EventBudget,
+    lb::{Backend, Bucket, Counter, Frontend, Head, Settings},
+};
+
+use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
+
+/// What happens to a frame.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// On to the host's stack, unchanged.
+    Pass,
+    /// Out of the interface by which it came.
+    Transmit,
+    /// Dropped.
+    Drop(DropReason),
+}
+
+/// Look-ups and narrow updates.
+pub trait Balance: FragmentTable {
+    /// The settings.
+    fn settings(&self) -> &Settings;
+    /// What user space tells from time to time.
+    fn head(&self) -> Option<&Head>;
+    /// The multiplier of a bucket of frontends; 0: none.
+    fn displacement(&self, bucket: u32) -> u32;
+    /// A frontend.
+    fn frontend(&self, index: u32) -> Option<&Frontend>;
+    /// A slot's word.
+    fn slot(&self, index: u32) -> Option<u32>;
+    /// A backend's line.
+    fn backend(&self, index: u32) -> Option<&Backend>;
+    /// A bucket of tracked flows.
+    fn tracked(&self, index: u32) -> Option<&Bucket>;
+    /// A cell of such a bucket, by its number from 1 to 8.
+    fn cell<'b>(&self, bucket: &'b Bucket, number: u32) -> &'b Shared64;
+    /// Puts `new` into a cell if `old` is there, at once; `false`: something else is.
+    fn exchange(&self, cell: &Shared64, old: u64, new: u64) -> bool;
+    /// The same number. On BPF, one of which the verifier doesn't know any more where it came from;
+    /// `unknown` is a number that it knows nothing of.
+    fn forget(&self, number: u32, unknown: u64) -> u32 {
+        let _ = unknown;
+        number
+    }
+
+    /// Counts a packet to a backend: its bytes, and whether it opens a flow, and made an entry.
+    fn count_load(&self, line: u32, bytes: u32, opens: bool, tracked: bool);
+    /// Counts an entry of a service's flow that found no room.
+    fn count_refused(&self, service: u32);
+    /// Counts a packet that was dropped.
+    fn count_drop(&self, reason: DropReason, bytes: u32);
+    /// Counts something else.
+    fn count(&self, counter: Counter);
+    /// This CPU's budget of ICMP errors.
+    fn error_budget(&self) -> Option<EventBudget>;
+    /// Writes it back.
+    fn set_error_budget(&self, budget: EventBudget);
+}
+
+/// A frame in its buffer, which may grow at the front.
+pub trait Buffer: Rewrite {
+    /// Reads the part that lies at hand: all headers of nearly every packet.
+    type Head<'b>: Cursor
+    where
+        Self: 'b;
+    /// Reads every byte, wherever it lies.
+    type Whole<'b>: Skip
+    where
+        Self: 'b;
+
+    /// From the frame's start.
+    fn head(&self) -> Self::Head<'_>;
+    /// From the frame's start.
+    fn whole(&self) -> Self::Whole<'_>;
+    /// Bytes of the frame.
+    fn length(&self) -> u32;
+    /// Puts bytes in front of the frame, whose contents are anything; `false`: there is no room.
+    fn grow(&mut self, bytes: u32) -> bool;
+    /// Cuts the frame's end off, so that this many bytes are left; `false`: it is shorter.
+    fn truncate(&mut self, length: u32) -> bool;
+}
+
+/// A word of a cell that both sides write.
+pub(super) type Cell = Shared64;
+
+/// The age that an entry gets now.
+#[inline(always)]
+pub(super) fn age<T: Balance>(tables: &T) -> u32 {
+    tables.head().map_or(0, |head| Shared32::load(&head.age))
+}

@@ -1,0 +1,143 @@
+//! The table of tracked flows: look-up and insertion with two choices of bucket.
+//!
+//! Not here: which flows are tracked ([`super::choose`]), and who removes entries (user space, by
+//! compare-and-exchange as well).
+//!
+//! Invariant: an entry comes into a free cell or doesn't come at all; none is evicted.
+
+use flowgate_abi::lb::{Bucket, Tracked};
+
+use super::{Balance, seams::Cell};
+
+/// Where a flow's entry may lie, and what names it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its first bucket.
+    pub first: u32,
+    /// Its second bucket, another one.
+    pub second: u32,
+    /// What an entry has in common with all others of the flow.
+    pub name: Tracked,
+}
+
+impl Place {
+    /// Of a flow, by the index of its slot among all slots and its hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(slot: u32, hash: u64, mask: u32) -> Self {
+        let first = (hash >> 17) as u32 & mask;
+        // By the part of the hash that the entry names, so that both buckets are known from either.
+        let other = (hash as u32 & 0x1_ffff).wrapping_mul(0x9e37_79b1) >> 7 | 1;
+        Self { first, second: (first ^ other) & mask, name: Tracked::name(slot, hash) }
+    }
+}
+
+/// Runs a body for each cell, unrolled.
+///
+/// VERIFIER: map memory indexed by a run-time number is refused on 6.1; a literal is an offset.
+macro_rules! for_each_cell {
+    ($number:ident => $body:block) => {
+        for_each_cell!(@ $number $body 1 2 3 4 5 6 7 8)
+    };
+    (@ $number:ident $body:block $($n:literal)+) => {
+        $({ let $number: u32 = $n; $body })+
+    };
+}
+
+/// The cell that holds a flow's entry, and what it holds.
+#[inline(always)]
+pub fn find<'t, T: Balance>(tables: &'t T, place: &Place) -> Option<(&'t Cell, Tracked)> {
+    let mut bucket = tables.tracked(place.first)?;
+    let mut number = locate(bucket, place.name);
+    if number == 0 {
+        bucket = tables.tracked(place.second)?;
+        number = locate(bucket, place.name);
+    }
+    if number == 0 {
+        return None;
+    }
+    let cell = tables.cell(bucket, tables.forget(number, place.name.0));
+    let entry = Tracked(cell.load());
+    // It may have been removed since.
+    entry.is(place.name).then_some((cell, entry))
+}
+
+/// The number of the cell that holds a flow's entry; 0: none.
+#[inline(always)]
+fn locate(bucket: &Bucket, name: Tracked) -> u32 {
+    for_each_cell!(number => {
+        if Tracked(bucket[number as usize - 1].load()).is(name) {
+            return number;
+        }
+    });
+    0
+}
+
+/// Stores an entry of a flow that has none; `false`: there is no room.
+#[inline(always)]
+pub fn insert<T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
+    let (Some(first), Some(second)) = (tables.tracked(place.first), tables.tracked(place.second))
+    else {
+        return false;
+    };
+    let (in_first, in_second) = (vacancy(first), vacancy(second));
+    let (emptier, other) = if in_second.0 > in_first.0 {
+        ((second, in_second.1), (first, in_first.1))
+    } else {
+        ((first, in_first.1), (second, in_second.1))
+    };
+    // Another CPU may have taken the cell meanwhile: then the other bucket is as good.
+    store(tables, emptier, entry) || store(tables, other, entry)
+}
+
+#[inline(always)]
+fn store<T: Balance>(tables: &T, (bucket, number): (&Bucket, u32), entry: Tracked) -> bool {
+    if number == 0 {
+        return false;
+    }
+    let cell = tables.cell(bucket, tables.forget(number, entry.0));
+    tables.exchange(cell, 0, entry.0)
+}
+
+/// How many cells are free, and the number of one of them; 0: none.
+///
+/// VERIFIER: without branches, or each of the eight cells would double what is verified behind it.
+#[inline(always)]
+fn vacancy(bucket: &Bucket) -> (u32, u32) {
+    let (mut free, mut number) = (0, 0);
+    for_each_cell!(candidate => {
+        let word = bucket[candidate as usize - 1].load();
+        // All ones if the word is zero.
+        let vacant = ((word | word.wrapping_neg()) >> 63) as u32;
+        let mask = vacant.wrapping_sub(1);
+        free += mask & 1;
+        number = (number & !mask) | (candidate & mask);
+    });
+    (free, number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_buckets_are_known_from_either() {
+        for hash in (0..1000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+            let place = Place::of(5, hash, 1023);
+            assert_ne!(place.first, place.second);
+            assert!(place.first < 1024 && place.second < 1024);
+        }
+    }
+
+    #[test]
+    fn vacancies_are_counted_and_the_last_one_is_taken() {
+        let bucket = Bucket::default();
+        assert_eq!(vacancy(&bucket), (8, 8));
+        bucket[7].store(u64::MAX);
+        bucket[0].store(1);
+        bucket[3].store(1 << 63);
+        assert_eq!(vacancy(&bucket), (5, 7));
+        bucket.iter().for_each(|cell| cell.store(2));
+        assert_eq!(vacancy(&bucket), (0, 0));
+    }
+}
