@@ -7,11 +7,33 @@
 //! Not here: kernels and maps (`flowgate-datapath`), health checks, configuration files, and any I/O.
 #![forbid(unsafe_code)]
 
+mod adopt;
+mod balancer;
+mod change;
+mod clock;
+mod directory;
 mod error;
+mod frontends;
+mod header;
+pub mod host;
+pub mod life;
+pub mod maglev;
+mod members;
 pub mod model;
+mod ranges;
+mod room;
+mod running;
 mod services;
+mod step;
+pub mod store;
+mod sweep;
 mod table_size;
+mod uplink;
 
+pub use balancer::{Applied, Balancer, Ticked};
+pub use change::Moved;
 pub use error::ServiceError;
+pub use room::{ApplyError, Cost, Overflow, Table};
 pub use services::Services;
 pub use table_size::TableSize;
+pub use uplink::Uplink;

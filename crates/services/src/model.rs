@@ -3,7 +3,7 @@
 //! Not here: configuration files that say this (the embedder's), and how flows are spread.
 //! What contradicts itself can be written down, but never becomes part of a [`crate::Services`].
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 pub use flowgate_abi::Mac;
 
@@ -50,6 +50,15 @@ impl Protocol {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+        }
+    }
+
+    /// How long a live flow may be silent where nothing else is said: 300 s for TCP, 60 s for UDP.
+    #[must_use]
+    pub const fn idle(self) -> Duration {
+        match self {
+            Self::Tcp => Duration::from_secs(300),
+            Self::Udp => Duration::from_secs(60),
         }
     }
 }
@@ -189,6 +198,12 @@ impl Service {
     #[must_use]
     pub fn slots(&self) -> TableSize {
         self.table.unwrap_or_else(|| TableSize::for_backends(self.backends.len()))
+    }
+
+    /// How long a live flow may be silent.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.options.idle.unwrap_or(self.protocol.idle())
     }
 
     /// One of its backends.
@@ -347,6 +362,12 @@ pub struct ServiceOptions {
     pub hash: HashMode,
     /// What becomes of fragments.
     pub fragments: Fragments,
+    /// How long a live flow may be silent: after that its backend may change when the table does. `None`:
+    /// what its protocol usually needs ([`Protocol::idle`]).
+    pub idle: Option<Duration>,
+    /// Flows that live, or open within that time, at the most. It decides how much of a change is begun at
+    /// once; `None`: all of it, until it shows that there is no room.
+    pub flows: Option<u32>,
 }
 
 /// What of a packet chooses its slot, and with it, in a table that doesn't change, its backend.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ServiceError,
+    ServiceError, Uplink,
     model::{
         Backend, BackendId, BackendState, Forwarding, Frontend, NextHop, Service, ServiceName,
     },
@@ -201,13 +201,24 @@ fn check_backend(service: &Service, backend: &Backend) -> Result<(), ServiceErro
     if service.forwarding == Forwarding::Layer2 && backend.next_hop == NextHop::Gateway {
         return Err(ServiceError::NoMac { service: name, backend: id });
     }
-    let least = least_mtu(service, backend);
     match backend.mtu {
-        Some(mtu) if mtu < least => {
-            Err(ServiceError::Mtu { service: name, backend: id, mtu, least })
-        }
-        _ => Ok(()),
+        Some(mtu) => check_path(service, backend, mtu),
+        None => Ok(()),
     }
+}
+
+/// The paths of an uplink are wide enough for a service's packets.
+pub(crate) fn check_mtu(service: &Service, uplink: &Uplink) -> Result<(), ServiceError> {
+    let mut backends = service.backends.iter();
+    backends.try_for_each(|backend| check_path(service, backend, uplink.mtu_to(backend)))
+}
+
+fn check_path(service: &Service, backend: &Backend, mtu: u16) -> Result<(), ServiceError> {
+    let least = least_mtu(service, backend);
+    if mtu >= least {
+        return Ok(());
+    }
+    Err(ServiceError::Mtu { service: service.name.clone(), backend: backend.id(), mtu, least })
 }
 
 /// What a path must carry so that the smallest MTU of the inner family is left.

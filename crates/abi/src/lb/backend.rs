@@ -18,6 +18,15 @@ pub struct Backend {
     pub tail: Shared64,
 }
 
+impl Backend {
+    /// What it is now.
+    #[cfg(not(target_arch = "bpf"))]
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        Self { header: self.header, tail: Shared64::new(self.tail.load()) }
+    }
+}
+
 /// How a backend's packets leave, and how large they may be.
 ///
 /// Bits 0 to 15: the sum of the header's 16-bit words as they lie in memory, folded; 16 to 31: bytes of
@@ -70,6 +79,12 @@ impl Tail {
     #[must_use]
     pub const fn new(kind: Kind, sum: u16, room: u16, port: u16) -> Self {
         Self(sum as u64 | (room as u64) << 16 | (port as u64) << 32 | (kind as u64) << 56)
+    }
+
+    /// With a flag.
+    #[must_use]
+    pub const fn with(self, flag: u64) -> Self {
+        Self(self.0 | flag)
     }
 
     /// With so many bits of the source's end that differ from flow to flow.

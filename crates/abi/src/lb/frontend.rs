@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Addr6, Be16, Shared32};
+use crate::{Addr6, Be16, Shared32, Shared64};
 
 /// Where a packet goes: address, family, protocol, port.
 #[repr(C)]
@@ -54,14 +54,12 @@ pub struct Frontend {
     pub slots: u32,
     /// Slots of its table; 0: the address as such, which has none.
     pub size: u32,
-    /// Index of its backends' first line: that of [`super::NOBODY`].
-    pub backends: Shared32,
+    /// [`Lines`] of its backends.
+    pub lines: Shared64,
     /// [`Frontend::HASH_SOURCE`] and its like.
     pub flags: Shared32,
     /// Number of its service.
     pub service: u32,
-    /// Lines that its backends have.
-    pub lines: u32,
     /// Zero.
     pub reserved: [u32; 2],
 }
@@ -71,6 +69,40 @@ impl Frontend {
     pub const HASH_SOURCE: u32 = 1;
     /// Fragments find the ports of their datagram's first; otherwise they are dropped.
     pub const FRAGMENTS: u32 = 2;
+
+    /// What it is now.
+    #[cfg(not(target_arch = "bpf"))]
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let (lines, flags) = (self.lines.load(), self.flags.load());
+        Self { lines: Shared64::new(lines), flags: Shared32::new(flags), ..*self }
+    }
+}
+
+/// Where a service's backends lie: the index of the first line, which is [`super::NOBODY`]'s (low half), and
+/// how many there are. One word, so that both change at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines(pub u64);
+
+impl Lines {
+    /// Of its parts.
+    #[must_use]
+    pub const fn new(start: u32, count: u32) -> Self {
+        Self(start as u64 | (count as u64) << 32)
+    }
+
+    /// The index of the first line.
+    #[inline(always)]
+    #[must_use]
+    pub const fn start(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 const _: () = assert!(size_of::<Frontend>() == 64);

@@ -17,7 +17,7 @@ mod tracked;
 
 pub use backend::{Backend, Kind, Tail};
 pub use counter::{Counter, Load};
-pub use frontend::{Frontend, Target};
+pub use frontend::{Frontend, Lines, Target};
 pub use maps::LAYOUT;
 pub use settings::{Head, Settings};
 pub use slot::{BACKEND_NUMBERS, MAX_SLOTS, NOBODY, SLOTS, Slot};

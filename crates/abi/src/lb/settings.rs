@@ -26,8 +26,8 @@ pub struct Settings {
     pub hz: u32,
     /// ICMP errors that each CPU may send per second; 0: none.
     pub errors_per_second: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Milliseconds of one age of tracked flows.
+    pub age_length: u32,
 }
 
 /// What programs read from time to time, in one line that user space writes.
@@ -51,10 +51,8 @@ pub struct Head {
     pub reserved: Shared32,
     /// Milliseconds that were counted so far; user space's own.
     pub clock: Shared64,
-    /// Milliseconds of one age; user space's own.
-    pub age_length: Shared64,
     /// Zero.
-    pub padding: [Shared64; 4],
+    pub padding: [Shared64; 5],
 }
 
 const _: () = assert!(size_of::<Settings>() == 40 && size_of::<Head>() == 64);

@@ -9,7 +9,7 @@
 //! Invariants, for every live flow that isn't closing: it has an entry that names its backend, or its
 //! backend is the slot's default; if the slot tracks nothing, its backend is the default.
 
-use flowgate_abi::lb::{Backend, Counter, Frontend, NOBODY, Slot, Tail, Tracked};
+use flowgate_abi::lb::{Backend, Counter, Frontend, Lines, NOBODY, Slot, Tail, Tracked};
 
 use super::{Balance, Balanceable, Request, seams::age, tracking};
 use crate::family::Tuple;
@@ -102,7 +102,7 @@ fn lookup<'t, T: Balance>(tables: &'t T, frontend: &Frontend, number: u32) -> Op
     if number == NOBODY {
         return None;
     }
-    let line = frontend.backends.load().wrapping_add(number);
+    let line = Lines(frontend.lines.load()).start().wrapping_add(number);
     let backend = tables.backend(line)?;
     Some(Chosen { line, backend, tail: Tail(backend.tail.load()), tracked: false })
 }

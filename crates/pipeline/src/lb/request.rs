@@ -106,7 +106,10 @@ pub fn plain<F: Balanceable, B: Buffer>(buffer: &B, request: &mut Request<F>) ->
 }
 
 #[inline(always)]
-fn tcp<F: Balanceable, C: Cursor>(cursor: &mut C, request: &mut Request<F>) -> Result<(), DropReason> {
+fn tcp<F: Balanceable, C: Cursor>(
+    cursor: &mut C,
+    request: &mut Request<F>,
+) -> Result<(), DropReason> {
     let header: Tcp = cursor.take().ok_or(DropReason::MalformedPacket)?;
     if header.data_offset >> 4 < 5 {
         return Err(DropReason::MalformedPacket);
@@ -178,9 +181,9 @@ const fn mix(hash: u64) -> u64 {
     second ^ second >> 32
 }
 
-/// Of three words.
+/// A hash of three words: two rounds of xorshift and multiply.
 #[inline(always)]
-const fn mix3(first: u64, second: u64, third: u64) -> u64 {
+pub const fn mix3(first: u64, second: u64, third: u64) -> u64 {
     mix(first.wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ second.rotate_left(29).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
         ^ third)

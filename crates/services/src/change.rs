@@ -1,0 +1,208 @@
+//! How a service that runs changes: backends come, go, and share otherwise.
+//!
+//! Invariant, for every change: lines are written before slots name them, and slots before a line says that
+//! its backend is gone. So a process may be killed at any write: a packet finds what was, or what will be.
+
+use std::sync::Arc;
+
+use flowgate_abi::lb::{NOBODY, Slot, Tail};
+
+use crate::{
+    TableSize, Uplink,
+    clock::Millis,
+    header,
+    life::{self, Stage, Wanted},
+    maglev::{self, Member},
+    model::{BackendId, BackendState, Protocol, Service},
+    running::Running,
+    store::Store,
+};
+
+/// What a change did to slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Slots that took their target at once: their backend is gone, or never had a live flow.
+    pub at_once: usize,
+    /// Slots that are on their way: what opens goes by the new table within seconds, and live flows stay
+    /// where they are.
+    pub moving: usize,
+    /// Slots that wait until there is room for their flows' entries.
+    pub staged: usize,
+}
+
+impl std::ops::AddAssign for Moved {
+    fn add_assign(&mut self, other: Self) {
+        self.at_once += other.at_once;
+        self.moving += other.moving;
+        self.staged += other.staged;
+    }
+}
+
+/// Room for entries that nobody has claimed yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance(pub(crate) f64);
+
+impl Allowance {
+    /// There is room for one slot more.
+    pub(crate) fn covers(self, running: &Running) -> bool {
+        running.entries_per_slot == 0.0 || self.0 >= running.entries_per_slot
+    }
+}
+
+impl Running {
+    /// Becomes another service of the same frontends' protocol and table. Its numbers have room for the
+    /// backends that come.
+    pub(crate) fn change<S: Store>(
+        &mut self,
+        store: &mut S,
+        service: Arc<Service>,
+        uplink: &Uplink,
+        (now, allowance): (Millis, &mut Allowance),
+    ) -> Moved {
+        self.service = service;
+        self.welcome(store, uplink);
+        let leaving = self.part();
+        let aimed = self.aim();
+        let mut moved = Moved::default();
+        if aimed || !leaving.is_empty() {
+            for slot in 0..self.size.slots() {
+                moved += self.turn(store, slot, (now, allowance));
+            }
+        }
+        for number in leaving {
+            self.lines.values().for_each(|range| {
+                let line = range.start + number;
+                let tail = Tail(store.backend(line).tail.load());
+                store.set_tail(line, tail.with(Tail::GONE));
+            });
+        }
+        moved
+    }
+
+    /// Gives numbers to those who come, and writes the lines of all that changed.
+    fn welcome<S: Store>(&mut self, store: &mut S, uplink: &Uplink) {
+        let service = Arc::clone(&self.service);
+        for backend in &service.backends {
+            let id = backend.id();
+            let number = self.members.number(id).or_else(|| self.members.admit(id));
+            // There is room, or the service would have moved to where there is.
+            let Some(number) = number else { continue };
+            for (&inner, range) in &self.lines {
+                let line = header::line(&service, backend, inner, uplink);
+                let known = store.backend(range.start + number);
+                if known.header != line.header || known.tail.load() != line.tail.load() {
+                    store.set_backend(range.start + number, line);
+                }
+            }
+        }
+    }
+
+    /// The numbers of those who leave.
+    fn part(&mut self) -> Vec<u32> {
+        let leaving = |(id, _): &(_, u32)| self.service.find(*id).is_none();
+        let leaving: Vec<_> = self.members.iter().filter(leaving).collect();
+        for (id, _) in &leaving {
+            self.members.dismiss(*id);
+        }
+        leaving.into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Fills the table of targets; `false`: it is what it was.
+    fn aim(&mut self) -> bool {
+        let takers = takers(&self.service);
+        let number = |taker: &Member| self.members.number(taker.id).unwrap_or(NOBODY);
+        let mut aimed: Vec<_> = takers.iter().map(|taker| (*taker, number(taker))).collect();
+        aimed.sort_unstable();
+        if aimed == self.aimed {
+            return false;
+        }
+        let numbers: Vec<u16> = takers.iter().map(|taker| number(taker) as u16).collect();
+        self.target = match takers.as_slice() {
+            [] => vec![NOBODY as u16; self.size.slots() as usize],
+            some => {
+                let table = maglev::fill(some, self.size);
+                table.into_iter().map(|index| numbers[usize::from(index)]).collect()
+            }
+        };
+        self.aimed = aimed;
+        true
+    }
+
+    /// Turns a slot towards its target.
+    pub(crate) fn turn<S: Store>(
+        &mut self,
+        store: &mut S,
+        slot: u32,
+        (now, allowance): (Millis, &mut Allowance),
+    ) -> Moved {
+        let before = self.slot(store, slot);
+        let target = u32::from(self.target[slot as usize]);
+        let wanted = Wanted {
+            target,
+            opens: self.service.protocol == Protocol::Tcp,
+            may_begin: allowance.covers(self),
+        };
+        let next = life::changed(before, wanted, |number| self.members.is_gone(number));
+        let began = is_costly(next) && !is_costly(before);
+        if began {
+            allowance.0 -= self.entries_per_slot;
+        }
+        self.put(store, slot, (before, next), now);
+        let waits = next.fresh_backend() != target && !is_costly(next);
+        if waits {
+            self.waiting.insert(slot);
+        } else {
+            self.waiting.remove(&slot);
+        }
+        Moved {
+            at_once: usize::from(next != before && Stage::of(next) == Stage::Stable),
+            moving: usize::from(next != before && Stage::of(next) != Stage::Stable),
+            staged: usize::from(waits),
+        }
+    }
+
+    /// Writes a slot's next word; its clock begins anew with a stage.
+    pub(crate) fn put<S: Store>(
+        &mut self,
+        store: &mut S,
+        slot: u32,
+        (before, next): (Slot, Slot),
+        now: Millis,
+    ) {
+        if next == before {
+            return;
+        }
+        store.set_slot(self.slots.start + slot, next);
+        match Stage::of(next) {
+            Stage::Stable => drop(self.moving.remove(&slot)),
+            stage if stage != Stage::of(before) => drop(self.moving.insert(slot, now)),
+            _ => {}
+        }
+    }
+}
+
+/// Who takes new flows: the active backends; if there are none, those that are terminating.
+fn takers(service: &Service) -> Vec<Member> {
+    let of = |state| {
+        let some = service.backends.iter().filter(move |backend| backend.state == state);
+        some.map(|backend| Member { id: backend.id(), weight: backend.weight }).collect()
+    };
+    let active: Vec<Member> = of(BackendState::Active);
+    if active.is_empty() { of(BackendState::Terminating) } else { active }
+}
+
+/// For each slot who should have it.
+pub(crate) fn wanted_table(service: &Service, size: TableSize) -> Vec<Option<BackendId>> {
+    match takers(service).as_slice() {
+        [] => vec![None; size.slots() as usize],
+        some => {
+            let table = maglev::fill(some, size);
+            table.into_iter().map(|index| Some(some[usize::from(index)].id)).collect()
+        }
+    }
+}
+
+/// Its flows get entries, all of them.
+fn is_costly(slot: Slot) -> bool {
+    matches!(Stage::of(slot), Stage::Announce | Stage::Move)
+}

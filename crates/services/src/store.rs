@@ -1,0 +1,79 @@
+//! Where the tables lie: narrow reads and writes, each as atomic as a packet needs it.
+
+use flowgate_abi::lb::{Backend, Frontend, Head, Lines, Load, Settings, Slot, Tail, Tracked};
+
+/// How much there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Frontends: cells of the perfect hash, of which half can be used.
+    pub frontends: u32,
+    /// Slots of all tables.
+    pub slots: u32,
+    /// Lines of all backends.
+    pub lines: u32,
+    /// Services.
+    pub services: u32,
+    /// Tracked flows.
+    pub tracked: u32,
+}
+
+/// The tables, for reading and writing.
+///
+/// Writes without a result are plain stores into memory. They become visible to packets in the order in
+/// which they are made; a slot, a displacement, a backend's tail and each 64-bit word are seen as a whole.
+pub trait Store {
+    /// Why an access failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The settings.
+    fn settings(&self) -> &Settings;
+    /// How much there is room for.
+    fn room(&self) -> Room;
+
+    /// What programs are told from time to time.
+    fn head(&self) -> &Head;
+    /// The displacement of a bucket of frontends; 0: none.
+    fn displacement(&self, bucket: u32) -> u32;
+    /// A frontend.
+    fn frontend(&self, index: u32) -> Frontend;
+    /// A slot.
+    fn slot(&self, index: u32) -> Slot;
+    /// A backend's line.
+    fn backend(&self, line: u32) -> Backend;
+    /// A cell of the tracked flows, by its number among all cells.
+    fn tracked(&self, cell: u32) -> Tracked;
+    /// How many entries of a service's flows found no room so far.
+    fn refused(&self, service: u32) -> u64;
+    /// What a backend got, summed over all CPUs.
+    ///
+    /// # Errors
+    /// The table couldn't be read.
+    fn load(&self, line: u32) -> Result<Load, Self::Error>;
+
+    /// Sets a bucket's displacement.
+    fn set_displacement(&mut self, bucket: u32, displacement: u32);
+    /// Writes a frontend that no packet can reach.
+    fn set_frontend(&mut self, index: u32, frontend: Frontend);
+    /// Sets where a frontend's backends lie, and its flags; its other fields stay.
+    fn set_frontend_words(&mut self, index: u32, lines: Lines, flags: u32);
+    /// Makes a frontend nobody's: no packet finds it any more.
+    fn clear_frontend(&mut self, index: u32);
+    /// Sets a slot.
+    fn set_slot(&mut self, index: u32, slot: Slot);
+    /// Writes a backend's line, its tail last.
+    fn set_backend(&mut self, line: u32, backend: Backend);
+    /// Sets a line's tail.
+    fn set_tail(&mut self, line: u32, tail: Tail);
+    /// Frees a cell of the tracked flows, if this entry is still there; `false`: another one is.
+    fn remove_tracked(&mut self, cell: u32, entry: Tracked) -> bool;
+    /// Sets what a backend got.
+    ///
+    /// # Errors
+    /// The table couldn't be written.
+    fn set_load(&mut self, line: u32, load: Load) -> Result<(), Self::Error>;
+    /// Waits until every packet that was under way is done.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn wait(&mut self) -> Result<(), Self::Error>;
+}
