@@ -82,14 +82,14 @@ pub(crate) fn changed(slot: Slot, wanted: Wanted, is_gone: impl Fn(u32) -> bool)
     if next.fresh_backend() == wanted.target {
         return next;
     }
-    match Stage::of(next) {
-        Stage::Move => refreshed(next, wanted.target),
-        Stage::Announce => next,
-        Stage::Stable | Stage::Settle if !wanted.may_begin => next,
-        Stage::Stable | Stage::Settle if wanted.opens => {
-            made(next.default_backend(), next.fresh_backend(), Stage::Announce)
-        }
-        Stage::Stable | Stage::Settle => refreshed(next, wanted.target),
+    let stage = Stage::of(next);
+    let begins = matches!(stage, Stage::Stable | Stage::Settle);
+    if stage == Stage::Announce || (begins && !wanted.may_begin) {
+        next
+    } else if begins && wanted.opens {
+        made(next.default_backend(), next.fresh_backend(), Stage::Announce)
+    } else {
+        refreshed(next, wanted.target)
     }
 }
 

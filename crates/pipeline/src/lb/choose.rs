@@ -125,8 +125,12 @@ fn by_entry<T: Balance>(
             refresh(tables, (cell, entry), now, signs);
             return entry.backend();
         }
-        if signs.about || fresh == NOBODY {
+        if signs.about {
             return default;
+        }
+        // Not the default: nothing would remember that it has that one.
+        if fresh == NOBODY {
+            return NOBODY;
         }
         tables.count(Counter::FlowsOrphaned);
         *tracked = tables.exchange(cell, entry.0, place.name.with(fresh, now).0);

@@ -1,7 +1,7 @@
 //! The pipeline's look-ups.
 
 use flowgate_abi::{
-    DropReason, Shared64,
+    DropReason, Shared32, Shared64,
     event::EventBudget,
     fragment::FragmentBucket,
     lb::{Backend, Bucket, Counter, Frontend, Head, Settings},
@@ -51,7 +51,7 @@ impl Balance for HostTables {
     }
 
     fn slot(&self, index: u32) -> Option<u32> {
-        self.slots.get(index as usize).map(|slot| slot.load())
+        self.slots.get(index as usize).map(Shared32::load)
     }
 
     fn backend(&self, index: u32) -> Option<&Backend> {

@@ -1,0 +1,137 @@
+//! Why a flow has the backend that it has: read from the tables, without effect on them.
+
+use std::net::IpAddr;
+
+use flowgate_abi::{
+    Addr6, Be16, Be32,
+    lb::{CELLS, Frontend as Entry, Slot, Tracked},
+};
+use flowgate_pipeline::{
+    V4, V6,
+    family::Tuple,
+    lb::{Balanceable, choose::Flow, tracking::Place},
+};
+
+use crate::{
+    balancer::Balancer,
+    frontends::target_of,
+    life::Stage,
+    model::{BackendId, Frontend, ServiceName},
+    running::Running,
+    store::Store,
+};
+
+/// A flow, seen from its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientFlow {
+    /// The client's address, of the frontend's family.
+    pub client: IpAddr,
+    /// The client's port.
+    pub port: u16,
+    /// Where it sends to.
+    pub frontend: Frontend,
+}
+
+/// Why a flow has its backend.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The service.
+    pub service: ServiceName,
+    /// The flow's slot in the service's table.
+    pub slot: u32,
+    /// Where that slot is in its life.
+    pub stage: Stage,
+    /// Whom the slot gives to flows that have no entry and don't open.
+    pub default: Option<BackendId>,
+    /// Whom it gives to flows that open.
+    pub fresh: Option<BackendId>,
+    /// Whom the table says that the slot should give.
+    pub target: Option<BackendId>,
+    /// Whom the flow's entry names, if it has one.
+    pub entry: Option<BackendId>,
+}
+
+impl Explained {
+    /// The backend that gets the next packet of the flow, if that doesn't open it.
+    #[must_use]
+    pub fn backend(&self) -> Option<BackendId> {
+        self.entry.or(self.default)
+    }
+}
+
+impl<S: Store> Balancer<S> {
+    /// Why a flow has its backend. `None`: no service has its frontend, or its ends are of two families.
+    #[must_use]
+    pub fn explain(&self, flow: &ClientFlow) -> Option<Explained> {
+        let index = self.find_frontend(flow.frontend)?;
+        let entry = self.store.frontend(index);
+        let running = self.running.values().find(|running| running.number == entry.service)?;
+        let (flow, place) = self.place(&entry, flow)?;
+        let slot = flow.slot - running.slots.start;
+        let word = running.slot(&self.store, slot);
+        let named = |number| running.members.named(number);
+        let found = if word.has(Slot::TRACK) { self.entry(&place) } else { None };
+        Some(Explained {
+            service: running.service.name.clone(),
+            slot,
+            stage: Stage::of(word),
+            default: named(word.default_backend()),
+            fresh: named(word.fresh_backend()),
+            target: named(u32::from(running.target[slot as usize])),
+            entry: found.and_then(|entry| named(entry.backend())),
+        })
+    }
+
+    fn find_frontend(&self, frontend: Frontend) -> Option<u32> {
+        let exact = self.directory.find(&self.store, &target_of(frontend));
+        exact.or_else(|| {
+            self.directory.find(&self.store, &target_of(Frontend { port: 0, ..frontend }))
+        })
+    }
+
+    /// The flow's slot among all slots, and where its entry may lie.
+    fn place(&self, entry: &Entry, flow: &ClientFlow) -> Option<(Flow, Place)> {
+        let ports = (Be16::new(flow.port), Be16::new(flow.frontend.port));
+        let of = match (flow.client, flow.frontend.address) {
+            (IpAddr::V4(client), IpAddr::V4(_)) => {
+                Flow::of::<V4>(entry, &tuple::<V4>(Be32::new(client.into()), ports))
+            }
+            (IpAddr::V6(client), IpAddr::V6(_)) => {
+                Flow::of::<V6>(entry, &tuple::<V6>(Addr6::from_octets(client.octets()), ports))
+            }
+            _ => return None,
+        };
+        Some((of, Place::of(of.slot, of.hash, self.store.settings().tracked_mask)))
+    }
+
+    fn entry(&self, place: &Place) -> Option<Tracked> {
+        let cells = |bucket: u32| bucket * CELLS as u32..(bucket + 1) * CELLS as u32;
+        let mut entries =
+            cells(place.first).chain(cells(place.second)).map(|cell| self.store.tracked(cell));
+        entries.find(|entry| entry.0 != 0 && entry.is(place.name))
+    }
+}
+
+fn tuple<F: Balanceable>(
+    source: F::Addr,
+    (source_port, destination_port): (Be16, Be16),
+) -> Tuple<F::Addr> {
+    Tuple { source, source_port, destination_port, ..Tuple::default() }
+}
+
+impl Running {
+    /// Slots that aren't stable, by their stage.
+    pub(crate) fn stages<S: Store>(&self, store: &S) -> [usize; 3] {
+        let mut stages = [0; 3];
+        for slot in self.moving.keys() {
+            match Stage::of(self.slot(store, *slot)) {
+                Stage::Announce => stages[0] += 1,
+                Stage::Move => stages[1] += 1,
+                Stage::Settle => stages[2] += 1,
+                Stage::Stable => {}
+            }
+        }
+        stages
+    }
+}
