@@ -24,6 +24,26 @@ use crate::tree::{self, Product};
 /// Beside a package's manifest: names of the functions that may stay functions, one to a line.
 const SUBPROGRAMS: &str = "SUBPROGRAMS";
 
+/// One of the objects that users load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Only {
+    /// The policy datapath's.
+    Flowgate,
+    /// The load balancer's.
+    Lb,
+}
+
+impl Only {
+    /// What to build: one, or both.
+    pub(crate) fn products(only: Option<Self>) -> Vec<Product> {
+        match only {
+            Some(Self::Flowgate) => vec![tree::SHIPPED],
+            Some(Self::Lb) => vec![tree::BALANCER],
+            None => vec![tree::SHIPPED, tree::BALANCER],
+        }
+    }
+}
+
 /// Builds an object into `out`, by default where the prebuilt one lies.
 pub(crate) fn run(product: Product, out: Option<&Path>, kind: Option<Kind>) -> Result<(), Error> {
     let toolchain = Toolchain::find(kind)?;

@@ -155,7 +155,8 @@ fn summary(rows: &[Row]) -> ExitCode {
 
 fn fmt() -> Result<(), Error> {
     process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
-    for package in [tree::SHIPPED.programs, tree::BENCH.programs, "fuzz"] {
+    let programs = tree::PRODUCTS.map(|product| product.programs);
+    for package in programs.into_iter().chain(["fuzz"]) {
         let manifest = tree::root().join(package).join("Cargo.toml");
         if manifest.is_file() {
             process::run(

@@ -59,13 +59,16 @@ struct Cli {
 enum Command {
     /// Say what rebuilding the eBPF objects needs, and what of it is missing
     Setup(setup::Options),
-    /// Rebuild the eBPF object and its manifest
+    /// Rebuild the eBPF objects that users load, and their manifests
     BuildEbpf {
+        /// Build this one alone
+        #[arg(long, value_enum, value_name = "OBJECT")]
+        only: Option<build::Only>,
         /// Build the program of the kernel bench instead
-        #[arg(long)]
+        #[arg(long, conflicts_with = "only")]
         bench: bool,
         /// Write here instead of where the prebuilt object lies
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", requires = "only")]
         out: Option<PathBuf>,
         /// Use this toolchain instead of the first one found
         #[arg(long, value_enum)]
@@ -115,9 +118,11 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Setup(options) => setup::run(&options),
-        Command::BuildEbpf { bench, out, toolchain } => {
-            let product = if bench { tree::BENCH } else { tree::SHIPPED };
-            build::run(product, out.as_deref(), toolchain).map(|()| ExitCode::SUCCESS)
+        Command::BuildEbpf { only, bench, out, toolchain } => {
+            let products = if bench { vec![tree::BENCH] } else { build::Only::products(only) };
+            let mut products = products.into_iter();
+            products.try_for_each(|product| build::run(product, out.as_deref(), toolchain))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Ablate => ablate::run().map(|()| ExitCode::SUCCESS),
         Command::Measure { benches } => measure::run(&benches).map(|()| ExitCode::SUCCESS),

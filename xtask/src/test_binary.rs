@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::process;
+use crate::tree;
 
 /// A test target that needs privileges: named `kernel*` (the kernel judges packets) or `netns*` (real
 /// sockets in network namespaces).
@@ -25,6 +26,19 @@ impl TestTarget {
     /// The datapath's tests of the eBPF programs: what runs on other kernels and other objects.
     pub(crate) fn kernel() -> Self {
         Self { package: "flowgate-datapath".to_owned(), test: "kernel".to_owned() }
+    }
+
+    /// The tests of the load balancer's programs, likewise.
+    pub(crate) fn balancer() -> Self {
+        Self { package: "flowgate-datapath".to_owned(), test: "kernel_lb".to_owned() }
+    }
+
+    /// Those of an object, by its name; the bench's has none.
+    pub(crate) fn of(object: &str) -> Option<Self> {
+        if object == tree::SHIPPED.object {
+            return Some(Self::kernel());
+        }
+        (object == tree::BALANCER.object).then(Self::balancer)
     }
 
     /// What the verifier says of each program.

@@ -32,6 +32,15 @@ pub(crate) const SHIPPED: Product = Product {
     object: "flowgate.o",
 };
 
+/// What users load to balance.
+pub(crate) const BALANCER: Product = Product {
+    programs: "crates/ebpf-progs/balancer",
+    sources: &["crates/abi", "crates/pipeline", "crates/ebpf-progs/balancer"],
+    binary: "lb",
+    objects: "crates/ebpf-progs/objects/lb",
+    object: "lb.o",
+};
+
 /// What drives the kernel bench.
 pub(crate) const BENCH: Product = Product {
     programs: "benches/programs",
@@ -42,7 +51,7 @@ pub(crate) const BENCH: Product = Product {
 };
 
 /// All of them.
-pub(crate) const PRODUCTS: [Product; 2] = [SHIPPED, BENCH];
+pub(crate) const PRODUCTS: [Product; 3] = [SHIPPED, BALANCER, BENCH];
 
 /// The root of the source tree: the directory above this package.
 pub(crate) fn root() -> PathBuf {

@@ -42,11 +42,9 @@ fn verify(product: Product, toolchain: &Toolchain) -> Result<(), Error> {
         shipped.toolchain.rustc, shipped.toolchain.llvm, shipped.toolchain.bpf_linker
     );
     // The bench's object decides about no packet.
-    if product.object != tree::SHIPPED.object {
-        return Ok(());
-    }
-    run_corpus(&objects.join(product.object))?;
-    run_corpus(&directory.path().join("out").join(product.object))
+    let Some(target) = TestTarget::of(product.object) else { return Ok(()) };
+    run_corpus(&target, &objects.join(product.object))?;
+    run_corpus(&target, &directory.path().join("out").join(product.object))
 }
 
 /// Compares each manifest's hashes with the sources and the object in the tree.
@@ -102,9 +100,9 @@ fn same(what: &'static str, recorded: &str, now: &str) -> Result<(), Error> {
     Err(Error::Stale { what, recorded: recorded.to_owned(), now: now.to_owned() })
 }
 
-fn run_corpus(object: &Path) -> Result<(), Error> {
+fn run_corpus(target: &TestTarget, object: &Path) -> Result<(), Error> {
     println!("the kernel tests on {}", object.display());
-    namespaces::run(&TestTarget::kernel().build()?, Some(object)).map(drop)
+    namespaces::run(&target.build()?, Some(object)).map(drop)
 }
 
 #[cfg(test)]

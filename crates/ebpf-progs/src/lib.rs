@@ -1,11 +1,11 @@
-//! The prebuilt eBPF objects: bytes, program names, and the manifest that says where they come
-//! from.
+//! The prebuilt eBPF objects: bytes, program names, and the manifests that say where they come
+//! from. The policy datapath's is here, the load balancer's in [`lb`].
 //!
-//! A dependent needs no eBPF toolchain: the object is in the package. Its sources lie in
-//! `programs/`, which builds for BPF alone (`cargo xtask build-ebpf`); `cargo xtask
+//! A dependent needs no eBPF toolchain: the objects are in the package. Their sources lie in
+//! `programs/` and `balancer/`, which build for BPF alone (`cargo xtask build-ebpf`); `cargo xtask
 //! verify-prebuilt` shows that both belong together.
 //!
-//! The object loads on Linux 6.1 and later (x86-64 and aarch64, little endian) and carries the
+//! The objects load on Linux 6.1 and later (x86-64 and aarch64, little endian) and carry the
 //! licence string `Dual MIT/GPL`.
 //!
 //! ```
@@ -14,10 +14,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod lb;
+
 /// The object with all programs and maps.
 ///
 /// Aligned to 8 bytes, as ELF parsers want it.
-pub const OBJECT: &[u8] = &ALIGNED.0;
+pub const OBJECT: &[u8] = &Aligned::new(include_bytes!("../objects/flowgate.o")).0;
 
 /// What the object was built from and what is in it: JSON.
 pub const MANIFEST: &str = include_str!("../objects/manifest.json");
@@ -34,13 +36,12 @@ pub const TC_EMPTY: &str = "tc_empty";
 /// All programs of the object.
 pub const PROGRAMS: [&str; 4] = [TC_FROM_ENDPOINT, TC_TO_ENDPOINT, TC_SWEEP, TC_EMPTY];
 
-const BYTES: &[u8] = include_bytes!("../objects/flowgate.o");
-
+/// ELF parsers want an object at a multiple of 8.
 #[repr(C, align(8))]
-struct Aligned<T>(T);
+struct Aligned<const N: usize>([u8; N]);
 
-static ALIGNED: Aligned<[u8; BYTES.len()]> = {
-    let mut bytes = [0; BYTES.len()];
-    bytes.copy_from_slice(BYTES);
-    Aligned(bytes)
-};
+impl<const N: usize> Aligned<N> {
+    const fn new(bytes: &[u8; N]) -> Self {
+        Self(*bytes)
+    }
+}

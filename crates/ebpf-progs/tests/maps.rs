@@ -1,12 +1,15 @@
-//! The prebuilt object has the maps and programs that the rest of flowgate counts on.
+//! The prebuilt objects have the maps and programs that the rest of flowgate counts on.
 
 use std::collections::BTreeMap;
 
-use flowgate_abi::maps::{self, MapKind};
+use flowgate_abi::{
+    lb,
+    maps::{self, MapKind, MapSpec},
+};
 use serde_json::Value;
 
-fn manifest() -> Value {
-    serde_json::from_str(flowgate_ebpf_progs::MANIFEST).expect("the manifest is JSON")
+fn parsed(manifest: &str) -> Value {
+    serde_json::from_str(manifest).expect("the manifest is JSON")
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
@@ -15,11 +18,16 @@ fn text<'v>(value: &'v Value, field: &str) -> &'v str {
 
 #[test]
 fn the_objects_maps_are_those_of_the_boundary() {
-    let manifest = manifest();
+    check_maps(flowgate_ebpf_progs::MANIFEST, maps::ALL);
+    check_maps(flowgate_ebpf_progs::lb::MANIFEST, lb::maps::ALL);
+}
+
+fn check_maps(manifest: &str, specs: &[MapSpec]) {
+    let manifest = parsed(manifest);
     let maps = manifest["maps"].as_array().expect("a list");
     let mut found: BTreeMap<&str, &Value> =
         maps.iter().map(|map| (text(map, "name"), map)).collect();
-    for spec in maps::ALL {
+    for spec in specs {
         let map = found.remove(spec.name).unwrap_or_else(|| panic!("{} is missing", spec.name));
         let size = |field: &str| map[field].as_u64().expect("a number") as usize;
         let sizes = (size("key_size"), size("value_size"));
@@ -39,12 +47,17 @@ fn the_objects_maps_are_those_of_the_boundary() {
 }
 
 #[test]
-fn the_object_has_the_programs_by_their_names() {
-    let manifest = manifest();
-    let programs = manifest["programs"].as_array().expect("a list");
-    let mut names: Vec<&str> = programs.iter().map(|program| text(program, "name")).collect();
+fn the_objects_have_their_programs_by_their_names() {
+    check_programs(flowgate_ebpf_progs::MANIFEST, &flowgate_ebpf_progs::PROGRAMS);
+    check_programs(flowgate_ebpf_progs::lb::MANIFEST, &flowgate_ebpf_progs::lb::PROGRAMS);
+}
+
+fn check_programs(manifest: &str, programs: &[&str]) {
+    let manifest = parsed(manifest);
+    let found = manifest["programs"].as_array().expect("a list");
+    let mut names: Vec<&str> = found.iter().map(|program| text(program, "name")).collect();
     names.sort_unstable();
-    let mut wanted = flowgate_ebpf_progs::PROGRAMS;
+    let mut wanted = programs.to_vec();
     wanted.sort_unstable();
     assert_eq!(names, wanted);
 }

@@ -60,7 +60,7 @@ impl Signs {
 }
 
 /// The backend of a packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Chosen<'t> {
     /// The index of its line.
     pub line: u32,

@@ -1,0 +1,86 @@
+//! The load balancer's eBPF programs: entry points of a few lines around `flowgate-pipeline`.
+//!
+//! A context becomes a buffer ([`buffer`]), maps become tables ([`tables`]), the pipeline decides and rewrites,
+//! and one exhaustive match turns what it says into an action.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod buffer;
+mod maps;
+mod tables;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{xdp_action, xdp_md},
+    macros::xdp,
+    programs::XdpContext,
+};
+use flowgate_pipeline::{
+    V4, V6,
+    lb::{
+        Action,
+        hook::{Common, common, rare},
+        icmp::Answer,
+    },
+    parse::Layer3,
+};
+
+use crate::{buffer::Frame, tables::Maps};
+
+/// Balances what comes in by an interface.
+#[xdp(frags)]
+pub fn xdp_balance(ctx: XdpContext) -> u32 {
+    let ctx: *mut xdp_md = ctx.as_ptr().cast();
+    match buffer::layer3(ctx) {
+        Layer3::Ipv4 => balance::<V4>(ctx, rare_v4),
+        Layer3::Ipv6 => balance::<V6>(ctx, rare_v6),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// Does nothing: what every program costs that is run by `BPF_PROG_TEST_RUN`.
+#[xdp(frags)]
+pub fn xdp_empty(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_TX
+}
+
+#[inline(always)]
+fn balance<F: Answer>(ctx: *mut xdp_md, rare: fn(*mut xdp_md) -> u32) -> u32 {
+    match common::<F, _, _>(&mut Frame::new(ctx), &Maps) {
+        Common::Done(action) => act(action),
+        Common::Rare => rare(ctx),
+    }
+}
+
+// VERIFIER: subprograms for what is rare, so that its stack and its states aren't those of what is common.
+
+#[inline(never)]
+fn rare_v4(ctx: *mut xdp_md) -> u32 {
+    act(rare::<V4, _, _>(&mut Frame::new(ctx), &Maps))
+}
+
+#[inline(never)]
+fn rare_v6(ctx: *mut xdp_md) -> u32 {
+    act(rare::<V6, _, _>(&mut Frame::new(ctx), &Maps))
+}
+
+#[inline(always)]
+fn act(action: Action) -> u32 {
+    match action {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Transmit => xdp_action::XDP_TX,
+        Action::Drop(_) => xdp_action::XDP_DROP,
+    }
+}
+
+/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The string that the kernel knows: GPL-only helpers may be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,198 @@
+//! The maps as the pipeline's tables.
+
+use core::{arch::asm, ptr};
+
+use aya_ebpf::{bindings::bpf_spin_lock, helpers};
+use flowgate_abi::{
+    DropReason, Shared64,
+    event::EventBudget,
+    fragment::FragmentBucket,
+    lb::{
+        Backend, Bucket, CELLS, Counter, Frontend, Head, SLOTS, Settings, maps::DISPLACEMENTS_EACH,
+    },
+};
+use flowgate_pipeline::{fragment::FragmentTable, lb::Balance};
+
+use crate::maps;
+
+/// All maps.
+pub struct Maps;
+
+/// A number of which the bits outside of a mask are cleared.
+///
+/// VERIFIER: where LLVM knows that a mask changes nothing, it drops the mask, or it masks one copy and
+/// uses another; the verifier knows neither and refuses the access. LLVM leaves assembly alone.
+#[inline(always)]
+fn bounded<const MASK: u32>(value: u32) -> usize {
+    let mut bounded = u64::from(value);
+    // SAFETY: an AND with a constant.
+    unsafe { asm!("{0} &= {1}", inout(reg) bounded, const MASK) };
+    bounded as usize
+}
+
+/// A word of an element of 16.
+#[inline(always)]
+fn word(element: Option<*const [u32; 16]>, index: u32) -> Option<u32> {
+    let words = element?.cast::<u32>();
+    // SAFETY: the element has 16 words; user space writes them, so they are read volatile.
+    Some(unsafe { ptr::read_volatile(words.add(bounded::<15>(index))) })
+}
+
+const _: () = assert!(SLOTS == 16 && DISPLACEMENTS_EACH == 16);
+
+impl FragmentTable for Maps {
+    #[inline(always)]
+    fn fragment_place(&self) -> (u64, u32) {
+        (maps::settings().fragment_seed, maps::settings().fragment_mask)
+    }
+
+    #[inline(always)]
+    fn fragment_timeout(&self) -> u32 {
+        maps::settings().fragment_timeout
+    }
+
+    #[inline(always)]
+    fn jiffies(&self) -> u64 {
+        // SAFETY: a plain helper call, inlined by the verifier.
+        unsafe { helpers::bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn fragments(&self, index: u32) -> Option<&FragmentBucket> {
+        maps::FRAGMENTS.get(index)
+    }
+
+    #[inline(always)]
+    fn lock_fragments(&self, bucket: &FragmentBucket) {
+        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+        // SAFETY: the lock of a map's value.
+        unsafe { helpers::bpf_spin_lock(lock) };
+    }
+
+    #[inline(always)]
+    fn unlock_fragments(&self, bucket: &FragmentBucket) {
+        let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
+        // SAFETY: the lock of a map's value, taken before.
+        unsafe { helpers::bpf_spin_unlock(lock) };
+    }
+}
+
+impl Balance for Maps {
+    #[inline(always)]
+    fn settings(&self) -> &Settings {
+        maps::settings()
+    }
+
+    #[inline(always)]
+    fn head(&self) -> Option<&Head> {
+        maps::HEAD.get(0)
+    }
+
+    #[inline(always)]
+    fn displacement(&self, bucket: u32) -> u32 {
+        word(maps::DISPLACEMENTS.get_ptr(bucket / 16), bucket).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn frontend(&self, index: u32) -> Option<&Frontend> {
+        maps::FRONTENDS.get(index)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<u32> {
+        word(maps::SLOTS.get_ptr(index / 16), index)
+    }
+
+    #[inline(always)]
+    fn backend(&self, index: u32) -> Option<&Backend> {
+        maps::BACKENDS.get(index)
+    }
+
+    #[inline(always)]
+    fn tracked(&self, index: u32) -> Option<&Bucket> {
+        maps::TRACKED.get(index)
+    }
+
+    #[inline(always)]
+    fn cell<'b>(&self, bucket: &'b Bucket, number: u32) -> &'b Shared64 {
+        let index = bounded::<{ CELLS as u32 - 1 }>(number.wrapping_sub(1));
+        // SAFETY: a bucket has eight cells.
+        unsafe { &*bucket.as_ptr().add(index) }
+    }
+
+    #[inline(always)]
+    fn exchange(&self, cell: &Shared64, old: u64, new: u64) -> bool {
+        let mut found = old;
+        // SAFETY: a compare-and-exchange of a map's aligned word (`BPF_CMPXCHG`, Linux 5.12): R0 holds what
+        // is expected, and afterwards what was there.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({0} + 0, r0, {1})",
+                in(reg) ptr::from_ref(cell),
+                in(reg) new,
+                inout("r0") found,
+            );
+        }
+        found == old
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32, unknown: u64) -> u32 {
+        let mut hidden = u64::from(number);
+        // SAFETY: does nothing, twice.
+        unsafe { asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) hidden, in(reg) unknown) };
+        hidden as u32
+    }
+
+    #[inline(always)]
+    fn count_load(&self, line: u32, bytes: u32, opens: bool, tracked: bool) {
+        let Some(load) = maps::LOADS.get_ptr_mut(line) else { return };
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+        let load = unsafe { &mut *load };
+        load.packets += 1;
+        load.bytes += u64::from(bytes);
+        if opens {
+            load.opened += 1;
+        }
+        if tracked {
+            load.tracked += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn count_refused(&self, service: u32) {
+        let Some(refused) = maps::REFUSED.get_ptr_mut(service) else { return };
+        // SAFETY: an atomic addition to a map's aligned word.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) refused, in(reg) 1u64) };
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, reason: DropReason, bytes: u32) {
+        let Some(tally) = maps::DROPS.get_ptr_mut(reason as u32) else { return };
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+        let tally = unsafe { &mut *tally };
+        tally.packets += 1;
+        tally.bytes += u64::from(bytes);
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        let Some(count) = maps::COUNTERS.get_ptr_mut(counter as u32) else { return };
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+        unsafe { *count += 1 };
+    }
+
+    #[inline(always)]
+    fn error_budget(&self) -> Option<EventBudget> {
+        // SAFETY: as above.
+        maps::ERROR_BUDGET.get_ptr(0).map(|budget| unsafe { *budget })
+    }
+
+    #[inline(always)]
+    fn set_error_budget(&self, budget: EventBudget) {
+        if let Some(place) = maps::ERROR_BUDGET.get_ptr_mut(0) {
+            // SAFETY: as above.
+            unsafe { *place = budget };
+        }
+    }
+}
