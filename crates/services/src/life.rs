@@ -6,9 +6,9 @@
 //! *stable*, once no entry deviates. The stage is in the slot's bits, so whoever finds a table knows where
 //! it stands.
 //!
-//! Not here: time, entries and capacity ([`crate::balancer`]); what a packet does ([`flowgate_pipeline::lb::choose`]).
+//! Not here: time, entries and capacity (`balancer`); what a packet does ([`flowgate_pipeline::lb::choose`]).
 //!
-//! Invariant: only [`settled`] makes a slot stable that tracked.
+//! Invariant: only `settled` makes a slot stable that tracked.
 
 use flowgate_abi::lb::Slot;
 
