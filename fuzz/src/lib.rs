@@ -170,7 +170,6 @@ fn small_tables(trio: &Trio) -> HostTables {
         ..*HostTables::for_plan(trio.widest()).settings()
     };
     assert!(settings.endpoint_mask < NO_SLOT);
-    let (trie4_nodes, prefixes) = (cost.trie4_nodes as u32, cost.prefixes6);
-    let room = HostRoom { trie4_nodes, hosts6: prefixes, networks6: prefixes, events: 64 };
+    let room = HostRoom { ipcache_nodes: cost.ipcache_nodes as u32, events: 64 };
     HostTables::new(settings, room)
 }

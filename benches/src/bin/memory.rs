@@ -45,7 +45,7 @@ fn print_maps() -> Result<()> {
 /// What one more costs.
 fn print_units() -> Result<()> {
     type Resize = fn(&mut Options) -> &mut usize;
-    let units: [(&str, Resize); 10] = [
+    let units: [(&str, Resize); 8] = [
         ("IPv4 flow", |o| &mut o.flows4),
         ("IPv6 flow", |o| &mut o.flows6),
         ("endpoint", |o| &mut o.endpoints),
@@ -53,9 +53,7 @@ fn print_units() -> Result<()> {
         ("row cell", |o| &mut o.row_cells),
         ("decision cell", |o| &mut o.decision_cells),
         ("decision", |o| &mut o.decisions),
-        ("inner node of the IPv4 trie", |o| &mut o.trie4_nodes),
-        ("IPv6 address of the ipcache", |o| &mut o.hosts6),
-        ("IPv6 network of the ipcache", |o| &mut o.networks6),
+        ("node of the ipcache", |o| &mut o.ipcache_nodes),
     ];
     println!("| one more | bytes, as the kernel accounts | by `Options::memory` |\n|---|--:|--:|");
     for (name, resize) in units {

@@ -1,4 +1,4 @@
-//! Endpoints, peers and the ipcache's leaves.
+//! Endpoints, peers, and what an address leads to.
 
 use crate::{Addr4, Addr6, EtherAddr, Shared32};
 
@@ -77,8 +77,7 @@ impl Leaf {
     pub const NONE: Self = Self(0);
     const PEER: u32 = 1 << 30;
     const ENDPOINT: u32 = 1 << 29;
-    const NODE: u32 = 1 << 31;
-    const VALUE: u32 = (1 << 29) - 1;
+    const VALUE: u32 = (1 << 21) - 1;
 
     /// A peer that isn't here.
     #[must_use]
@@ -90,12 +89,6 @@ impl Leaf {
     #[must_use]
     pub const fn endpoint(slot: u32) -> Self {
         Self(Self::ENDPOINT | slot)
-    }
-
-    /// An inner node of the IPv4 trie.
-    #[must_use]
-    pub const fn node(index: u32) -> Self {
-        Self(Self::NODE | index)
     }
 
     /// The peer's index, if it is one that isn't here.
@@ -111,14 +104,8 @@ impl Leaf {
     pub const fn as_endpoint(self) -> Option<u32> {
         if self.0 & Self::ENDPOINT != 0 { Some(self.0 & Self::VALUE) } else { None }
     }
-
-    /// The inner node's number, if it is one.
-    #[inline(always)]
-    #[must_use]
-    pub const fn as_node(self) -> Option<u32> {
-        if self.0 & Self::NODE != 0 { Some(self.0 & Self::VALUE) } else { None }
-    }
 }
 
 const _: () = assert!(size_of::<Endpoint>() == 64 && size_of::<Peer>() == 8);
 const _: () = assert!(core::mem::offset_of!(Endpoint, addr6) == 16);
+const _: () = assert!(MAX_PEERS - 1 <= Leaf::VALUE);

@@ -7,7 +7,7 @@ use crate::maps::{self, MapSpec};
 pub const LAYOUT: u64 = hash(maps::ALL, REVISION);
 
 /// Raised when a layout changes in a way that sizes don't show.
-const REVISION: u64 = 2;
+const REVISION: u64 = 3;
 
 /// The hash of a set of maps.
 pub(crate) const fn hash(maps: &[MapSpec], revision: u64) -> u64 {

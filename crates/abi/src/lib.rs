@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod event;
 pub mod flow;
 pub mod fragment;
+pub mod ipcache;
 mod layout;
 pub mod lb;
 pub mod maps;

@@ -8,6 +8,7 @@ use crate::{
     event::{Event, EventBudget, Tally, Traffic},
     flow::{Bucket4, Bucket6},
     fragment::FragmentBucket,
+    ipcache::Node,
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
 
@@ -22,8 +23,6 @@ pub enum MapKind {
     PerCpuArray,
     /// `BPF_MAP_TYPE_HASH`.
     Hash,
-    /// `BPF_MAP_TYPE_LPM_TRIE`.
-    LpmTrie,
     /// `BPF_MAP_TYPE_RINGBUF` (Linux 5.8).
     RingBuf,
 }
@@ -61,14 +60,8 @@ pub(crate) use maps;
 pub const CELLS: usize = 32;
 /// One element of a table of cells.
 pub type Cells = [u16; CELLS];
-/// The root of the IPv4 trie, by the first 16 bits.
-pub type Trie4Root = [u32; 65536];
-/// An inner node of the IPv4 trie, by 8 bits.
-pub type Trie4Node = [u32; 256];
 /// The headers of one packet, as the programs' first half leaves them to the second.
 pub type Parsed = [u64; 14];
-/// A network of IPv6: prefix length, then the address.
-pub type Lpm6Key = [u32; 5];
 
 maps! {
     /// IPv4 flows, by the high bits of the flow hash.
@@ -83,14 +76,8 @@ maps! {
     ENDPOINTS: MappedArray[u32 => Endpoint];
     /// Interface index -> slot, for endpoints that didn't get the slot of their low bits.
     LINKS: Hash[u32 => u32];
-    /// The ipcache of IPv4, first 16 bits -> leaf or node.
-    IPCACHE4_ROOT: MappedArray[u32 => Trie4Root];
-    /// The ipcache of IPv4, next 8 bits -> leaf or node.
-    IPCACHE4_NODES: MappedArray[u32 => Trie4Node];
-    /// The ipcache of IPv6, whole addresses -> leaf.
-    IPCACHE6_HOSTS: Hash[crate::Addr6 => u32];
-    /// The ipcache of IPv6, networks -> leaf.
-    IPCACHE6_NETWORKS: LpmTrie[Lpm6Key => u32];
+    /// The ipcache: networks of both families -> leaf.
+    IPCACHE: MappedArray[u32 => Node];
     /// Peers by index.
     PEERS: MappedArray[u32 => Peer];
     /// Element 0: the number of the running generation; 0: none.

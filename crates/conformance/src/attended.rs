@@ -1,9 +1,8 @@
 //! A store with somebody beside it at every write: one who looks ([`Attendant::after`]), or one who kills the
 //! process ([`crate::mortal`]).
 
-use flowgate_abi::{Settings, endpoint::Leaf, policy::Decision};
-use flowgate_policy::install::{EndpointRow, Store, Trie4Cell};
-use ipnet::Ipv6Net;
+use flowgate_abi::{Settings, policy::Decision};
+use flowgate_policy::install::{EndpointRow, IpcacheCell, Store};
 
 /// What was done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +105,11 @@ macro_rules! delegate {
 
 delegate! {
     read {
-        trie4_nodes() -> u32;
-        capacity6() -> (usize, usize);
+        ipcache_nodes() -> u32;
         active() -> u32;
         peer_class(slot: u32, peer: u32) -> u16;
         endpoint(slot: u32) -> EndpointRow;
-        trie4_cell(cell: Trie4Cell) -> Leaf;
-        prefixes6() -> Result<Vec<(Ipv6Net, Leaf)>, S::Error>;
+        ipcache_word(cell: IpcacheCell) -> u32;
         links() -> Result<Vec<(u32, u32)>, S::Error>;
     }
     write {
@@ -129,11 +126,10 @@ delegate! {
         set_endpoint(slot: u32, row: &EndpointRow);
         set_endpoint_peers(slot: u32, peer4: u32, peer6: u32);
         clear_endpoint(slot: u32);
-        set_trie4_cell(cell: Trie4Cell, leaf: Leaf);
+        set_ipcache_word(cell: IpcacheCell, word: u32);
     }
     try {
         set_link(ifindex: u32, slot: Option<u32>) Cell;
-        set_prefix6(net: Ipv6Net, leaf: Option<Leaf>) Cell;
         grace_period() Grace;
     }
 }

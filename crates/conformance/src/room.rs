@@ -24,6 +24,6 @@ pub fn tables() -> HostTables {
         fragment_mask: 15,
         reserved: 0,
     };
-    let room = HostRoom { trie4_nodes: 256, hosts6: 256, networks6: 256, events: 1 };
+    let room = HostRoom { ipcache_nodes: 1024, events: 1 };
     HostTables::new(settings, room)
 }

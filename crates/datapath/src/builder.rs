@@ -1,11 +1,11 @@
 //! The decisions that an embedder makes before a datapath is opened.
 
-use std::{
-    borrow::Cow,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, path::PathBuf};
 
-use flowgate_policy::{host::HostTables, install::Installer};
+use flowgate_policy::{
+    host::HostTables,
+    install::{self, Installer},
+};
 
 use crate::{
     datapath::Datapath,
@@ -149,7 +149,7 @@ impl Builder {
             return Ok(self.kernel(installer, None, (State::Fresh, programs, probe.release)));
         };
         let from = pins.migrates_from();
-        let loaded = self.load(probe.hertz, Some(&pins.maps()));
+        let loaded = self.load(probe.hertz, Some(&pins));
         let (mut installer, programs, origin) = loaded.inspect_err(|_| pins.give_up())?;
         pins.commit(installer.store_mut())?;
         let (generation, endpoints) = (installer.generation(), installer.bindings().count());
@@ -161,11 +161,15 @@ impl Builder {
         Ok(self.kernel(installer, Some(pins), (state, programs, probe.release)))
     }
 
-    /// Loads the programs over the maps in a directory, or over maps of their own.
-    fn load(&self, hertz: u32, maps: Option<&Path>) -> Result<Loaded, OpenError> {
+    /// Loads the programs over pinned maps, or over maps of their own.
+    fn load(&self, hertz: u32, pins: Option<&Pins>) -> Result<Loaded, OpenError> {
+        let maps = pins.map(Pins::maps);
         let (mut tables, origin) =
-            KernelTables::load(self.object_bytes(), &self.options, hertz, maps)?;
+            KernelTables::load(self.object_bytes(), &self.options, hertz, maps.as_deref())?;
         let programs = tables.programs();
+        if let Some(networks) = pins.map(Pins::networks).transpose()?.flatten() {
+            install::restore(&mut tables, networks).map_err(OpenError::carry_over)?;
+        }
         let installer = Installer::adopt(tables).map_err(OpenError::Kernel)?;
         Ok((installer, programs, origin))
     }

@@ -188,8 +188,7 @@ impl Datapath {
 
     /// Detaches the adopted endpoints that nobody has claimed: what they belonged to went while no
     /// process was there. Call it once everything that is still there has been attached again.
-    /// Returns how many there were. Until a plan is applied, packets to their addresses are dropped,
-    /// since nobody knows yet which network they fall back to.
+    /// Returns how many there were. Their addresses are in the networks around them again.
     ///
     /// # Errors
     /// The tables couldn't be written.

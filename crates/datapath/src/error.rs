@@ -2,7 +2,10 @@
 
 use std::{io, net::IpAddr, path::PathBuf};
 
-use flowgate_policy::{install::InstallError, simulate::SimulateError};
+use flowgate_policy::{
+    install::{InstallError, RestoreError},
+    simulate::SimulateError,
+};
 use thiserror::Error;
 
 /// Why a datapath couldn't be opened.
@@ -74,6 +77,17 @@ pub enum OpenError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// The networks of an older layout's state don't fit into the ipcache. It was left alone, and its
+    /// programs run on.
+    #[error(
+        "the state that is to be carried over needs {needed} nodes of the ipcache, there are {have}: raise option ipcache_nodes"
+    )]
+    Ipcache {
+        /// Nodes that they need.
+        needed: usize,
+        /// Nodes that there are.
+        have: usize,
+    },
     /// The pinned state counts time in other units than this kernel.
     #[error(
         "the pinned state was made at {pinned} jiffies per second, this kernel has {running}: remove the pins"
@@ -102,6 +116,14 @@ pub enum OpenError {
 impl OpenError {
     pub(crate) fn object(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Object { source: io::Error::other(error) }
+    }
+
+    pub(crate) fn carry_over(error: RestoreError<io::Error>) -> Self {
+        match error {
+            RestoreError::NoRoom { needed, have } => Self::Ipcache { needed, have },
+            RestoreError::Store(error) => Self::Kernel(error),
+            other => Self::Kernel(io::Error::other(other)),
+        }
     }
 
     pub(crate) fn program(program: &'static str, error: aya::programs::ProgramError) -> Self {

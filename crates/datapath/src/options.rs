@@ -6,6 +6,7 @@ use flowgate_abi::{
     Settings, Timeouts,
     flow::WAYS,
     fragment,
+    ipcache::{MAX_NODES, ROOTS, SPARE},
     maps::{self, CELLS, MapSpec},
 };
 use flowgate_policy::host::HostRoom;
@@ -40,12 +41,10 @@ pub struct Options {
     pub decision_cells: usize,
     /// Distinct decisions, in each of two generations.
     pub decisions: usize,
-    /// Inner nodes (256 cells) of the IPv4 ipcache.
-    pub trie4_nodes: usize,
-    /// IPv6 host addresses of the ipcache.
-    pub hosts6: usize,
-    /// IPv6 networks of the ipcache.
-    pub networks6: usize,
+    /// Nodes (64 bytes) of the ipcache, for networks and addresses of both families. Many random networks
+    /// take a third to a half each, neighbouring addresses a tenth, a lone IPv6 address two;
+    /// `Plan::cost` counts them.
+    pub ipcache_nodes: usize,
     /// Bytes of the event ring, a power of two and a multiple of the page size, up to 1 GiB.
     pub event_bytes: usize,
     /// Events that each CPU may emit per second; what is beyond is counted as suppressed. 0: none.
@@ -79,9 +78,7 @@ impl Default for Options {
             row_cells: 1 << 16,
             decision_cells: 1 << 18,
             decisions: 1 << 13,
-            trie4_nodes: 1024,
-            hosts6: 4096,
-            networks6: 4096,
+            ipcache_nodes: 1 << 14,
             event_bytes: 1 << 18,
             events_per_second: 10_000,
             opening: Duration::from_secs(60),
@@ -109,13 +106,11 @@ impl Options {
             .iter()
             .map(|(spec, entries)| match spec.kind {
                 maps::MapKind::RingBuf => *entries as usize,
-                // As the kernel's: an element with its head, and a bucket for each; a trie's node.
+                // As the kernel's: an element with its head, and a bucket for each.
                 maps::MapKind::Hash => *entries as usize * (64 + whole_words(spec)),
-                maps::MapKind::LpmTrie => *entries as usize * 64,
                 _ => elements(spec, *entries),
             })
             .sum::<usize>()
-            + maps::IPCACHE4_ROOT.value
             + 8 * maps::PORT_CLASS.value
     }
 
@@ -130,9 +125,7 @@ impl Options {
             ("row_cells", self.row_cells, 1, 1 << 27),
             ("decision_cells", self.decision_cells, 1, 1 << 27),
             ("decisions", self.decisions, 1, 0xffff),
-            ("trie4_nodes", self.trie4_nodes, 1, 1 << 20),
-            ("hosts6", self.hosts6, 1, 1 << 24),
-            ("networks6", self.networks6, 1, 1 << 24),
+            ("ipcache_nodes", self.ipcache_nodes, 1, (MAX_NODES - ROOTS - SPARE) as usize),
             ("event_bytes", self.event_bytes, 1, 1 << 30),
             ("mark", self.mark as usize, 1, u32::MAX as usize),
         ];
@@ -186,9 +179,7 @@ impl Options {
             (&maps::FRAGMENTS, settings.fragment_mask + 1),
             (&maps::ENDPOINTS, endpoints),
             (&maps::LINKS, endpoints),
-            (&maps::IPCACHE4_NODES, self.trie4_nodes as u32),
-            (&maps::IPCACHE6_HOSTS, self.hosts6 as u32),
-            (&maps::IPCACHE6_NETWORKS, self.networks6 as u32),
+            (&maps::IPCACHE, ROOTS + SPARE + self.ipcache_nodes as u32),
             (&maps::PEERS, settings.peers),
             (&maps::ENDPOINT_POLICY, 2 * endpoints),
             (&maps::PEER_CLASS, cells(settings.peers)),
@@ -201,12 +192,7 @@ impl Options {
     }
 
     pub(crate) fn host_room(&self) -> HostRoom {
-        HostRoom {
-            trie4_nodes: self.trie4_nodes as u32,
-            hosts6: self.hosts6,
-            networks6: self.networks6,
-            events: self.event_bytes / 128,
-        }
+        HostRoom { ipcache_nodes: self.ipcache_nodes as u32, events: self.event_bytes / 128 }
     }
 }
 
@@ -280,9 +266,7 @@ mod tests {
             assert!(refused(Options { row_cells: size, ..options() }));
             assert!(refused(Options { decision_cells: size, ..options() }));
             assert!(refused(Options { decisions: size, ..options() }));
-            assert!(refused(Options { trie4_nodes: size, ..options() }));
-            assert!(refused(Options { hosts6: size, ..options() }));
-            assert!(refused(Options { networks6: size, ..options() }));
+            assert!(refused(Options { ipcache_nodes: size, ..options() }));
             assert!(refused(Options { event_bytes: size, ..options() }));
         }
         assert!(refused(Options { flows4: u32::MAX as usize, ..Options::default() }));

@@ -30,7 +30,7 @@ fn tables() -> Option<KernelTables> {
         flows6: 1 << 12,
         endpoints: 4,
         peers: 32,
-        trie4_nodes: 64,
+        ipcache_nodes: 64,
         ..Options::default()
     };
     match Datapath::builder().backend(Backend::Kernel).options(options).open_tables() {

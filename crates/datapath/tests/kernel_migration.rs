@@ -24,7 +24,8 @@ use flowgate_policy::{
     outcome::{Flow, FlowProtocol},
     plan::Plan,
 };
-use older::{FIRST, Older, names, root};
+use ipnet::IpNet;
+use older::{FIRST, Layout, Older, SECOND, names, root};
 
 /// A directory of a BPF file system that goes with this thread's mount namespace.
 fn bpffs() -> Option<PathBuf> {
@@ -74,15 +75,20 @@ fn frame() -> Frame {
     Frame::opening(flow, 40_000)
 }
 
-/// State of the first layout, with a connection that its programs have established; the endpoints,
+/// The networks of the plan, and those of its endpoints.
+fn networks() -> Vec<IpNet> {
+    plan().ipcache.iter().map(|(network, _)| *network).collect()
+}
+
+/// State of an older layout, with a connection that its programs have established; the endpoints,
 /// and the generation that runs.
-fn first_layout(pins: &Path) -> ([Attached; 2], u32) {
+fn older_layout(pins: &Path, layout: &Layout) -> ([Attached; 2], u32) {
     let mut datapath = open(pins).expect("opens");
     let endpoints = attach(&mut datapath);
     let generation = datapath.apply(&plan()).expect("fits").generation;
     datapath.persist().expect("pinned");
-    let mut older = Older::make(pins, false);
-    assert_eq!(names(pins), [format!("v{FIRST:016x}")]);
+    let mut older = Older::make(pins, layout, &networks(), false);
+    assert_eq!(names(pins), [format!("v{:016x}", layout.hash)]);
     let packets = [(0, frame()), (1, frame().answer()), (0, frame().flags(tcp::ACK))];
     for (who, frame) in packets {
         assert!(older.passes(endpoints[who].id.slot(), Stage::FromEndpoint, &frame.bytes()));
@@ -90,10 +96,10 @@ fn first_layout(pins: &Path) -> ([Attached; 2], u32) {
     (endpoints, generation)
 }
 
-/// Everything of the first layout's state is there, and nothing of the layout.
-fn check(pins: &Path, (endpoints, generation): ([Attached; 2], u32)) {
+/// Everything of the older layout's state is there, and nothing of the layout.
+fn check(pins: &Path, layout: &Layout, (endpoints, generation): ([Attached; 2], u32)) {
     let mut datapath = open(pins).expect("migrates");
-    let migrated = State::Migrated { from: FIRST, generation, endpoints: 2 };
+    let migrated = State::Migrated { from: layout.hash, generation, endpoints: 2 };
     assert_eq!(datapath.report().state, migrated);
     assert_eq!(names(pins), [format!("v{:016x}", flowgate_abi::LAYOUT)]);
     let flows = datapath.flows().expect("readable");
@@ -108,8 +114,12 @@ fn check(pins: &Path, (endpoints, generation): ([Attached; 2], u32)) {
     };
     passes(0, frame().flags(tcp::ACK));
     passes(1, frame().answer().flags(tcp::ACK));
+    // And another one begins: who has which address is known.
+    passes(0, Frame { source_port: 40_001, ..frame() });
     let flows = datapath.flows().expect("readable");
-    assert_eq!((flows.len(), flows[0].packets), (1, [3, 2]));
+    let mut packets: Vec<_> = flows.iter().map(|flow| flow.packets).collect();
+    packets.sort_unstable();
+    assert_eq!(packets, [[1, 0], [3, 2]]);
     let applied = datapath.apply(&plan()).expect("fits");
     assert!(applied.generation > generation);
     datapath.persist().expect("pinned");
@@ -120,42 +130,44 @@ fn check(pins: &Path, (endpoints, generation): ([Attached; 2], u32)) {
 
 #[test]
 fn an_older_layout_is_carried_over_and_flows_go_on() {
-    let Some(pins) = bpffs() else { return };
-    let state = first_layout(&pins);
-    check(&pins, state);
+    for layout in [FIRST, SECOND] {
+        let Some(pins) = bpffs() else { return };
+        let state = older_layout(&pins, &layout);
+        check(&pins, &layout, state);
+    }
 }
 
 #[test]
 fn a_migration_that_was_killed_while_it_copied_begins_again() {
     let Some(pins) = bpffs() else { return };
-    let state = first_layout(&pins);
+    let state = older_layout(&pins, &SECOND);
     let partial = pins.join(format!("v{:016x}-partial", flowgate_abi::LAYOUT));
     fs::create_dir_all(partial.join("maps")).expect("a directory");
-    let map = MapData::from_pin(root(&pins, FIRST).join("maps/FLOWS4")).expect("pinned");
+    let map = MapData::from_pin(root(&pins, SECOND.hash).join("maps/FLOWS4")).expect("pinned");
     map.pin(partial.join("maps/FLOWS4")).expect("not pinned yet");
-    check(&pins, state);
+    check(&pins, &SECOND, state);
 }
 
 #[test]
 fn a_migration_that_was_killed_behind_its_point_of_no_return_is_finished() {
     let Some(pins) = bpffs() else { return };
-    let state = first_layout(&pins);
+    let state = older_layout(&pins, &SECOND);
     // Both layouts have everything, and nothing of the older one has been removed.
     let datapath = open(&pins).expect("migrates");
     datapath.persist().expect("pinned");
-    drop(Older::make(&pins, true));
+    drop(Older::make(&pins, &SECOND, &networks(), true));
     assert_eq!(names(&pins).len(), 2);
-    check(&pins, state);
+    check(&pins, &SECOND, state);
 }
 
 #[test]
 fn a_migration_that_was_killed_while_it_removed_is_finished() {
     let Some(pins) = bpffs() else { return };
-    let (endpoints, generation) = first_layout(&pins);
+    let (endpoints, generation) = older_layout(&pins, &SECOND);
     open(&pins).expect("migrates").persist().expect("pinned");
-    drop(Older::make(&pins, true));
-    let removed = pins.join(format!("v{FIRST:016x}-partial"));
-    fs::rename(root(&pins, FIRST), &removed).expect("movable");
+    drop(Older::make(&pins, &SECOND, &networks(), true));
+    let removed = pins.join(format!("v{:016x}-partial", SECOND.hash));
+    fs::rename(root(&pins, SECOND.hash), &removed).expect("movable");
     fs::remove_file(removed.join("maps/FLOWS4")).expect("pinned");
     let datapath = open(&pins).expect("adopts");
     assert_eq!(datapath.report().state, State::Adopted { generation, endpoints: endpoints.len() });
@@ -166,21 +178,21 @@ fn a_migration_that_was_killed_while_it_removed_is_finished() {
 #[test]
 fn an_object_that_does_not_load_leaves_the_older_state_alone() {
     let Some(pins) = bpffs() else { return };
-    let state = first_layout(&pins);
-    let before = names(&root(&pins, FIRST).join("maps"));
+    let state = older_layout(&pins, &SECOND);
+    let before = names(&root(&pins, SECOND.hash).join("maps"));
     let builder = Datapath::builder().backend(Backend::Kernel).pin(&pins).object(&b"no object"[..]);
     let error = builder.open().expect_err("it isn't one");
     assert!(matches!(error, OpenError::Object { .. }), "{error}");
-    assert_eq!(names(&pins), [format!("v{FIRST:016x}")]);
-    assert_eq!(names(&root(&pins, FIRST).join("maps")), before);
-    check(&pins, state);
+    assert_eq!(names(&pins), [format!("v{:016x}", SECOND.hash)]);
+    assert_eq!(names(&root(&pins, SECOND.hash).join("maps")), before);
+    check(&pins, &SECOND, state);
 }
 
 #[test]
 fn state_that_is_not_what_its_layout_says_is_refused_and_left_alone() {
     let Some(pins) = bpffs() else { return };
-    let _ = first_layout(&pins);
-    let maps = root(&pins, FIRST).join("maps");
+    let _ = older_layout(&pins, &SECOND);
+    let maps = root(&pins, SECOND.hash).join("maps");
     // Another map in the place of the flows.
     fs::remove_file(maps.join("FLOWS4")).expect("pinned");
     let other = MapData::from_pin(maps.join("PEERS")).expect("pinned");
@@ -188,8 +200,24 @@ fn state_that_is_not_what_its_layout_says_is_refused_and_left_alone() {
     let error = open(&pins).expect_err("it can't be carried over");
     assert!(matches!(error, OpenError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("FLOWS4"), "{error}");
-    assert_eq!(names(&pins), [format!("v{FIRST:016x}")]);
+    assert_eq!(names(&pins), [format!("v{:016x}", SECOND.hash)]);
     assert!(names(&maps).contains(&"FLOWS6".to_owned()));
+}
+
+#[test]
+fn networks_that_do_not_fit_leave_the_older_state_alone() {
+    let Some(pins) = bpffs() else { return };
+    let state = older_layout(&pins, &SECOND);
+    open(&pins).expect("migrates").persist().expect("pinned");
+    let more =
+        ["2001:db8::1/128", "2001:db8:1::1/128"].map(|text| text.parse().expect("a network"));
+    drop(Older::make(&pins, &SECOND, &[&networks()[..], &more].concat(), false));
+    let options = Options { ipcache_nodes: 2, ..Options::default() };
+    let builder = Datapath::builder().backend(Backend::Kernel).options(options).pin(&pins);
+    let error = builder.open().expect_err("too few nodes");
+    assert!(matches!(error, OpenError::Ipcache { needed: 4, have: 2 }), "{error}");
+    assert_eq!(names(&pins), [format!("v{:016x}", SECOND.hash)]);
+    check(&pins, &SECOND, state);
 }
 
 #[test]
@@ -200,7 +228,10 @@ fn a_foreign_layout_is_refused_and_left_alone() {
     let error = open(&pins).expect_err("another layout is there");
     let OpenError::ForeignLayout { path, found, known } = &error else { panic!("{error}") };
     assert_eq!((path, found.as_str()), (&pins, "v0123456789abcdef"));
-    assert_eq!(known, &[flowgate_abi::LAYOUT, FIRST].map(|layout| format!("v{layout:016x}")));
+    assert_eq!(
+        known,
+        &[flowgate_abi::LAYOUT, FIRST.hash, SECOND.hash].map(|layout| format!("v{layout:016x}"))
+    );
     assert!(error.to_string().contains(&known[1]), "{error}");
     assert_eq!(names(&pins), ["v0123456789abcdef"]);
     assert_eq!(names(&foreign), ["maps"]);

@@ -37,7 +37,6 @@ fn check_maps(manifest: &str, specs: &[MapSpec]) {
             MapKind::Array | MapKind::MappedArray => "array",
             MapKind::PerCpuArray => "percpu_array",
             MapKind::Hash => "hash",
-            MapKind::LpmTrie => "lpm_trie",
             MapKind::RingBuf => "ringbuf",
         };
         assert_eq!(text(map, "type"), kind, "{}", spec.name);

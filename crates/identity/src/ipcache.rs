@@ -1,10 +1,10 @@
 //! The ipcache: whose address is this? The model of it, not the kernel's table.
 //!
-//! Not here: the multibit tries that packets walk (`flowgate-datapath` fills them from this model).
+//! Not here: the nodes that packets walk (`flowgate-policy` makes them of this model).
 //! Invariant: prefixes have no host bits, and IPv4 and IPv6 never answer for each other.
 //! Tested against a linear scan over generated prefixes.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, ops::Bound};
 
 use ipnet::IpNet;
 
@@ -85,6 +85,28 @@ impl<T> Ipcache<T> {
             let network = IpNet::new(address, length).ok()?.trunc();
             self.entries.get(&network).map(|value| (network, value))
         })
+    }
+
+    /// The longest network that contains `network`, which may be itself, and its value.
+    #[must_use]
+    pub fn around(&self, network: IpNet) -> Option<(IpNet, &T)> {
+        let v4 = matches!(network, IpNet::V4(_));
+        let lengths = if v4 { &self.ipv4_lengths } else { &self.ipv6_lengths };
+        lengths.range(..=network.prefix_len()).rev().find_map(|(&length, _)| {
+            let around = IpNet::new(network.addr(), length).ok()?.trunc();
+            self.entries.get(&around).map(|value| (around, value))
+        })
+    }
+
+    /// The networks inside of `network`, itself left out, and their values; sorted by address, then by
+    /// length.
+    pub fn inside(&self, network: IpNet) -> impl DoubleEndedIterator<Item = (IpNet, &T)> {
+        let network = network.trunc();
+        let last = IpNet::from(network.broadcast());
+        let inside = (Bound::Excluded(network), Bound::Included(last));
+        // A whole address has nothing inside.
+        let inside = (network != last).then(|| self.entries.range(inside));
+        inside.into_iter().flatten().map(|(&network, value)| (network, value))
     }
 
     /// All networks and their values, sorted: IPv4 first, then by address, then by length.
@@ -217,6 +239,18 @@ mod tests {
                     .max_by_key(|(network, _)| network.prefix_len());
                 let found = ipcache.lookup(address).map(|(network, &value)| (network, value));
                 prop_assert_eq!(found, expected.copied());
+            }
+            for (network, _) in &scanned {
+                let parent = network.supernet().unwrap_or(*network);
+                let inside: Vec<_> = ipcache.inside(parent).map(|(n, &value)| (n, value)).collect();
+                let mut expected = scanned.clone();
+                expected.retain(|(n, _)| *n != parent && parent.contains(n));
+                expected.sort();
+                prop_assert_eq!(inside, expected);
+                let around = ipcache.around(parent).map(|(n, &value)| (n, value));
+                let expected = scanned.iter().filter(|(n, _)| n.contains(&parent))
+                    .max_by_key(|(n, _)| n.prefix_len());
+                prop_assert_eq!(around, expected.copied());
             }
             scanned.sort();
             let listed: Vec<_> = ipcache.iter().map(|(network, &value)| (network, value)).collect();

@@ -4,6 +4,7 @@ use flowgate_abi::{
     Addr4, Addr6, Be16, Be32,
     endpoint::Endpoint,
     flow::{Bucket4, Bucket6, Flow, Way4, Way6},
+    ipcache::{ROOT, ROOT_BITS},
     policy::PortTable,
 };
 use flowgate_abi::{Shared32, Shared64};
@@ -27,7 +28,14 @@ pub trait Family: Copy + core::fmt::Debug + PartialEq + 'static {
     const ICMP: u8;
     /// Type of an echo request, and of the reply to it.
     const ECHO: [u8; 2];
+    /// The first node of this family's root in the ipcache.
+    const IPCACHE_ROOT: u32;
+    /// Nodes that a look-up in the ipcache visits at most: but for the last one, each is done with four
+    /// bits or more.
+    const IPCACHE_DEPTH: u32;
 
+    /// 64 bits of an address, from bit `at` (less than 128) on, counted from the left; zeros follow it.
+    fn bits(address: &Self::Addr, at: u32) -> u64;
     /// The endpoint's address of this family; zero: it has none.
     fn address(endpoint: &Endpoint) -> Self::Addr;
     /// Neighbour discovery may come from this address, whoever the endpoint is.
@@ -191,6 +199,13 @@ impl Family for V4 {
     const NUMBER: u8 = 4;
     const ICMP: u8 = protocol::ICMP;
     const ECHO: [u8; 2] = [8, 0];
+    const IPCACHE_ROOT: u32 = 0;
+    const IPCACHE_DEPTH: u32 = (32 - ROOT_BITS as u32) / 4;
+
+    #[inline(always)]
+    fn bits(address: &Addr4, at: u32) -> u64 {
+        ((address.get() as u64) << 32).wrapping_shl(at)
+    }
 
     #[inline(always)]
     fn address(endpoint: &Endpoint) -> Addr4 {
@@ -277,6 +292,14 @@ impl Family for V6 {
     const NUMBER: u8 = 6;
     const ICMP: u8 = protocol::ICMPV6;
     const ECHO: [u8; 2] = [128, 129];
+    const IPCACHE_ROOT: u32 = ROOT;
+    const IPCACHE_DEPTH: u32 = (128 - ROOT_BITS as u32) / 4;
+
+    #[inline(always)]
+    fn bits(address: &Addr6, at: u32) -> u64 {
+        let (first, last) = (u64::from_be(address.first), u64::from_be(address.last));
+        if at < 64 { first << at | last >> 1 >> (63 - at) } else { last.wrapping_shl(at) }
+    }
 
     #[inline(always)]
     fn address(endpoint: &Endpoint) -> Addr6 {

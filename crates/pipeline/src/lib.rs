@@ -24,6 +24,7 @@ pub mod event;
 pub mod family;
 pub mod fragment;
 pub mod hook;
+pub mod ipcache;
 pub mod lb;
 pub mod parse;
 pub mod policy;

@@ -89,6 +89,8 @@ pub trait FlowTable<F: Family>: Tables {
     fn lock(&self, bucket: &F::Bucket);
     /// Gives the bucket's lock back.
     fn unlock(&self, bucket: &F::Bucket);
-    /// The longest prefix that contains an address.
+    /// Whose an address is: [`crate::ipcache::lookup`], by itself.
+    ///
+    /// VERIFIER: on BPF a function that is verified once, instead of for every state in which it is called.
     fn ipcache(&self, address: &F::Addr) -> Leaf;
 }

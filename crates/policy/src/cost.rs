@@ -8,12 +8,17 @@ use std::{
 };
 
 use flowgate_abi::endpoint::Peer;
-use flowgate_abi::maps::{Lpm6Key, Trie4Node, Trie4Root};
+use flowgate_abi::ipcache::{Node, ROOTS};
 use flowgate_abi::policy::{Decision, EndpointPolicy, PortTable};
+use flowgate_identity::Ipcache;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::{model::PolicyRef, plan::Plan};
+use crate::{
+    ipcache::{self, MOST_NODES},
+    model::PolicyRef,
+    plan::Plan,
+};
 
 /// What a plan costs.
 #[non_exhaustive]
@@ -39,12 +44,10 @@ pub struct Cost {
     pub decisions: usize,
     /// Prefixes of IPv4 in the ipcache.
     pub prefixes4: usize,
-    /// Inner nodes of the IPv4 trie (16, 8 and 8 bits), without its root.
-    pub trie4_nodes: usize,
     /// Prefixes of IPv6 in the ipcache.
     pub prefixes6: usize,
-    /// Those of them that are whole addresses.
-    pub hosts6: usize,
+    /// Nodes of the ipcache, those of the roots left out.
+    pub ipcache_nodes: usize,
     /// The bytes of what is counted here, in one generation; the kernel rounds up.
     pub bytes: usize,
 }
@@ -62,12 +65,8 @@ pub struct Capacity {
     pub decision_cells: usize,
     /// Decisions of one generation.
     pub decisions: usize,
-    /// Inner nodes of the IPv4 trie.
-    pub trie4_nodes: usize,
-    /// Whole IPv6 addresses.
-    pub hosts6: usize,
-    /// IPv6 networks.
-    pub networks6: usize,
+    /// Nodes of the ipcache, those of the roots and the spare ones left out.
+    pub ipcache_nodes: usize,
 }
 
 /// A table that a plan fills.
@@ -84,12 +83,8 @@ pub enum Table {
     DecisionCells,
     /// [`Capacity::decisions`].
     Decisions,
-    /// [`Capacity::trie4_nodes`].
-    Trie4Nodes,
-    /// [`Capacity::hosts6`].
-    Hosts6,
-    /// [`Capacity::networks6`].
-    Networks6,
+    /// [`Capacity::ipcache_nodes`].
+    IpcacheNodes,
 }
 
 impl Table {
@@ -102,9 +97,7 @@ impl Table {
             Self::RowCells => "row_cells",
             Self::DecisionCells => "decision_cells",
             Self::Decisions => "decisions",
-            Self::Trie4Nodes => "trie4_nodes",
-            Self::Hosts6 => "hosts6",
-            Self::Networks6 => "networks6",
+            Self::IpcacheNodes => "ipcache_nodes",
         }
     }
 }
@@ -117,9 +110,7 @@ impl fmt::Display for Table {
             Self::RowCells => "row cells",
             Self::DecisionCells => "decision cells",
             Self::Decisions => "decisions",
-            Self::Trie4Nodes => "IPv4 trie nodes",
-            Self::Hosts6 => "IPv6 addresses",
-            Self::Networks6 => "IPv6 networks",
+            Self::IpcacheNodes => "ipcache nodes",
         })
     }
 }
@@ -160,9 +151,15 @@ impl Plan {
     /// What the plan costs.
     #[must_use]
     pub fn cost(&self) -> Cost {
+        let networks = self.ipcache.iter().map(|(network, _)| *network);
+        let cost = Cost { ipcache_nodes: nodes(networks), ..self.cost_of_policy() };
+        Cost { bytes: cost.count_bytes(), ..cost }
+    }
+
+    /// The cost without the ipcache's nodes, and without bytes.
+    fn cost_of_policy(&self) -> Cost {
         let prefixes6 = self.ipcache.iter().filter(|(network, _)| is_v6(network)).count();
-        let hosts6 = self.ipcache.iter().filter(|(network, _)| is_host6(network)).count();
-        let cost = Cost {
+        Cost {
             endpoints: self.endpoints.len(),
             peers: self.peers.len(),
             peer_classes: self.peer_classes as usize,
@@ -173,12 +170,10 @@ impl Plan {
             decision_cells: self.decision.len(),
             decisions: self.decisions.len(),
             prefixes4: self.ipcache.len() - prefixes6,
-            trie4_nodes: trie4_nodes(self.ipcache.iter().map(|&(network, _)| network)),
             prefixes6,
-            hosts6,
+            ipcache_nodes: 0,
             bytes: 0,
-        };
-        Cost { bytes: cost.count_bytes(), ..cost }
+        }
     }
 
     /// Whether there is room for the plan.
@@ -187,16 +182,18 @@ impl Plan {
     ///
     /// [`Overflow`] names the first table that is too small, and who fills it.
     pub fn fits(&self, capacity: &Capacity) -> Result<(), Overflow> {
-        let cost = self.cost();
+        let mut cost = self.cost_of_policy();
+        // Counted if they might not fit.
+        if MOST_NODES * self.ipcache.len() > capacity.ipcache_nodes {
+            cost = self.cost();
+        }
         let tables = [
             (Table::Endpoints, cost.endpoints, capacity.endpoints),
             (Table::Peers, cost.peers, capacity.peers),
             (Table::RowCells, cost.row_cells, capacity.row_cells),
             (Table::DecisionCells, cost.decision_cells, capacity.decision_cells),
             (Table::Decisions, cost.decisions, capacity.decisions),
-            (Table::Trie4Nodes, cost.trie4_nodes, capacity.trie4_nodes),
-            (Table::Hosts6, cost.hosts6, capacity.hosts6),
-            (Table::Networks6, cost.prefixes6 - cost.hosts6, capacity.networks6),
+            (Table::IpcacheNodes, cost.ipcache_nodes, capacity.ipcache_nodes),
         ];
         match tables.into_iter().find(|(_, needed, have)| needed > have) {
             None => Ok(()),
@@ -210,11 +207,7 @@ impl Plan {
         let shares = match table {
             Table::Endpoints => Vec::new(),
             Table::Peers => self.by_networks(<[IpNet]>::len),
-            Table::Trie4Nodes => self.by_networks(|networks| trie4_nodes(networks.iter().copied())),
-            Table::Hosts6 => self.by_networks(|all| all.iter().filter(|n| is_host6(n)).count()),
-            Table::Networks6 => {
-                self.by_networks(|all| all.iter().filter(|n| is_v6(n) && !is_host6(n)).count())
-            }
+            Table::IpcacheNodes => self.by_networks(|networks| nodes(networks.iter().copied())),
             Table::RowCells => self.by_endpoint_policies(),
             Table::DecisionCells => self.by_rows(),
             Table::Decisions => self.by_decisions(),
@@ -280,15 +273,11 @@ impl Cost {
     fn count_bytes(&self) -> usize {
         let cells = self.row_cells + self.decision_cells + self.peers;
         let ports = PortTable::COUNT * PortTable::PORTS;
-        let ipcache6 =
-            self.hosts6 * (16 + 4) + (self.prefixes6 - self.hosts6) * (size_of::<Lpm6Key>() + 4);
         (cells + ports) * size_of::<u16>()
             + self.decisions * size_of::<Decision>()
             + self.endpoints * size_of::<EndpointPolicy>()
             + self.peers * size_of::<Peer>()
-            + size_of::<Trie4Root>()
-            + self.trie4_nodes * size_of::<Trie4Node>()
-            + ipcache6
+            + (ROOTS as usize + self.ipcache_nodes) * size_of::<Node>()
     }
 }
 
@@ -296,22 +285,8 @@ const fn is_v6(network: &IpNet) -> bool {
     matches!(network, IpNet::V6(_))
 }
 
-fn is_host6(network: &IpNet) -> bool {
-    is_v6(network) && network.prefix_len() == 128
-}
-
-/// One inner node per distinct first 16 bits, and per distinct first 24 bits, of longer prefixes.
-fn trie4_nodes(networks: impl Iterator<Item = IpNet>) -> usize {
-    let mut nodes = BTreeSet::new();
-    for network in networks {
-        let IpNet::V4(network) = network else { continue };
-        for level in [16, 24] {
-            if network.prefix_len() > level {
-                nodes.insert((level, u32::from(network.network()) >> (32 - level)));
-            }
-        }
-    }
-    nodes.len()
+fn nodes(networks: impl Iterator<Item = IpNet>) -> usize {
+    ipcache::nodes(&networks.map(|network| (network, ())).collect::<Ipcache<()>>())
 }
 
 #[cfg(test)]
@@ -335,9 +310,7 @@ mod tests {
         row_cells: 4096,
         decision_cells: 4096,
         decisions: 256,
-        trie4_nodes: 256,
-        hosts6: 16,
-        networks6: 16,
+        ipcache_nodes: 256,
     };
 
     fn policy(name: &str, networks: &[&str], ports: &[u16]) -> Policy {
@@ -379,15 +352,16 @@ mod tests {
     fn the_cost_counts_what_the_tables_hold() {
         let cost = plan().cost();
         assert_eq!((cost.endpoints, cost.peers), (1, 8));
-        assert_eq!((cost.prefixes4, cost.prefixes6, cost.hosts6), (5, 3, 1));
-        // 198.18/16 and 198.18.0/24 of the workload, 203.0/16, 198.51/16 and 198.51.100/24.
-        assert_eq!(cost.trie4_nodes, 5);
+        assert_eq!((cost.prefixes4, cost.prefixes6), (5, 3));
+        // Those of 198.18.0.1, 203.0.113.0/24, 198.51.100.0/25 and /26, 2001:db8:1::/48, and two for
+        // 2001:db8::1, which is longer than a key.
+        assert_eq!(cost.ipcache_nodes, 5);
         assert_eq!((cost.peer_classes, cost.port_classes), (4, 3));
         assert_eq!((cost.endpoint_policies, cost.rows), (3, 5));
         assert_eq!((cost.row_cells, cost.decision_cells), (12, 15));
         // Unreachable, default allow, default deny, and one for each policy that allows.
         assert_eq!(cost.decisions, 5);
-        assert!(cost.bytes > (PortTable::COUNT * PortTable::PORTS) * 2 + size_of::<Trie4Root>());
+        assert!(cost.bytes > (PortTable::COUNT * PortTable::PORTS) * 2 + 64 * ROOTS as usize);
     }
 
     #[test]
@@ -403,9 +377,7 @@ mod tests {
             (Table::RowCells, Capacity { row_cells: 11, ..ROOMY }, Some(4)),
             (Table::DecisionCells, Capacity { decision_cells: 14, ..ROOMY }, Some(3)),
             (Table::Decisions, Capacity { decisions: 4, ..ROOMY }, Some(2)),
-            (Table::Trie4Nodes, Capacity { trie4_nodes: 4, ..ROOMY }, Some(2)),
-            (Table::Hosts6, Capacity { hosts6: 0, ..ROOMY }, None),
-            (Table::Networks6, Capacity { networks6: 1, ..ROOMY }, Some(1)),
+            (Table::IpcacheNodes, Capacity { ipcache_nodes: 4, ..ROOMY }, Some(2)),
         ];
         for (table, capacity, dearest) in few {
             let overflow = plan().fits(&capacity).unwrap_err();
@@ -417,10 +389,11 @@ mod tests {
 
     #[test]
     fn an_overflow_reads_as_a_sentence() {
-        let overflow = plan().fits(&Capacity { networks6: 1, ..ROOMY }).unwrap_err();
+        let overflow = plan().fits(&Capacity { ipcache_nodes: 1, ..ROOMY }).unwrap_err();
         assert_eq!(
             overflow.to_string(),
-            "the plan needs 2 IPv6 networks, there is room for 1; dearest: NetworkPolicy/a/dear (1)"
+            "the plan needs 5 ipcache nodes, there is room for 1; dearest: NetworkPolicy/a/dear (2), \
+             NetworkPolicy/a/cheap (1)"
         );
     }
 }

@@ -66,6 +66,7 @@ pub mod explain;
 pub mod host;
 pub mod install;
 pub mod inventory;
+mod ipcache;
 pub mod model;
 pub mod options;
 pub mod oracle;

@@ -139,9 +139,7 @@ fn pressure_is_what_the_running_plan_costs() {
         (Table::RowCells, cost.row_cells),
         (Table::DecisionCells, cost.decision_cells),
         (Table::Decisions, cost.decisions),
-        (Table::Trie4Nodes, cost.trie4_nodes),
-        (Table::Hosts6, cost.hosts6),
-        (Table::Networks6, cost.prefixes6 - cost.hosts6),
+        (Table::IpcacheNodes, cost.ipcache_nodes),
     ];
     assert_eq!(used, costs);
     assert!(pressure.iter().all(|one| one.used <= one.capacity), "{pressure:?}");

@@ -203,8 +203,7 @@ impl Crowd {
             flow6_mask: 1,
             ..*HostTables::for_plan(trio.widest()).settings()
         };
-        let (trie4_nodes, prefixes) = (cost.trie4_nodes as u32, cost.prefixes6);
-        let room = HostRoom { trie4_nodes, hosts6: prefixes, networks6: prefixes, events: 64 };
+        let room = HostRoom { ipcache_nodes: cost.ipcache_nodes as u32, events: 64 };
         let installer = trio.install(HostTables::new(settings, room), Rules::OneWay);
         Self { trio, installer }
     }

@@ -174,12 +174,7 @@ fn a_plan_that_does_not_fit_changes_nothing() {
     let plan = Arc::new(compile(&mut compiler, &case));
     let mut small = *Store::settings(&room::tables());
     small.peers = 2;
-    let room = flowgate_policy::host::HostRoom {
-        trie4_nodes: 512,
-        hosts6: 512,
-        networks6: 512,
-        events: 1,
-    };
+    let room = flowgate_policy::host::HostRoom { ipcache_nodes: 1024, events: 1 };
     let mut installer = Installer::adopt(HostTables::new(small, room)).expect("empty tables");
     let error = installer.apply(&plan).expect_err("two peers are too few");
     assert!(error.to_string().contains("peers"), "{error}");

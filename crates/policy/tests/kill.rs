@@ -34,7 +34,7 @@ fn roomy(plan: &Plan) -> HostTables {
         decisions: 1 << 9,
         ..*Store::settings(&HostTables::for_plan(plan))
     };
-    let room = HostRoom { trie4_nodes: 128, hosts6: 128, networks6: 128, events: 1 };
+    let room = HostRoom { ipcache_nodes: 512, events: 1 };
     HostTables::new(settings, room)
 }
 
@@ -137,7 +137,7 @@ fn a_restart_needs_no_numbers_besides_those_of_the_plan() {
         // Exactly the plan's peers, and number 0, which is nobody's.
         let peers = plan.peers.len() as u32 + 1;
         let settings = Settings { peers, ..*Store::settings(&roomy(&plan)) };
-        let room = HostRoom { trie4_nodes: 128, hosts6: 128, networks6: 128, events: 1 };
+        let room = HostRoom { ipcache_nodes: 512, events: 1 };
         let mut process = start(HostTables::new(settings, room));
         attach(&mut process, &plan);
         let _ = process.apply(&plan).expect("fits");

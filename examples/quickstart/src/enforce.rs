@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use flowgate_datapath::{Backend, Datapath, EndpointSpec, Options};
 use flowgate_lab::Pod;
 use flowgate_policy::{inventory::WorkloadRef, plan::Plan};
-use ipnet::IpNet;
 
 use crate::{
     failure::Failure,
@@ -40,23 +39,13 @@ pub(crate) fn apply(datapath: &mut Datapath, plan: &Arc<Plan>) -> Result<Applied
 /// Tables that hold this plan and, while one takes over from the other, another like it.
 pub(crate) fn room_for(plan: &Plan) -> Options {
     let (least, cost) = (Options::default(), plan.cost());
-    let (mut hosts6, mut networks) = (0, 0);
-    for (network, _) in &plan.ipcache {
-        match network {
-            IpNet::V6(network) if network.prefix_len() == 128 => hosts6 += 1,
-            _ => networks += 1,
-        }
-    }
     Options {
         endpoints: least.endpoints.max(cost.endpoints),
         peers: least.peers.max(2 * cost.peers),
         row_cells: least.row_cells.max(2 * cost.row_cells),
         decision_cells: least.decision_cells.max(2 * cost.decision_cells),
         decisions: least.decisions.max(2 * cost.decisions),
-        // A network may need a node of each of two levels.
-        trie4_nodes: least.trie4_nodes.max(4 * networks),
-        hosts6: least.hosts6.max(2 * hosts6),
-        networks6: least.networks6.max(2 * networks),
+        ipcache_nodes: least.ipcache_nodes.max(2 * cost.ipcache_nodes),
         ..least
     }
 }

@@ -162,9 +162,7 @@ fn options(plan: &Plan) -> Options {
         row_cells: default.row_cells.max(2 * plan.row.len()),
         decision_cells: default.decision_cells.max(2 * plan.decision.len()),
         decisions: default.decisions.max(plan.decisions.len()),
-        trie4_nodes: default.trie4_nodes.max(2 * addresses),
-        hosts6: default.hosts6.max(addresses),
-        networks6: default.networks6.max(addresses),
+        ipcache_nodes: default.ipcache_nodes.max(plan.cost().ipcache_nodes),
         events_per_second: 10_000_000,
         ..default
     }

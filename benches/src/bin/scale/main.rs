@@ -85,7 +85,7 @@ fn sized(plan: &Plan) -> Options {
         row_cells: cost.row_cells.max(1 << 12),
         decision_cells: cost.decision_cells.max(1 << 12),
         decisions: cost.decisions.max(64),
-        trie4_nodes: cost.trie4_nodes + 64,
+        ipcache_nodes: cost.ipcache_nodes + 4096,
         events_per_second: 0,
         ..Options::default()
     }

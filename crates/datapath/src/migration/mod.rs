@@ -10,29 +10,38 @@
 //! file that says what differs. Tested with real state of every older layout in
 //! `tests/kernel_migration.rs` and `tests/netns_migration.rs`.
 
+mod networks;
 mod v1;
+mod v2;
 
 use std::{io, path::Path};
 
-use flowgate_abi::{Settings, maps};
+use flowgate_abi::{Settings, endpoint::Leaf, maps};
+use ipnet::IpNet;
 
 use crate::sys::carry;
+
+/// The networks of an ipcache, with their leaves.
+pub(crate) type Networks = Vec<(IpNet, Leaf)>;
 
 /// How state of an older layout becomes that of the present one.
 #[derive(Debug)]
 pub(crate) struct Migration {
     /// The older layout's hash.
     pub(crate) from: u64,
-    /// Maps that it doesn't have, or with other elements, and that may begin empty.
+    /// Maps that it doesn't have, or with other elements: they begin empty.
     pub(crate) fresh: &'static [&'static str],
     /// Bytes of its settings.
     pub(crate) settings_size: usize,
     /// Its settings, in the present ones' place; what it doesn't know stays as it is.
     pub(crate) settings: fn(&[u8], Settings) -> Option<Settings>,
+    /// The networks of its ipcache, whose maps are pinned in a directory: the present ipcache is made of
+    /// them once there is one, before anything else is adopted.
+    pub(crate) networks: fn(&Path) -> io::Result<Networks>,
 }
 
 /// The older layouts that can be carried over, the oldest first.
-pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION];
+pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION, v2::MIGRATION];
 
 impl Migration {
     /// Pins below `to` what is pinned below `from`, in the present layout. Maps that are missing

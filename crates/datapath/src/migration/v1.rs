@@ -1,17 +1,18 @@
-//! The first layout. The present one has the fragment table and the headers' scratch besides, and
+//! The first layout. The second one has the fragment table and the headers' scratch besides, and
 //! settings for them. A state bit of closing flows says since then which end has reset them; the old
 //! one counts as the initiator's, which is a matter of stragglers alone.
 
 use flowgate_abi::{Settings, Timeouts, maps};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::Migration;
+use super::{Migration, networks};
 
 pub(super) const MIGRATION: Migration = Migration {
     from: 0x198b_0e98_0894_9624,
-    fresh: &[maps::FRAGMENTS.name, maps::PARSED.name],
+    fresh: &[maps::FRAGMENTS.name, maps::PARSED.name, maps::IPCACHE.name],
     settings_size: size_of::<SettingsV1>(),
     settings,
+    networks: networks::read,
 };
 
 /// The settings as the first layout has them.

@@ -20,7 +20,7 @@ use flowgate_abi::Settings;
 
 use crate::{
     error::OpenError,
-    migration::Migration,
+    migration::{Migration, Networks},
     sys::{attach, carry, kernel::KernelTables, probe},
 };
 use layout::{Contents, name};
@@ -112,6 +112,14 @@ impl Pins {
     /// The layout that state is carried over from, if it is.
     pub(crate) fn migrates_from(&self) -> Option<u64> {
         self.older.last().map(|migration| migration.from)
+    }
+
+    /// The networks of an older layout's ipcache, if state is being carried over.
+    pub(crate) fn networks(&self) -> Result<Option<Networks>, OpenError> {
+        let Some(newest) = self.older.last().filter(|_| !self.complete) else { return Ok(None) };
+        let path = self.directory.join(name(newest.from)).join("maps");
+        let networks = (newest.networks)(&path);
+        networks.map(Some).map_err(|source| OpenError::Unreadable { path, source })
     }
 
     /// Everything is loaded: from now on this is the state. Links of an older layout get the new

@@ -40,10 +40,8 @@ pub(super) const ALL_PROGRAMS: [&str; 4] = progs::PROGRAMS;
 #[derive(Debug)]
 pub struct KernelTables {
     pub(super) settings: Settings,
-    pub(super) room: Room,
     pub(super) endpoints: Mapped,
-    pub(super) trie4_root: Mapped,
-    pub(super) trie4_nodes: Mapped,
+    pub(super) ipcache: Mapped,
     pub(super) peers: Mapped,
     pub(super) active: Mapped,
     pub(super) generations: Mapped,
@@ -56,14 +54,6 @@ pub struct KernelTables {
     pub(super) grace: Grace,
     ebpf: Ebpf,
     cpus: usize,
-}
-
-/// Sizes that the settings don't carry.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    pub(super) trie4_nodes: u32,
-    pub(super) hosts6: usize,
-    pub(super) networks6: usize,
 }
 
 /// The maps could be found pinned, or had to be made.
@@ -108,20 +98,10 @@ impl KernelTables {
             let entries = map.info().map_err(io::Error::other)?.max_entries() as usize;
             Mapped::new(map.fd().as_fd(), spec.value, entries)
         };
-        let entries = |spec: &MapSpec| -> io::Result<usize> {
-            let info = map_data(&ebpf, spec.name).info().map_err(io::Error::other)?;
-            Ok(info.max_entries() as usize)
-        };
         Ok(Self {
             settings,
-            room: Room {
-                trie4_nodes: entries(&maps::IPCACHE4_NODES)? as u32,
-                hosts6: entries(&maps::IPCACHE6_HOSTS)?,
-                networks6: entries(&maps::IPCACHE6_NETWORKS)?,
-            },
             endpoints: mapped(&maps::ENDPOINTS)?,
-            trie4_root: mapped(&maps::IPCACHE4_ROOT)?,
-            trie4_nodes: mapped(&maps::IPCACHE4_NODES)?,
+            ipcache: mapped(&maps::IPCACHE)?,
             peers: mapped(&maps::PEERS)?,
             active: mapped(&maps::ACTIVE)?,
             generations: mapped(&maps::GENERATIONS)?,
@@ -263,13 +243,9 @@ pub(crate) fn next_event(ring: &mut RingBuf<MapData>) -> Option<Event> {
 pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
     use aya::maps::Map;
     match ebpf.map(name) {
-        Some(
-            Map::Array(map)
-            | Map::HashMap(map)
-            | Map::LpmTrie(map)
-            | Map::PerCpuArray(map)
-            | Map::RingBuf(map),
-        ) => map,
+        Some(Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map) | Map::RingBuf(map)) => {
+            map
+        }
         other => panic!("the object has no map {name} that we know: {other:?}"),
     }
 }

@@ -47,6 +47,11 @@ impl Mapped {
         Ok(Self { start, bytes, stride })
     }
 
+    /// How many elements there are.
+    pub(super) const fn elements(&self) -> usize {
+        self.bytes / self.stride
+    }
+
     fn at<T>(&self, element: usize, offset: usize) -> &T {
         let position = element * self.stride + offset;
         assert!(

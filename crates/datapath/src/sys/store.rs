@@ -3,13 +3,13 @@
 use std::{io, sync::atomic::Ordering};
 
 use flowgate_abi::{
-    Addr6, EtherAddr, Settings,
-    endpoint::{Endpoint, Leaf, Peer},
+    EtherAddr, Settings,
+    endpoint::{Endpoint, Peer},
+    ipcache::ROOTS,
     maps::{self, CELLS},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
-use flowgate_policy::install::{EndpointRow, Store, Trie4Cell};
-use ipnet::Ipv6Net;
+use flowgate_policy::install::{EndpointRow, IpcacheCell, Store};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{kernel::KernelTables, mapped::Mapped, syscall};
@@ -40,12 +40,8 @@ impl Store for KernelTables {
         &self.settings
     }
 
-    fn trie4_nodes(&self) -> u32 {
-        self.room.trie4_nodes
-    }
-
-    fn capacity6(&self) -> (usize, usize) {
-        (self.room.hosts6, self.room.networks6)
+    fn ipcache_nodes(&self) -> u32 {
+        self.ipcache.elements() as u32 - ROOTS
     }
 
     fn active(&self) -> u32 {
@@ -73,34 +69,8 @@ impl Store for KernelTables {
         }
     }
 
-    fn trie4_cell(&self, cell: Trie4Cell) -> Leaf {
-        Leaf(match cell {
-            Trie4Cell::Root(index) => self.trie4_root.word32(0, usize::from(index) * 4).load(PLAIN),
-            Trie4Cell::Node(node, index) => {
-                self.trie4_nodes.word32(node as usize, usize::from(index) * 4).load(PLAIN)
-            }
-        })
-    }
-
-    fn prefixes6(&self) -> io::Result<Vec<(Ipv6Net, Leaf)>> {
-        let mut prefixes = Vec::new();
-        let mut read =
-            |spec: &maps::MapSpec, net: fn(&[u8]) -> Option<Ipv6Net>| -> io::Result<()> {
-                for key in syscall::keys(self.map(spec), spec.key)? {
-                    let mut leaf = [0; 4];
-                    let there = syscall::lookup(self.map(spec), &key, &mut leaf, false)?;
-                    if let (true, Some(net)) = (there, net(&key)) {
-                        prefixes.push((net, Leaf(u32::from_ne_bytes(leaf))));
-                    }
-                }
-                Ok(())
-            };
-        read(&maps::IPCACHE6_HOSTS, |key| network6(128, key))?;
-        read(&maps::IPCACHE6_NETWORKS, |key| {
-            let length = u32::from_ne_bytes(key.get(..4)?.try_into().ok()?);
-            network6(length as u8, &key[4..])
-        })?;
-        Ok(prefixes)
+    fn ipcache_word(&self, IpcacheCell { node, index }: IpcacheCell) -> u32 {
+        self.ipcache.word32(node as usize, usize::from(index) * 4).load(PLAIN)
     }
 
     fn links(&self) -> io::Result<Vec<(u32, u32)>> {
@@ -208,40 +178,11 @@ impl Store for KernelTables {
         }
     }
 
-    fn set_trie4_cell(&mut self, cell: Trie4Cell, leaf: Leaf) {
-        let word = match cell {
-            Trie4Cell::Root(index) => self.trie4_root.word32(0, usize::from(index) * 4),
-            Trie4Cell::Node(node, index) => {
-                self.trie4_nodes.word32(node as usize, usize::from(index) * 4)
-            }
-        };
-        word.store(leaf.0, PUBLISH);
-    }
-
-    fn set_prefix6(&mut self, net: Ipv6Net, leaf: Option<Leaf>) -> io::Result<()> {
-        let address = Addr6::from_octets(net.network().octets());
-        if net.prefix_len() == 128 {
-            set_leaf(self.map(&maps::IPCACHE6_HOSTS), address.as_bytes(), leaf)
-        } else {
-            let mut key = u32::from(net.prefix_len()).to_ne_bytes().to_vec();
-            key.extend(address.as_bytes());
-            set_leaf(self.map(&maps::IPCACHE6_NETWORKS), &key, leaf)
-        }
+    fn set_ipcache_word(&mut self, IpcacheCell { node, index }: IpcacheCell, word: u32) {
+        self.ipcache.word32(node as usize, usize::from(index) * 4).store(word, PUBLISH);
     }
 
     fn grace_period(&mut self) -> io::Result<()> {
         self.grace.wait()
     }
-}
-
-fn set_leaf(map: std::os::fd::BorrowedFd<'_>, key: &[u8], leaf: Option<Leaf>) -> io::Result<()> {
-    match leaf {
-        Some(leaf) => syscall::update(map, key, &leaf.0.to_ne_bytes()),
-        None => syscall::delete(map, key),
-    }
-}
-
-fn network6(length: u8, address: &[u8]) -> Option<Ipv6Net> {
-    let octets: [u8; 16] = address.try_into().ok()?;
-    Ipv6Net::new(octets.into(), length).ok()
 }

@@ -1,7 +1,9 @@
-//! Real state of the first layout: its object's programs over pinned maps, with its settings.
+//! Real state of an older layout: its object's programs over pinned maps, with its settings.
 //!
-//! The policy tables in it are written by the present library, which writes them as the older one
-//! did; flows are the older programs' own.
+//! The policy tables in it are written by the present library, which writes them as the older ones
+//! did, and the ipcache is written anew; flows are the older programs' own.
+
+mod ipcache;
 
 use std::{
     fs,
@@ -10,7 +12,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData},
+    maps::{Array, HashMap, Map, MapData},
     programs::{
         SchedClassifier, TestRun, TestRunOptions,
         links::{FdLink, PinnedLink},
@@ -19,33 +21,56 @@ use aya::{
 };
 use flowgate_datapath::Stage;
 use flowgate_ebpf_progs as progs;
+use ipnet::IpNet;
 
-/// The first layout's hash.
-pub(crate) const FIRST: u64 = 0x198b_0e98_0894_9624;
-const OBJECT: &[u8] = include_bytes!("../fixtures/v1.o");
-/// Bytes of its settings, and where the present ones go on otherwise: behind the time-outs.
-const SETTINGS: usize = 72;
+/// An older layout.
+pub(crate) struct Layout {
+    pub(crate) hash: u64,
+    object: &'static [u8],
+    /// Maps that it doesn't have, or with another value.
+    others: &'static [&'static str],
+    /// The present settings as it has them.
+    settings: fn(&Present) -> Vec<u8>,
+}
 
-/// Maps that it doesn't have, or with another value.
-const OTHERS: [&str; 3] = ["FRAGMENTS", "PARSED", "STATE"];
+pub(crate) const FIRST: Layout = Layout {
+    hash: 0x198b_0e98_0894_9624,
+    object: include_bytes!("../fixtures/v1.o"),
+    others: &["FRAGMENTS", "PARSED", "STATE", "IPCACHE"],
+    settings: first_settings,
+};
 
-/// The first layout's programs over pinned state.
+pub(crate) const SECOND: Layout = Layout {
+    hash: 0xd48c_5d06_c091_68b1,
+    object: include_bytes!("../fixtures/v2.o"),
+    others: &["STATE", "IPCACHE"],
+    settings: |present| present.to_vec(),
+};
+
+type Present = [u8; size_of::<flowgate_abi::Settings>()];
+
+/// An older layout's programs over pinned state.
 pub(crate) struct Older(Ebpf);
 
 impl Older {
-    /// Makes state of the first layout of the present layout's, and has its programs on the links;
-    /// the present one goes, unless it is kept.
-    pub(crate) fn make(directory: &Path, keep_present: bool) -> Self {
-        let [present, old] = [flowgate_abi::LAYOUT, FIRST].map(|layout| root(directory, layout));
+    /// Makes state of an older layout of the present layout's, with these networks in its ipcache, and has
+    /// its programs on the links; the present one goes, unless it is kept.
+    pub(crate) fn make(
+        directory: &Path,
+        layout: &Layout,
+        networks: &[IpNet],
+        keep_present: bool,
+    ) -> Self {
+        let [present, old] = [flowgate_abi::LAYOUT, layout.hash].map(|hash| root(directory, hash));
         for below in ["maps", "links"] {
             fs::create_dir_all(old.join(below)).expect("a BPF file system takes directories");
         }
-        share(&present.join("maps"), &old.join("maps"));
-        let settings = settings(&present);
-        let mut ebpf = load(&old.join("maps"), &settings);
-        let mut state: Array<_, [u8; SETTINGS]> =
-            Array::try_from(ebpf.map_mut("STATE").expect("it has it")).expect("an array");
-        state.set(0, settings, 0).expect("writable");
+        share(&present.join("maps"), &old.join("maps"), layout.others);
+        let settings = settings(&present, layout);
+        let mut ebpf = load(&old.join("maps"), layout, &settings);
+        ipcache::write(&mut ebpf, &present.join("maps"), networks);
+        let state = MapData::from_pin(old.join("maps/STATE")).expect("pinned");
+        write_state(state, &settings);
         take_links(&mut ebpf, &present.join("links"), &old.join("links"));
         if !keep_present {
             fs::remove_dir_all(&present).expect("removable");
@@ -84,38 +109,54 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn share(from: &Path, to: &Path) {
-    for name in names(from).iter().filter(|name| !OTHERS.contains(&name.as_str())) {
+fn share(from: &Path, to: &Path, others: &[&str]) {
+    for name in names(from).iter().filter(|name| !others.contains(&name.as_str())) {
         let map = MapData::from_pin(from.join(name)).expect("pinned");
         map.pin(to.join(name)).expect("not pinned yet");
     }
 }
 
-/// The present settings as the first layout has them: fields of the same names in the same places,
-/// but for one that was zero, and without the last two.
-fn settings(present: &Path) -> [u8; SETTINGS] {
-    use std::mem::{offset_of, size_of};
-    type Present = [u8; size_of::<flowgate_abi::Settings>()];
-    let map = MapData::from_pin(present.join("maps/STATE")).expect("pinned");
-    let map = aya::maps::Map::Array(map);
+/// The present settings as an older layout has them.
+fn settings(present: &Path, layout: &Layout) -> Vec<u8> {
+    let map = Map::Array(MapData::from_pin(present.join("maps/STATE")).expect("pinned"));
     let state: Array<_, Present> = Array::try_from(&map).expect("an array");
-    let now = state.get(&0, 0).expect("readable");
-    let mut old = [0; SETTINGS];
-    let reserved = offset_of!(flowgate_abi::Settings, events_per_second) + 4;
-    old[..reserved].copy_from_slice(&now[..reserved]);
-    let mark = offset_of!(flowgate_abi::Settings, mark);
-    old[reserved + 4..].copy_from_slice(&now[mark..mark + 8]);
-    old
+    (layout.settings)(&state.get(&0, 0).expect("readable"))
 }
 
-fn load(maps: &Path, settings: &[u8; SETTINGS]) -> Ebpf {
+/// Fields of the same names in the same places, but for one that was zero, and without the last two.
+fn first_settings(now: &Present) -> Vec<u8> {
+    use std::mem::offset_of;
+    let reserved = offset_of!(flowgate_abi::Settings, events_per_second) + 4;
+    let mark = offset_of!(flowgate_abi::Settings, mark);
+    [&now[..reserved], &[0; 4], &now[mark..mark + 8]].concat()
+}
+
+fn write_state(map: MapData, settings: &[u8]) {
+    let mut map = Map::Array(map);
+    match settings.len() {
+        72 => set_first::<72>(&mut map, settings),
+        80 => set_first::<80>(&mut map, settings),
+        other => panic!("settings of {other} bytes"),
+    }
+}
+
+fn set_first<const SIZE: usize>(map: &mut Map, settings: &[u8]) {
+    let mut state: Array<_, [u8; SIZE]> = Array::try_from(map).expect("an array");
+    state.set(0, <[u8; SIZE]>::try_from(settings).expect("of this size"), 0).expect("writable");
+}
+
+fn load(maps: &Path, layout: &Layout, settings: &[u8]) -> Ebpf {
     let mut loader = EbpfLoader::new();
-    loader.override_global("SETTINGS", &settings[..], true);
-    let pinned: Vec<String> = names(maps).into_iter().chain(["STATE".to_owned()]).collect();
+    loader.override_global("SETTINGS", settings, true);
+    let own = ["STATE", "IPCACHE4_ROOT", "IPCACHE4_NODES", "IPCACHE6_HOSTS", "IPCACHE6_NETWORKS"];
+    let pinned: Vec<String> = names(maps).into_iter().chain(own.map(str::to_owned)).collect();
     for name in &pinned {
         loader.map_pin_path(name, maps.join(name));
     }
-    let mut ebpf = loader.load(OBJECT).expect("a sound object");
+    for name in &own[2..] {
+        loader.map_max_entries(name, 64);
+    }
+    let mut ebpf = loader.load(layout.object).expect("a sound object");
     for name in progs::PROGRAMS {
         program_of(&mut ebpf, name).load().expect("verifies");
     }

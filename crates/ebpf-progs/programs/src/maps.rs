@@ -4,16 +4,17 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_RINGBUF},
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray},
+    btf_maps::{Array, HashMap, PerCpuArray},
     macros::btf_map,
 };
 use flowgate_abi::{
-    Addr6, Settings, Timeouts,
+    Settings, Timeouts,
     endpoint::{Endpoint, Peer},
     event::{Event, EventBudget, Tally, Traffic},
     flow::{Bucket4, Bucket6},
     fragment::FragmentBucket,
-    maps::{self, Cells, Trie4Node, Trie4Root},
+    ipcache::{Node, ROOTS},
+    maps::{self, Cells},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
 
@@ -33,13 +34,7 @@ pub static ENDPOINTS: Mapped<Endpoint, 2> = Array::new();
 #[btf_map]
 pub static LINKS: HashMap<u32, u32, 2> = HashMap::new();
 #[btf_map]
-pub static IPCACHE4_ROOT: Mapped<Trie4Root, 1> = Array::new();
-#[btf_map]
-pub static IPCACHE4_NODES: Mapped<Trie4Node, 2> = Array::new();
-#[btf_map]
-pub static IPCACHE6_HOSTS: HashMap<Addr6, u32, 2> = HashMap::new();
-#[btf_map]
-pub static IPCACHE6_NETWORKS: LpmTrie<Addr6, u32, 2> = LpmTrie::new();
+pub static IPCACHE: Mapped<Node, { ROOTS as usize }> = Array::new();
 #[btf_map]
 pub static PEERS: Mapped<Peer, 2> = Array::new();
 #[btf_map]

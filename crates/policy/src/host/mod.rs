@@ -9,15 +9,16 @@ mod tables;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
 };
 
 use flowgate_abi::{
-    Addr6, Settings, Shared32, Timeouts,
-    endpoint::{Endpoint, Leaf, Peer},
+    Settings, Timeouts,
+    endpoint::{Endpoint, Peer},
     event::{Event, EventBudget, Hook, Tally},
     flow::{Bucket4, Bucket6},
     fragment::FragmentBucket,
+    ipcache::{Node, ROOTS, SPARE},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
 use flowgate_pipeline::{
@@ -25,17 +26,12 @@ use flowgate_pipeline::{
     hook::{self, route},
     sweep,
 };
-use ipnet::Ipv6Net;
 
 /// How much room host tables have beyond what [`Settings`] say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostRoom {
-    /// Inner nodes of the IPv4 trie.
-    pub trie4_nodes: u32,
-    /// IPv6 host addresses.
-    pub hosts6: usize,
-    /// IPv6 networks.
-    pub networks6: usize,
+    /// Nodes of the ipcache that networks may need.
+    pub ipcache_nodes: u32,
     /// Events that may wait to be read.
     pub events: usize,
 }
@@ -51,10 +47,7 @@ pub struct HostTables {
     fragments: Vec<FragmentBucket>,
     endpoints: Vec<Endpoint>,
     links: HashMap<u32, u32>,
-    trie4_root: Vec<Shared32>,
-    trie4_nodes: Vec<Shared32>,
-    hosts6: HashMap<Addr6, Leaf>,
-    networks6: BTreeMap<Ipv6Net, Leaf>,
+    ipcache: Vec<Node>,
     peers: Vec<Peer>,
     active: Cell<u32>,
     generations: [Generation; 2],
@@ -100,10 +93,7 @@ impl HostTables {
             fragments: zeroed(settings.fragment_mask as usize + 1),
             endpoints: zeroed(endpoints),
             links: HashMap::new(),
-            trie4_root: zeroed(1 << 16),
-            trie4_nodes: zeroed(room.trie4_nodes as usize * 256),
-            hosts6: HashMap::new(),
-            networks6: BTreeMap::new(),
+            ipcache: zeroed((ROOTS + room.ipcache_nodes + SPARE) as usize),
             peers: zeroed(peers),
             active: Cell::new(0),
             generations: Default::default(),
@@ -145,12 +135,7 @@ impl HostTables {
             fragment_mask: 15,
             reserved: 0,
         };
-        let room = HostRoom {
-            trie4_nodes: cost.trie4_nodes as u32,
-            hosts6: cost.prefixes6,
-            networks6: cost.prefixes6,
-            events: 1 << 12,
-        };
+        let room = HostRoom { ipcache_nodes: cost.ipcache_nodes as u32, events: 1 << 12 };
         Self::new(settings, room)
     }
 
@@ -221,7 +206,7 @@ impl HostTables {
     }
 
     #[cfg(test)]
-    pub(crate) fn tiny() -> Self {
+    pub(crate) fn tiny(ipcache_nodes: u32) -> Self {
         let settings = Settings {
             hash_seed: 1,
             flow4_mask: 1,
@@ -240,7 +225,7 @@ impl HostTables {
             fragment_mask: 15,
             reserved: 0,
         };
-        let room = HostRoom { trie4_nodes: 256, hosts6: 64, networks6: 64, events: 16 };
+        let room = HostRoom { ipcache_nodes, events: 16 };
         Self::new(settings, room)
     }
 }

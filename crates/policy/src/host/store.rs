@@ -3,25 +3,14 @@
 use std::convert::Infallible;
 
 use flowgate_abi::{
-    Addr6, EtherAddr, Settings, Shared32,
-    endpoint::{Endpoint, Leaf},
+    EtherAddr, Settings, Shared32,
+    endpoint::Endpoint,
+    ipcache::ROOTS,
     policy::{Decision, PortTable},
 };
-use ipnet::Ipv6Net;
 
 use super::HostTables;
-use crate::install::{EndpointRow, Store, Trie4Cell};
-
-impl HostTables {
-    fn trie4_word(&self, cell: Trie4Cell) -> &Shared32 {
-        match cell {
-            Trie4Cell::Root(index) => &self.trie4_root[usize::from(index)],
-            Trie4Cell::Node(node, index) => {
-                &self.trie4_nodes[node as usize * 256 + usize::from(index)]
-            }
-        }
-    }
-}
+use crate::install::{EndpointRow, IpcacheCell, Store};
 
 impl Store for HostTables {
     type Error = Infallible;
@@ -30,12 +19,8 @@ impl Store for HostTables {
         &self.settings
     }
 
-    fn trie4_nodes(&self) -> u32 {
-        self.room.trie4_nodes
-    }
-
-    fn capacity6(&self) -> (usize, usize) {
-        (self.room.hosts6, self.room.networks6)
+    fn ipcache_nodes(&self) -> u32 {
+        self.ipcache.len() as u32 - ROOTS
     }
 
     fn active(&self) -> u32 {
@@ -60,15 +45,8 @@ impl Store for HostTables {
         }
     }
 
-    fn trie4_cell(&self, cell: Trie4Cell) -> Leaf {
-        Leaf(self.trie4_word(cell).load())
-    }
-
-    fn prefixes6(&self) -> Result<Vec<(Ipv6Net, Leaf)>, Infallible> {
-        let hosts = self.hosts6.iter().map(|(address, leaf)| {
-            (Ipv6Net::from(std::net::Ipv6Addr::from(address.octets())), *leaf)
-        });
-        Ok(hosts.chain(self.networks6.iter().map(|(net, leaf)| (*net, *leaf))).collect())
+    fn ipcache_word(&self, IpcacheCell { node, index }: IpcacheCell) -> u32 {
+        self.ipcache[node as usize].word(index)
     }
 
     fn links(&self) -> Result<Vec<(u32, u32)>, Infallible> {
@@ -164,24 +142,8 @@ impl Store for HostTables {
         Ok(())
     }
 
-    fn set_trie4_cell(&mut self, cell: Trie4Cell, leaf: Leaf) {
-        self.trie4_word(cell).store(leaf.0);
-    }
-
-    fn set_prefix6(&mut self, net: Ipv6Net, leaf: Option<Leaf>) -> Result<(), Infallible> {
-        if net.prefix_len() == 128 {
-            let address = Addr6::from_octets(net.addr().octets());
-            match leaf {
-                Some(leaf) => self.hosts6.insert(address, leaf),
-                None => self.hosts6.remove(&address),
-            };
-        } else {
-            match leaf {
-                Some(leaf) => self.networks6.insert(net, leaf),
-                None => self.networks6.remove(&net),
-            };
-        }
-        Ok(())
+    fn set_ipcache_word(&mut self, IpcacheCell { node, index }: IpcacheCell, word: u32) {
+        self.ipcache[node as usize].set_word(index, word);
     }
 
     fn grace_period(&mut self) -> Result<(), Infallible> {

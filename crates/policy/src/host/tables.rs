@@ -3,15 +3,19 @@
 use std::ops::{Deref, DerefMut};
 
 use flowgate_abi::{
-    Addr4, Addr6, DropReason, Settings, Shared32,
+    DropReason, Settings, Shared32,
     endpoint::{Endpoint, Leaf, Peer},
     event::{Counter, DROP_REASONS, Event, Hook, Tally},
     flow::{Bucket4, Bucket6, Way4, Way6},
     fragment::FragmentBucket,
+    ipcache::Node,
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
-use flowgate_pipeline::{FlowTable, Tables, V4, V6, event, fragment::FragmentTable};
-use ipnet::Ipv6Net;
+use flowgate_pipeline::{
+    Family, FlowTable, Tables, V4, V6, event,
+    fragment::FragmentTable,
+    ipcache::{self, Nodes},
+};
 
 use super::HostTables;
 
@@ -164,8 +168,18 @@ impl Tables for HostTables {
     }
 }
 
+impl Nodes for HostTables {
+    fn node(&self, index: u32) -> Option<&Node> {
+        self.ipcache.get(index as usize)
+    }
+
+    fn word(&self, node: &Node, number: u32) -> u32 {
+        node.word(number as u8)
+    }
+}
+
 macro_rules! flow_table {
-    ($family:ty, $flows:ident, $bucket:ty, $way:ty, $address:ty, $ipcache:ident) => {
+    ($family:ty, $flows:ident, $bucket:ty, $way:ty) => {
         impl FlowTable<$family> for HostTables {
             fn bucket_mask(&self) -> u32 {
                 self.$flows.len() as u32 - 1
@@ -192,37 +206,12 @@ macro_rules! flow_table {
 
             fn unlock(&self, _bucket: &$bucket) {}
 
-            fn ipcache(&self, address: &$address) -> Leaf {
-                self.$ipcache(*address)
+            fn ipcache(&self, address: &<$family as Family>::Addr) -> Leaf {
+                ipcache::lookup::<$family, _>(self, address)
             }
         }
     };
 }
 
-flow_table!(V4, flows4, Bucket4, Way4, Addr4, ipcache4);
-flow_table!(V6, flows6, Bucket6, Way6, Addr6, ipcache6);
-
-impl HostTables {
-    fn ipcache4(&self, address: Addr4) -> Leaf {
-        let address = address.get();
-        let mut leaf = Leaf(self.trie4_root[(address >> 16) as usize].load());
-        for shift in [8, 0] {
-            let Some(node) = leaf.as_node() else { return leaf };
-            let cell = node as usize * 256 + (address >> shift & 0xff) as usize;
-            leaf = Leaf(self.trie4_nodes[cell].load());
-        }
-        leaf
-    }
-
-    fn ipcache6(&self, address: Addr6) -> Leaf {
-        if let Some(leaf) = self.hosts6.get(&address) {
-            return *leaf;
-        }
-        let address = std::net::Ipv6Addr::from(address.octets());
-        (0..=128u8)
-            .rev()
-            .filter_map(|length| Ipv6Net::new(address, length).ok())
-            .find_map(|net| self.networks6.get(&net.trunc()))
-            .map_or(Leaf::NONE, |leaf| *leaf)
-    }
-}
+flow_table!(V4, flows4, Bucket4, Way4);
+flow_table!(V6, flows6, Bucket6, Way6);

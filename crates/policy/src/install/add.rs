@@ -30,7 +30,7 @@ impl<S: Store> Installer<S> {
             .map(|(address, peer)| Some((IpNet::from(*address), number(*peer)?)))
             .collect();
         let peers = peers.ok_or(InstallError::OtherPlan)?;
-        self.check_trie(peers.iter().map(|(net, _)| *net))?;
+        self.check_nodes(peers.iter().map(|(net, _)| *net))?;
         let slots = self.slots_of(&placement.endpoint.workload, &placement.endpoint.addresses);
         let mut written = 0;
         for (net, peer) in &peers {
@@ -64,7 +64,7 @@ impl<S: Store> Installer<S> {
             let Some(peer) = self.ipcache.get(net).and_then(|_| self.peer_at(&net)) else {
                 continue;
             };
-            self.remove_prefix(net).map_err(InstallError::Store)?;
+            self.remove_prefixes(&[net]).map_err(InstallError::Store)?;
             if let Some(slot) = owner(&slots, &net) {
                 self.set_endpoint_peer(slot, &net, 0);
             }
@@ -110,7 +110,7 @@ impl<S: Store> Installer<S> {
             }
             None => Leaf::peer(peer),
         };
-        self.set_prefix(*net, leaf).map_err(InstallError::Store)?;
+        self.set_prefixes(&[(*net, leaf)]).map_err(InstallError::Store)?;
         if let Some(robbed) = robbed {
             self.rob(robbed);
         }

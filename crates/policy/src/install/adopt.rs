@@ -5,12 +5,17 @@ use std::{
     net::Ipv4Addr,
 };
 
+use flowgate_abi::endpoint::Leaf;
 use flowgate_identity::Ipcache;
 use ipnet::IpNet;
+use thiserror::Error;
 
 use super::{
-    Binding, EndpointAddress, Installer, Store, capacity_of, numbers::Numbers, trie4::Trie4,
+    Binding, EndpointAddress, Installer, Store, capacity_of,
+    nodes::{self, Nodes},
+    numbers::Numbers,
 };
+use crate::ipcache;
 
 impl<S: Store> Installer<S> {
     /// Takes over a store. What runs in it goes on as it is: the first plan that is applied replaces
@@ -18,16 +23,9 @@ impl<S: Store> Installer<S> {
     /// [`Installer::attach`].
     ///
     /// # Errors
-    /// The tables couldn't be read.
-    pub fn adopt(store: S) -> Result<Self, S::Error> {
-        let trie4 = Trie4::adopt(&store);
-        let mut ipcache = Ipcache::new();
-        for (net, leaf) in trie4.prefixes() {
-            ipcache.insert(IpNet::V4(net), leaf);
-        }
-        for (net, leaf) in store.prefixes6()? {
-            ipcache.insert(IpNet::V6(net), leaf);
-        }
+    /// The tables couldn't be read or written.
+    pub fn adopt(mut store: S) -> Result<Self, S::Error> {
+        let (nodes, ipcache) = Nodes::adopt(&mut store)?;
         let bindings = bindings(&store)?;
         let mut numbers = Numbers::new(store.settings().peers);
         for (_, leaf) in ipcache.iter() {
@@ -45,7 +43,7 @@ impl<S: Store> Installer<S> {
             store,
             capacity,
             ipcache,
-            trie4,
+            nodes,
             numbers,
             bindings,
             plan: None,
@@ -103,8 +101,44 @@ impl<S: Store> Installer<S> {
             .filter(|(net, leaf)| leaf.as_endpoint().is_some_and(|slot| !owned(net, slot)))
             .map(|(net, _)| net)
             .collect();
-        orphans.into_iter().try_for_each(|net| self.remove_prefix(net))
+        self.remove_prefixes(&orphans)
     }
+}
+
+/// Why networks couldn't be restored.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum RestoreError<E: std::error::Error + 'static> {
+    /// They don't fit; nothing was written.
+    #[error("nodes of the ipcache: {needed} are needed, there are {have}")]
+    NoRoom {
+        /// Nodes that they need.
+        needed: usize,
+        /// Nodes that there are.
+        have: usize,
+    },
+    /// The tables couldn't be written.
+    #[error("the tables couldn't be accessed: {0}")]
+    Store(#[source] E),
+}
+
+/// Writes the ipcache of a store that has none yet and is to be adopted: what an earlier process has left
+/// in another form.
+///
+/// # Errors
+/// See [`RestoreError`].
+pub fn restore<S: Store>(
+    store: &mut S,
+    networks: Vec<(IpNet, Leaf)>,
+) -> Result<(), RestoreError<S::Error>> {
+    let mut networks: Ipcache<Leaf> = networks.into_iter().collect();
+    let (needed, have) = (ipcache::nodes(&networks), nodes::capacity(store));
+    if needed > have {
+        return Err(RestoreError::NoRoom { needed, have });
+    }
+    let changed: Vec<IpNet> = networks.iter().map(|(network, _)| network).collect();
+    let (mut nodes, _) = Nodes::adopt(store).map_err(RestoreError::Store)?;
+    nodes.write(store, &mut networks, &changed).map_err(RestoreError::Store)
 }
 
 fn bindings<S: Store>(store: &S) -> Result<BTreeMap<u32, Binding>, S::Error> {

@@ -10,7 +10,11 @@ use flowgate_identity::Ipcache;
 use ipnet::IpNet;
 
 use super::{InstallError, Installer, Store};
-use crate::{inventory::WorkloadRef, plan::Plan};
+use crate::{
+    inventory::WorkloadRef,
+    ipcache::{self, MOST_NODES},
+    plan::Plan,
+};
 
 /// What became visible.
 #[must_use]
@@ -129,16 +133,16 @@ impl<S: Store> Installer<S> {
         let wanted: Ipcache<u32> = plan.ipcache.iter().map(|(net, peer)| (*net, *peer)).collect();
         let running = self.ipcache.iter().map(|(net, _)| net);
         let prefixes: BTreeSet<IpNet> = running.chain(plan.ipcache.iter().map(|p| p.0)).collect();
-        self.check_trie(prefixes.iter().copied())?;
+        self.check_nodes(prefixes.iter().copied())?;
         let numbers = self.number_peers(plan)?;
         let mut draft = Draft::new(self, &numbers);
         let mut moves = BTreeMap::new();
         for net in prefixes {
-            let Some(peer) = longest(&wanted, &net) else { continue };
-            let last = numbers[peer as usize];
+            let Some((_, peer)) = wanted.around(net) else { continue };
+            let last = numbers[*peer as usize];
             let via = match self.class_so_far(&net, last) {
                 None => last,
-                Some(class) => draft.number_with(class, peer, last),
+                Some(class) => draft.number_with(class, *peer, last),
             };
             moves.insert(net, Move { via, last: wanted.get(net).is_some().then_some(last) });
         }
@@ -185,11 +189,11 @@ impl<S: Store> Installer<S> {
         let mut taken = BTreeSet::from([0]);
         for (net, leaf) in self.ipcache.iter() {
             let number = self.peer_of(*leaf, matches!(net, IpNet::V6(_)));
-            if let (Some(peer), Some(number)) = (longest(&wanted, &net), number)
-                && !inherited.contains_key(&(peer as usize))
+            if let (Some((_, peer)), Some(number)) = (wanted.around(net), number)
+                && !inherited.contains_key(&(*peer as usize))
                 && taken.insert(number)
             {
-                inherited.insert(peer as usize, number);
+                inherited.insert(*peer as usize, number);
             }
         }
         inherited
@@ -203,23 +207,22 @@ impl<S: Store> Installer<S> {
         }
     }
 
-    pub(super) fn check_trie(
+    /// There are nodes for more networks, beside those that are there.
+    pub(super) fn check_nodes(
         &self,
-        prefixes: impl IntoIterator<Item = IpNet>,
+        networks: impl Iterator<Item = IpNet>,
     ) -> Result<(), InstallError<S::Error>> {
-        let nets: Vec<_> = prefixes
-            .into_iter()
-            .filter_map(|net| match net {
-                IpNet::V4(net) => Some(net),
-                IpNet::V6(_) => None,
-            })
-            .collect();
-        let needed = self.trie4.nodes_needed(&nets);
-        let have = self.trie4.free_nodes();
-        if needed > have {
-            return Err(InstallError::TrieInTransition { needed, have });
+        let new: Vec<IpNet> = networks.filter(|net| self.ipcache.get(*net).is_none()).collect();
+        let have = self.capacity.ipcache_nodes;
+        if self.nodes.used() + MOST_NODES * new.len() <= have {
+            return Ok(());
         }
-        Ok(())
+        let running = self.ipcache.iter().map(|(net, _)| net);
+        let both: Ipcache<()> = running.chain(new).map(|net| (net, ())).collect();
+        match ipcache::nodes(&both) {
+            needed if needed > have => Err(InstallError::TrieInTransition { needed, have }),
+            _ => Ok(()),
+        }
     }
 
     /// Step 1: the slot that no packet reads.
@@ -293,28 +296,20 @@ impl<S: Store> Installer<S> {
             self.numbers.occupy(*number);
         }
         let owners = self.local_prefixes();
-        let mut moved = 0;
-        for (net, step) in &transition.moves {
-            moved += usize::from(self.place(net, step.via, &owners)?);
-        }
-        Ok(moved)
+        let moves = transition.moves.iter().map(|(net, step)| (*net, step.via));
+        self.place(moves, &owners)
     }
 
     /// Step 4: only the new generation is read now.
     fn contract(&mut self, plan: &Plan, transition: &Transition) -> Result<(), S::Error> {
         let owners = self.local_prefixes();
-        for (net, step) in &transition.moves {
-            match step.last {
-                Some(last) => {
-                    self.place(net, last, &owners)?;
-                }
-                None => {
-                    self.remove_prefix(*net)?;
-                    if let Some(slot) = owners.get(net) {
-                        self.set_endpoint_peer(*slot, net, 0);
-                    }
-                }
-            }
+        let stay = transition.moves.iter().filter_map(|(net, step)| Some((*net, step.last?)));
+        self.place(stay, &owners)?;
+        let go = transition.moves.iter().filter(|(_, step)| step.last.is_none());
+        let go: Vec<IpNet> = go.map(|(net, _)| *net).collect();
+        self.remove_prefixes(&go)?;
+        for (net, slot) in go.iter().filter_map(|net| Some((net, *owners.get(net)?))) {
+            self.set_endpoint_peer(slot, net, 0);
         }
         let mut keep: BTreeSet<u32> = transition.numbers.iter().copied().collect();
         debug_assert_eq!(keep.len(), plan.peers.len());
@@ -331,25 +326,28 @@ impl<S: Store> Installer<S> {
         slots.flat_map(|(slot, binding)| binding.prefixes().map(|net| (net, *slot))).collect()
     }
 
-    /// Gives a prefix a peer: through its endpoint if it is a local one's. `false`: it had it.
+    /// Gives prefixes their peers: through its endpoint if it is a local one's. Returns how many had
+    /// others.
     fn place(
         &mut self,
-        net: &IpNet,
-        peer: u32,
+        prefixes: impl Iterator<Item = (IpNet, u32)>,
         owners: &HashMap<IpNet, u32>,
-    ) -> Result<bool, S::Error> {
-        let leaf = match owners.get(net) {
-            Some(slot) => {
-                self.set_endpoint_peer(*slot, net, peer);
-                Leaf::endpoint(*slot)
+    ) -> Result<usize, S::Error> {
+        let mut moved = Vec::new();
+        for (net, peer) in prefixes {
+            let leaf = match owners.get(&net) {
+                Some(slot) => {
+                    self.set_endpoint_peer(*slot, &net, peer);
+                    Leaf::endpoint(*slot)
+                }
+                None => Leaf::peer(peer),
+            };
+            if self.ipcache.get(net) != Some(&leaf) {
+                moved.push((net, leaf));
             }
-            None => Leaf::peer(peer),
-        };
-        if self.ipcache.get(*net) == Some(&leaf) {
-            return Ok(false);
         }
-        self.set_prefix(*net, leaf)?;
-        Ok(true)
+        self.set_prefixes(&moved)?;
+        Ok(moved.len())
     }
 
     pub(super) fn set_endpoint_peer(&mut self, slot: u32, net: &IpNet, peer: u32) {
@@ -366,16 +364,5 @@ const fn next(generation: u32) -> u32 {
     match generation.wrapping_add(1) {
         0 => 2,
         next => next,
-    }
-}
-
-/// What a network's addresses map to, those in longer prefixes left out.
-fn longest(ipcache: &Ipcache<u32>, net: &IpNet) -> Option<u32> {
-    let mut net = *net;
-    loop {
-        if let Some(peer) = ipcache.get(net) {
-            return Some(*peer);
-        }
-        net = net.supernet()?;
     }
 }

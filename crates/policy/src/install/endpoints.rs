@@ -137,12 +137,9 @@ impl<S: Store> Installer<S> {
         if binding.linked {
             self.store.set_link(binding.address.ifindex, None)?;
         }
-        for net in binding.prefixes() {
-            if self.ipcache.get(net) == Some(&Leaf::endpoint(slot)) {
-                self.remove_prefix(net)?;
-            }
-        }
-        Ok(())
+        let own = |net: &IpNet| self.ipcache.get(*net) == Some(&Leaf::endpoint(slot));
+        let own: Vec<IpNet> = binding.prefixes().filter(own).collect();
+        self.remove_prefixes(&own)
     }
 
     /// Waits for a grace period, after which what was given back may be used again.
@@ -153,7 +150,7 @@ impl<S: Store> Installer<S> {
     pub(super) fn pass_grace(&mut self) -> Result<(), S::Error> {
         self.store.grace_period()?;
         self.numbers.reclaim();
-        self.trie4.reclaim();
+        self.nodes.reclaim();
         Ok(())
     }
 

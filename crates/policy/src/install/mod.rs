@@ -19,10 +19,10 @@ mod add;
 mod adopt;
 mod apply;
 mod endpoints;
+mod nodes;
 mod numbers;
 mod pressure;
 mod store;
-mod trie4;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,18 +34,19 @@ use flowgate_identity::Ipcache;
 use ipnet::IpNet;
 use thiserror::Error;
 
+pub use adopt::{RestoreError, restore};
 pub use apply::Applied;
 pub use endpoints::{Binding, EndpointAddress};
 pub use pressure::Pressure;
-pub use store::{EndpointRow, Store, Trie4Cell};
+pub use store::{EndpointRow, IpcacheCell, Store};
 
 use crate::{
     cost::{Capacity, Overflow},
     inventory::WorkloadRef,
     plan::Plan,
 };
+use nodes::Nodes;
 use numbers::Numbers;
-use trie4::Trie4;
 
 /// Why something couldn't be installed. But for [`InstallError::Store`], nothing was written.
 #[non_exhaustive]
@@ -63,14 +64,12 @@ pub enum InstallError<E: std::error::Error + 'static> {
         /// Peers that are free.
         have: usize,
     },
-    /// The plan's prefixes fit by themselves, but not beside the running ones.
-    #[error(
-        "nodes of the IPv4 trie: {needed} more are needed beside those in use, {have} are free"
-    )]
+    /// The plan's networks fit by themselves, but not beside the running ones.
+    #[error("nodes of the ipcache: {needed} are needed for old and new networks, there are {have}")]
     TrieInTransition {
-        /// Nodes that the transition needs.
+        /// Nodes that both need together.
         needed: usize,
-        /// Nodes that are free.
+        /// Nodes that there are.
         have: usize,
     },
     /// A workload's place is in another plan than the one that runs.
@@ -137,7 +136,7 @@ pub struct Installer<S> {
     store: S,
     capacity: Capacity,
     ipcache: Ipcache<Leaf>,
-    trie4: Trie4,
+    nodes: Nodes,
     numbers: Numbers,
     bindings: BTreeMap<u32, Binding>,
     plan: Option<Arc<Plan>>,
@@ -185,31 +184,24 @@ impl<S: Store> Installer<S> {
         self.bindings.iter().map(|(slot, binding)| (*slot, binding))
     }
 
-    fn set_prefix(&mut self, net: IpNet, leaf: Leaf) -> Result<(), S::Error> {
-        match net {
-            IpNet::V4(net) => self.trie4.insert(&mut self.store, net, leaf),
-            IpNet::V6(net) => self.store.set_prefix6(net, Some(leaf))?,
-        }
-        self.ipcache.insert(net, leaf);
-        Ok(())
+    /// Gives networks their leaves.
+    fn set_prefixes(&mut self, prefixes: &[(IpNet, Leaf)]) -> Result<(), S::Error> {
+        self.ipcache.extend(prefixes.iter().copied());
+        let changed: Vec<IpNet> = prefixes.iter().map(|(net, _)| *net).collect();
+        self.nodes.write(&mut self.store, &mut self.ipcache, &changed)
     }
 
-    fn remove_prefix(&mut self, net: IpNet) -> Result<(), S::Error> {
-        match net {
-            IpNet::V4(net) => self.trie4.remove(&mut self.store, net),
-            IpNet::V6(net) => self.store.set_prefix6(net, None)?,
+    fn remove_prefixes(&mut self, prefixes: &[IpNet]) -> Result<(), S::Error> {
+        for net in prefixes {
+            self.ipcache.remove(*net);
         }
-        self.ipcache.remove(net);
-        Ok(())
+        self.nodes.write(&mut self.store, &mut self.ipcache, prefixes)
     }
 
     /// The peer that a network's addresses have now, those in longer prefixes left out.
     fn peer_at(&self, net: &IpNet) -> Option<u32> {
-        let leaf = match self.ipcache.get(*net) {
-            Some(leaf) => *leaf,
-            None => *self.covering(net)?.1,
-        };
-        self.peer_of(leaf, matches!(net, IpNet::V6(_)))
+        let (_, leaf) = self.ipcache.around(*net)?;
+        self.peer_of(*leaf, matches!(net, IpNet::V6(_)))
     }
 
     fn peer_of(&self, leaf: Leaf, v6: bool) -> Option<u32> {
@@ -220,18 +212,6 @@ impl<S: Store> Installer<S> {
             }
             None => leaf.as_peer(),
         }
-    }
-
-    /// The longest prefix that contains a network and is shorter.
-    fn covering(&self, net: &IpNet) -> Option<(IpNet, &Leaf)> {
-        let mut net = *net;
-        while let Some(wider) = net.supernet() {
-            if let Some(leaf) = self.ipcache.get(wider) {
-                return Some((wider, leaf));
-            }
-            net = wider;
-        }
-        None
     }
 
     /// Takes an address's flows away from a peer. A peer's epoch that would wrap is met by a new
@@ -267,7 +247,6 @@ const fn next_in_slot(generation: u32) -> u32 {
 fn capacity_of<S: Store>(store: &S) -> Capacity {
     let Settings { endpoint_mask, peers, row_cells, decision_cells, decisions, .. } =
         *store.settings();
-    let (hosts6, networks6) = store.capacity6();
     Capacity {
         endpoints: endpoint_mask as usize + 1,
         // Peer 0 is nobody's.
@@ -275,8 +254,6 @@ fn capacity_of<S: Store>(store: &S) -> Capacity {
         row_cells: row_cells as usize,
         decision_cells: decision_cells as usize,
         decisions: decisions as usize,
-        trie4_nodes: store.trie4_nodes() as usize,
-        hosts6,
-        networks6,
+        ipcache_nodes: nodes::capacity(store),
     }
 }

@@ -1,7 +1,5 @@
 //! How full the tables are: known before a plan doesn't fit any more.
 
-use ipnet::IpNet;
-
 use super::{Installer, Store};
 use crate::cost::Table;
 
@@ -23,10 +21,6 @@ impl<S: Store> Installer<S> {
     pub fn pressure(&self) -> Vec<Pressure> {
         let capacity = &self.capacity;
         let plan = self.plan.as_ref();
-        let v6 = self.ipcache.iter().filter(|(net, _)| matches!(net, IpNet::V6(_)));
-        let (hosts6, networks6): (Vec<_>, Vec<_>) =
-            v6.partition(|(net, _)| net.prefix_len() == 128);
-        let nodes = capacity.trie4_nodes - self.trie4.free_nodes();
         let tables = [
             (Table::Endpoints, self.bindings.len(), capacity.endpoints),
             (Table::Peers, capacity.peers - self.numbers.free(), capacity.peers),
@@ -37,9 +31,7 @@ impl<S: Store> Installer<S> {
                 capacity.decision_cells,
             ),
             (Table::Decisions, plan.map_or(0, |plan| plan.decisions.len()), capacity.decisions),
-            (Table::Trie4Nodes, nodes, capacity.trie4_nodes),
-            (Table::Hosts6, hosts6.len(), capacity.hosts6),
-            (Table::Networks6, networks6.len(), capacity.networks6),
+            (Table::IpcacheNodes, self.nodes.used(), capacity.ipcache_nodes),
         ];
         tables.map(|(table, used, capacity)| Pressure { table, used, capacity }).into()
     }

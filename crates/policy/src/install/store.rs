@@ -1,7 +1,6 @@
 //! Where the tables lie: narrow reads and writes, each as atomic as a packet needs it.
 
-use flowgate_abi::{Addr4, Addr6, Mac, Settings, endpoint::Leaf, policy::Decision};
-use ipnet::Ipv6Net;
+use flowgate_abi::{Addr4, Addr6, Mac, Settings, policy::Decision};
 
 /// An endpoint as it is written: [`flowgate_abi::endpoint::Endpoint`] without its shared words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,13 +23,13 @@ pub struct EndpointRow {
     pub router_mac: Mac,
 }
 
-/// A cell of the IPv4 trie.
+/// A word of a node of the ipcache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trie4Cell {
-    /// Of the root, by the first 16 bits.
-    Root(u16),
-    /// Of an inner node, by the next 8 bits.
-    Node(u32, u8),
+pub struct IpcacheCell {
+    /// The node; those of the roots come first (`flowgate_abi::ipcache::ROOTS`).
+    pub node: u32,
+    /// The word's number, below `flowgate_abi::ipcache::Node::WORDS`.
+    pub index: u8,
 }
 
 /// The tables, for reading and writing.
@@ -43,10 +42,8 @@ pub trait Store {
 
     /// The settings: how much room there is.
     fn settings(&self) -> &Settings;
-    /// Inner nodes of the IPv4 trie that have room.
-    fn trie4_nodes(&self) -> u32;
-    /// IPv6 host addresses and networks that have room.
-    fn capacity6(&self) -> (usize, usize);
+    /// Nodes of the ipcache: spare ones too, but not those of the roots.
+    fn ipcache_nodes(&self) -> u32;
 
     /// The number of the running generation; 0: none.
     fn active(&self) -> u32;
@@ -54,13 +51,8 @@ pub trait Store {
     fn peer_class(&self, slot: u32, peer: u32) -> u16;
     /// The endpoint in a slot.
     fn endpoint(&self, slot: u32) -> EndpointRow;
-    /// A cell of the IPv4 trie.
-    fn trie4_cell(&self, cell: Trie4Cell) -> Leaf;
-    /// All prefixes of IPv6.
-    ///
-    /// # Errors
-    /// The table couldn't be read.
-    fn prefixes6(&self) -> Result<Vec<(Ipv6Net, Leaf)>, Self::Error>;
+    /// A word of the ipcache.
+    fn ipcache_word(&self, cell: IpcacheCell) -> u32;
     /// The interfaces that are found by the hash: interface index -> slot.
     ///
     /// # Errors
@@ -100,13 +92,8 @@ pub trait Store {
     /// # Errors
     /// The table couldn't be written.
     fn set_link(&mut self, ifindex: u32, slot: Option<u32>) -> Result<(), Self::Error>;
-    /// Writes a cell of the IPv4 trie.
-    fn set_trie4_cell(&mut self, cell: Trie4Cell, leaf: Leaf);
-    /// Writes or removes a prefix of IPv6.
-    ///
-    /// # Errors
-    /// The table couldn't be written.
-    fn set_prefix6(&mut self, net: Ipv6Net, leaf: Option<Leaf>) -> Result<(), Self::Error>;
+    /// Writes a word of the ipcache.
+    fn set_ipcache_word(&mut self, cell: IpcacheCell, word: u32);
     /// Waits until every packet that is under way now is done.
     ///
     /// # Errors

@@ -167,6 +167,6 @@ fn tables() -> HostTables {
         fragment_mask: 0,
         reserved: 0,
     };
-    let room = HostRoom { trie4_nodes: 64, hosts6: 64, networks6: 64, events: 64 };
+    let room = HostRoom { ipcache_nodes: 256, events: 64 };
     HostTables::new(settings, room)
 }
