@@ -407,7 +407,10 @@ macro_rules! flow_table {
 }
 
 flow_table!(V4, FLOWS4, flow4_mask, Bucket4, Way4, |address| ipcache_v4(address.raw()));
-flow_table!(V6, FLOWS6, flow6_mask, Bucket6, Way6, |address| ipcache_v6(address.first, address.last));
+flow_table!(V6, FLOWS6, flow6_mask, Bucket6, Way6, |address| ipcache_v6(
+    address.first,
+    address.last
+));
 
 // VERIFIER: global functions, which every kernel since 5.6 verifies once and by themselves: walked where
 // they are called, the 29 steps of IPv6 doubled what 6.18 verifies of a program. So they take numbers,
