@@ -28,12 +28,14 @@ pub(crate) struct Target {
 pub(crate) struct Build {
     /// Where cargo builds, under the target directory.
     pub(crate) directory: &'static str,
+    /// With every optimisation, which costs minutes of building: for millions of runs.
+    pub(crate) release: bool,
     /// Flags for the compiler, and for what is built for this host alone: not for build scripts.
     pub(crate) flags: &'static [&'static str],
 }
 
-/// For replaying inputs.
-const PLAIN: Build = Build { directory: "fuzz", flags: &[] };
+/// For replaying inputs: where the workspace builds, so that what both depend on is built once.
+const PLAIN: Build = Build { directory: "", release: false, flags: &[] };
 
 /// Replays what is there.
 pub(crate) fn replay() -> Result<Outcome, Error> {
@@ -69,8 +71,11 @@ impl Build {
         require_cxx()?;
         let directory = tree::target().join(self.directory);
         let mut command = process::cargo();
-        command.args(["build", "--release", "--manifest-path"]).arg(manifest());
+        command.args(["build", "--manifest-path"]).arg(manifest());
         command.arg("--target-dir").arg(&directory);
+        if self.release {
+            command.arg("--release");
+        }
         for target in targets {
             command.args(["--bin", &target.name]);
         }
@@ -82,7 +87,7 @@ impl Build {
             profile.push(host);
         }
         process::run(&mut command)?;
-        let profile = profile.join("release");
+        let profile = profile.join(if self.release { "release" } else { "debug" });
         Ok(targets.iter().map(|target| profile.join(&target.name)).collect())
     }
 }
