@@ -1,5 +1,6 @@
 //! One case for each advisory of another policy engine that a compiler could repeat. Every verdict
-//! is the plan's and the oracle's.
+//! is the plan's and the oracle's. Which advisories there are, and what holds for the others,
+//! `docs/advisories.md` says.
 
 use std::net::IpAddr;
 
@@ -8,8 +9,8 @@ use flowgate_policy::{
     compile::Compiler,
     inventory::{DeclaredPort, Inventory, NAMESPACE_NAME_LABEL, Node, Workload, WorkloadRef},
     model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
+        Entity, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch,
+        Ports, Protocol, Rule, Tier, WorkloadSelector,
     },
     options::Options,
     oracle,
@@ -228,6 +229,83 @@ fn cve_2024_47825_an_exception_holds_for_every_longer_network_inside_it() {
     assert_eq!(reach(&[policy(vec![nested, rule])]), [NEIGHBOUR, STRANGER, CRAFTED, NODE]);
 }
 
+fn to_tcp(peer: Peer, ports: PortMatch) -> (Peers, Ports) {
+    (Peers::OneOf(vec![peer]), Ports::of([Port { protocol: Protocol::Tcp, port: ports }]))
+}
+
+#[test]
+fn cve_2024_47825_a_wide_denial_holds_beside_a_narrow_allowance() {
+    let wide = Rule::deny(Peers::OneOf(vec![cidr("203.0.113.0/24", &[])]), Ports::Any);
+    let narrow = from(vec![cidr("203.0.113.7/32", &[])]);
+    for rules in [vec![wide.clone(), narrow.clone()], vec![narrow.clone(), wide.clone()]] {
+        assert_eq!(reach(&[policy(rules)]), [] as [&str; 0]);
+    }
+    // In policies of their own, whichever is named first.
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let mut policies = [policy(vec![wide.clone()]), policy(vec![narrow.clone()])];
+        policies[0].id.name = first.into();
+        policies[1].id.name = second.into();
+        assert_eq!(reach(&policies), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn cve_2023_30851_a_wildcard_and_an_exact_rule_both_count() {
+    let (peers, exact) = to_tcp(cidr("203.0.113.0/24", &[]), PortMatch::Range(80, 80));
+    let everything = Rule::allow(Peers::Any, Ports::Any);
+    let denied = Rule::deny(peers.clone(), exact.clone());
+    for rules in [vec![everything.clone(), denied.clone()], vec![denied, everything]] {
+        let policies = [policy(rules)];
+        let at = |port| verdict(&inventory(), &policies, (WORLD, SERVER), FlowProtocol::Tcp(port));
+        assert_eq!([79, 80, 81].map(|port| at(port).allowed()), [true, false, true]);
+    }
+    let nothing = Rule::deny(Peers::Any, Ports::Any);
+    let allowed = Rule::allow(peers, exact);
+    for rules in [vec![nothing.clone(), allowed.clone()], vec![allowed, nothing]] {
+        assert_eq!(reach(&[policy(rules)]), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn cve_2026_25804_priorities_at_both_ends_of_their_range_keep_their_order() {
+    let tiered = |priority: u16, rule: Rule| {
+        let mut policy = policy(vec![rule]);
+        // The names sort the other way round.
+        policy.id.name = format!("{}", u16::MAX - priority).into();
+        policy.id.kind = PolicyKind::ClusterNetworkPolicy;
+        Policy { tier: Tier::Admin { priority }, ..policy }
+    };
+    let priorities = [0, 1, 255, 256, 999, 1000, 32_767, 32_768, u16::MAX];
+    for pair in priorities.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        let (allow, deny) =
+            (from(vec![cidr("203.0.113.0/24", &[])]), Rule::deny(Peers::Any, Ports::Any));
+        let open = [tiered(second, deny.clone()), tiered(first, allow.clone())];
+        assert_eq!(reach(&open), [WORLD], "{pair:?}");
+        let closed = [tiered(first, deny), tiered(second, allow)];
+        assert_eq!(reach(&closed), [] as [&str; 0], "{pair:?}");
+    }
+}
+
+#[test]
+fn cve_2023_27594_an_identity_is_the_addresss_whatever_its_family() {
+    let mut inventory = inventory();
+    let (node6, world6, server6) = ("2001:db8:ffff::1", "2001:db8:f::7", "2001:db8:1::1");
+    inventory.nodes[0].addresses.push(node6.parse().unwrap());
+    inventory.workloads[0].addresses.push(server6.parse().unwrap());
+    for entity in [Entity::Host, Entity::RemoteNode, Entity::Cluster] {
+        let policies = [policy(vec![from(vec![Peer::Entity(entity)])])];
+        for (world, server) in [(WORLD, SERVER), (world6, server6)] {
+            let verdict = verdict(&inventory, &policies, (world, server), HTTP);
+            assert_eq!(verdict, SideVerdict::DefaultDeny, "{entity}");
+        }
+    }
+    let policies = [policy(vec![from(vec![Peer::Entity(Entity::RemoteNode)])])];
+    for (node, server) in [(NODE, SERVER), (node6, server6)] {
+        assert!(verdict(&inventory, &policies, (node, server), HTTP).allowed());
+    }
+}
+
 #[test]
 fn cve_2024_42488_the_order_of_arrival_makes_no_difference() {
     let mut inventory = inventory();
@@ -261,6 +339,13 @@ fn cve_2025_30163_a_pod_selector_never_matches_a_node() {
     let policies = [policy(vec![from(vec![pods(every(), Selector::everything())])])];
     let verdict = verdict(&inventory, &policies, (NODE, SERVER), HTTP);
     assert_eq!(verdict, SideVerdict::DefaultDeny);
+}
+
+#[test]
+fn cve_2025_30163_a_node_selector_never_matches_a_pod() {
+    for labels in [Selector::everything(), Selector::match_label("app", "server")] {
+        assert_eq!(reach(&[policy(vec![from(vec![Peer::Nodes(labels)])])]), [NODE]);
+    }
 }
 
 #[test]
