@@ -69,6 +69,10 @@ pub(crate) enum Error {
          `rustup component add llvm-tools`, or `apt-get install llvm-{major}`"
     )]
     NoLlvmTools { major: String },
+    #[error("no cargo-mutants: `cargo install cargo-mutants --locked`")]
+    NoMutants,
+    #[error("{count} mutants survived without a reason: see the list above")]
+    Survivors { count: usize },
     #[error("{count} of {total} {what} failed")]
     Some { count: usize, total: usize, what: &'static str },
 }
@@ -84,6 +88,7 @@ impl Error {
                 | Self::NoKernel { .. }
                 | Self::NoKernels { .. }
                 | Self::NoLlvmTools { .. }
+                | Self::NoMutants
         )
     }
 }

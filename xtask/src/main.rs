@@ -3,8 +3,8 @@
 //! Each command is a file of its own: [`setup`] (what a rebuild needs), [`build`] (the eBPF object),
 //! [`verify`] (the shipped object against its sources), [`kernels`] (other kernels in virtual
 //! machines), [`fuzz_run`] (fuzzing, by the clock), [`coverage`] (what the corpora reach),
-//! [`measure`] and [`ablate`] (figures), [`lanes`] (what CI runs). Nothing here is a dependency of
-//! any crate that users add.
+//! [`mutants`] (whether tests notice a change), [`measure`] and [`ablate`] (figures), [`lanes`] (what CI
+//! runs). Nothing here is a dependency of any crate that users add.
 
 mod ablate;
 mod ask;
@@ -24,6 +24,7 @@ mod line;
 mod machine;
 mod manifest;
 mod measure;
+mod mutants;
 mod namespaces;
 mod object_file;
 mod package_index;
@@ -94,6 +95,8 @@ enum Command {
     Fuzz(fuzz_run::Options),
     /// Say what of the code the fuzz targets' corpora reach
     Coverage,
+    /// Change the code that decides, and ask whether a test notices
+    Mutants(mutants::Options),
     /// Run the lanes of CI, all of them or those named
     Ci {
         /// Lanes to run, in the order given
@@ -133,6 +136,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Kernels(options) => kernels::run(&options),
         Command::Fuzz(options) => fuzz_run::run(&options),
         Command::Coverage => coverage::run(),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Ci { lanes } => Ok(lanes::run(&lanes)),
     }
 }
