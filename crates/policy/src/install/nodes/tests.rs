@@ -283,6 +283,22 @@ impl Scene {
         Ok(())
     }
 
+    /// Carries on after a change that failed: the store knows what has become of it.
+    fn repeat(&mut self) -> Result<(), Refused> {
+        self.store.watches.clear();
+        let found: Vec<IpNet> = self.ipcache.iter().map(|(network, _)| network).collect();
+        self.ipcache
+            .extend(self.networks.iter().map(|(network, value)| (*network, Leaf::peer(*value))));
+        let all: Vec<IpNet> = self.networks.keys().copied().collect();
+        self.nodes.write(&mut self.store, &mut self.ipcache, &all)?;
+        let gone: Vec<IpNet> =
+            found.into_iter().filter(|network| !self.networks.contains_key(network)).collect();
+        for network in &gone {
+            self.ipcache.remove(*network);
+        }
+        self.nodes.write(&mut self.store, &mut self.ipcache, &gone)
+    }
+
     /// Everything is as the networks say, and no node is used in vain.
     fn check(&self) -> Result<(), TestCaseError> {
         let all: Vec<IpNet> = self.networks.keys().copied().collect();
@@ -346,20 +362,7 @@ proptest! {
             scene.store.graces = graces;
             if scene.change(change).is_err() {
                 scene.store.graces = usize::MAX;
-                // The store knows what has become of it; the change is worked out anew.
-                let before = scene.ipcache.iter().map(|(network, _)| network);
-                let stays: Vec<IpNet> = before.collect();
-                let (gone, set): (Vec<IpNet>, Vec<IpNet>) =
-                    stays.into_iter().partition(|network| !scene.networks.contains_key(network));
-                let _ = set;
-                scene.store.watches.clear();
-                for (network, value) in &scene.networks {
-                    scene.ipcache.insert(*network, Leaf::peer(*value));
-                }
-                let all: Vec<IpNet> = scene.networks.keys().copied().collect();
-                scene.nodes.write(&mut scene.store, &mut scene.ipcache, &all).unwrap();
-                gone.iter().for_each(|network| { scene.ipcache.remove(*network); });
-                scene.nodes.write(&mut scene.store, &mut scene.ipcache, &gone).unwrap();
+                scene.repeat().unwrap();
             }
             scene.check()?;
         }
