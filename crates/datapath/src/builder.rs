@@ -12,9 +12,10 @@ use crate::{
     error::OpenError,
     events::SharedNames,
     options::Options,
-    pins::Pins,
+    pins::{self, Pins},
     report::{BackendKind, ProgramReport, Report, State},
     sys::{
+        attach,
         kernel::{KernelTables, Origin},
         probe, verify,
     },
@@ -143,7 +144,12 @@ impl Builder {
     fn open_kernel(self) -> Result<Datapath, OpenError> {
         let probe = probe::probe(self.minimum.unwrap_or(probe::MINIMUM))?;
         let settings = self.options.settings(probe.hertz);
-        let pins = self.pins.as_deref().map(|pins| Pins::prepare(pins, settings)).transpose()?;
+        let prepare = |pins| {
+            Pins::prepare(pins, &pins::POLICY, |migration, from, to| {
+                migration.carry_over(from, to, settings)
+            })
+        };
+        let pins = self.pins.as_deref().map(prepare).transpose()?;
         let Some(mut pins) = pins else {
             let (installer, programs, _) = self.load(probe.hertz, None)?;
             return Ok(self.kernel(installer, None, (State::Fresh, programs, probe.release)));
@@ -151,7 +157,7 @@ impl Builder {
         let from = pins.migrates_from();
         let loaded = self.load(probe.hertz, Some(&pins));
         let (mut installer, programs, origin) = loaded.inspect_err(|_| pins.give_up())?;
-        pins.commit(installer.store_mut())?;
+        pins.commit(|links| attach::renew(installer.store_mut(), links))?;
         let (generation, endpoints) = (installer.generation(), installer.bindings().count());
         let state = match (origin, from) {
             (Origin::Fresh, _) => State::Fresh,

@@ -5,11 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::failed;
-use crate::{
-    error::OpenError,
-    migration::{MIGRATIONS, Migration},
-};
+use super::{Kind, failed};
+use crate::{error::OpenError, migration::Migration};
 
 /// What isn't complete has this behind its layout's name.
 const PARTIAL: &str = "-partial";
@@ -37,7 +34,7 @@ pub(super) fn partial(root: &Path) -> PathBuf {
 
 /// Looks through a directory. State of a layout that this build doesn't know isn't touched: it may
 /// belong to a newer build, or to another one that still runs.
-pub(super) fn contents(directory: &Path) -> Result<Contents, OpenError> {
+pub(super) fn contents(directory: &Path, kind: &'static Kind) -> Result<Contents, OpenError> {
     let mut contents = Contents { partial: vec![], older: vec![] };
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed(directory))? {
@@ -46,26 +43,26 @@ pub(super) fn contents(directory: &Path) -> Result<Contents, OpenError> {
     }
     for entry in &found {
         let layout = entry.strip_suffix(PARTIAL).unwrap_or(entry);
-        if !known().any(|known| known == layout) {
+        if !known(kind).any(|known| known == layout) {
             return Err(OpenError::ForeignLayout {
                 path: directory.to_owned(),
                 found: entry.clone(),
-                known: known().collect(),
+                known: known(kind).collect(),
             });
         }
         if layout != entry {
             contents.partial.push(directory.join(entry));
         }
     }
-    let older = MIGRATIONS.iter().filter(|migration| found.contains(&name(migration.from)));
+    let older = kind.migrations.iter().filter(|migration| found.contains(&name(migration.from)));
     contents.older.extend(older);
     Ok(contents)
 }
 
 /// The layouts that this build knows: its own, then older ones.
-fn known() -> impl Iterator<Item = String> {
-    let older = MIGRATIONS.iter().map(|migration| name(migration.from));
-    std::iter::once(name(flowgate_abi::LAYOUT)).chain(older)
+fn known(kind: &Kind) -> impl Iterator<Item = String> {
+    let older = kind.migrations.iter().map(|migration| name(migration.from));
+    std::iter::once(name(kind.layout)).chain(older)
 }
 
 /// Moves pinned links, one by one.

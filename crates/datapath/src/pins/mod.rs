@@ -20,15 +20,38 @@ use flowgate_abi::Settings;
 
 use crate::{
     error::OpenError,
-    migration::{Migration, Networks},
-    sys::{attach, carry, kernel::KernelTables, probe},
+    migration::{MIGRATIONS, Migration, Networks},
+    sys::{carry, probe},
 };
 use layout::{Contents, name};
+
+/// Whose state is pinned, and how it is laid out.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// The hash of its layout.
+    pub(crate) layout: u64,
+    /// Bytes of its settings.
+    pub(crate) settings: usize,
+    /// Its older layouts.
+    pub(crate) migrations: &'static [Migration],
+}
+
+/// The policy datapath's.
+pub(crate) static POLICY: Kind =
+    Kind { layout: flowgate_abi::LAYOUT, settings: size_of::<Settings>(), migrations: MIGRATIONS };
+
+/// The load balancer's.
+pub(crate) static BALANCER: Kind = Kind {
+    layout: flowgate_abi::lb::LAYOUT,
+    settings: size_of::<flowgate_abi::lb::Settings>(),
+    migrations: &[],
+};
 
 /// The directories of pinned state.
 #[derive(Debug)]
 pub(crate) struct Pins {
     _lock: File,
+    kind: &'static Kind,
     directory: PathBuf,
     root: PathBuf,
     /// State of older layouts, of which everything is carried over already, or is about to be.
@@ -38,22 +61,26 @@ pub(crate) struct Pins {
 
 impl Pins {
     /// Locks a directory and finds the state in it: that of this layout, or of an older one, which
-    /// is made ready to be carried over, or none. `settings` are those of state that is made anew.
-    pub(crate) fn prepare(directory: &Path, settings: Settings) -> Result<Self, OpenError> {
+    /// is made ready by `carry`, from the older maps' directory to the new one's, or none.
+    pub(crate) fn prepare(
+        directory: &Path,
+        kind: &'static Kind,
+        carry: impl FnOnce(&Migration, &Path, &Path) -> io::Result<()>,
+    ) -> Result<Self, OpenError> {
         let lock = lock(directory)?;
-        let Contents { partial, older } = layout::contents(directory)?;
+        let Contents { partial, older } = layout::contents(directory, kind)?;
         for leftover in partial {
             fs::remove_dir_all(&leftover).map_err(failed(&leftover))?;
         }
-        let root = directory.join(name(flowgate_abi::LAYOUT));
-        let mut pins =
-            Self { _lock: lock, directory: directory.to_owned(), root, older, complete: true };
+        let root = directory.join(name(kind.layout));
+        let directory = directory.to_owned();
+        let mut pins = Self { _lock: lock, kind, directory, root, older, complete: true };
         pins.forget_beginnings()?;
         if pins.root.exists() {
             return Ok(pins);
         }
         pins.begin()?;
-        if let Err(error) = pins.carry_over(settings) {
+        if let Err(error) = pins.carry_over(carry) {
             pins.give_up();
             return Err(error);
         }
@@ -72,7 +99,7 @@ impl Pins {
                 remove(&old).map_err(failed(&old))?;
             }
         }
-        if self.root.exists() && !has_state(&self.root, size_of::<Settings>())? {
+        if self.root.exists() && !has_state(&self.root, self.kind.settings)? {
             remove(&self.root).map_err(failed(&self.root))?;
         }
         Ok(())
@@ -92,11 +119,14 @@ impl Pins {
     }
 
     /// Fills them with the state of the newest older layout, if there is any.
-    fn carry_over(&mut self, settings: Settings) -> Result<(), OpenError> {
+    fn carry_over(
+        &mut self,
+        carry: impl FnOnce(&Migration, &Path, &Path) -> io::Result<()>,
+    ) -> Result<(), OpenError> {
         let Some(newest) = self.older.last() else { return Ok(()) };
         let from = self.directory.join(name(newest.from)).join("maps");
         let failed = |source| OpenError::Unreadable { path: from.clone(), source };
-        newest.carry_over(&from, &self.maps(), settings).map_err(failed)
+        carry(newest, &from, &self.maps()).map_err(failed)
     }
 
     /// The maps' directory.
@@ -123,10 +153,13 @@ impl Pins {
     }
 
     /// Everything is loaded: from now on this is the state. Links of an older layout get the new
-    /// programs, each atomically, and what is left of it goes.
-    pub(crate) fn commit(&mut self, tables: &mut KernelTables) -> Result<(), OpenError> {
+    /// programs by `renew`, each atomically, and what is left of it goes.
+    pub(crate) fn commit(
+        &mut self,
+        mut renew: impl FnMut(&Path) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
         if !self.complete {
-            let root = self.directory.join(name(flowgate_abi::LAYOUT));
+            let root = self.directory.join(name(self.kind.layout));
             fs::rename(&self.root, &root).map_err(failed(&root))?;
             self.root = root;
             self.complete = true;
@@ -134,7 +167,7 @@ impl Pins {
         for migration in std::mem::take(&mut self.older) {
             let old = self.directory.join(name(migration.from));
             layout::move_links(&old.join("links"), &self.links())?;
-            attach::renew(tables, &self.links())?;
+            renew(&self.links())?;
             remove(&old).map_err(failed(&old))?;
         }
         Ok(())

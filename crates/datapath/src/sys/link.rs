@@ -17,11 +17,14 @@ pub(crate) struct Link {
     pub(crate) kind: String,
     /// Its other end lies in another network namespace.
     pub(crate) peer_elsewhere: bool,
+    /// Bytes of the largest IP packet that it carries.
+    pub(crate) mtu: u32,
 }
 
 const RTM_GETLINK: u16 = 18;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
@@ -74,10 +77,14 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
         mac: [0; 6],
         kind: String::new(),
         peer_elsewhere: false,
+        mtu: 0,
     };
     for (attribute, value) in attributes(answer.get(HEADER + IFINFO..).ok_or_else(short)?) {
         match attribute {
             IFLA_ADDRESS if value.len() == 6 => link.mac.copy_from_slice(value),
+            IFLA_MTU => {
+                link.mtu = value.try_into().map(u32::from_ne_bytes).map_err(|_| short())?;
+            }
             IFLA_LINK_NETNSID => link.peer_elsewhere = true,
             IFLA_LINKINFO => {
                 let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
