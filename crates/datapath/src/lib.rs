@@ -48,6 +48,7 @@ mod endpoint;
 mod error;
 mod events;
 mod flows;
+pub mod lb;
 mod migration;
 mod options;
 mod pins;

@@ -122,6 +122,23 @@ pub enum ApplyError<E: std::error::Error + 'static> {
     Store(E),
 }
 
+impl<E: std::error::Error + 'static> ApplyError<E> {
+    /// The same, with another reason for a failing table.
+    pub fn map_store<T: std::error::Error + 'static>(
+        self,
+        map: impl FnOnce(E) -> T,
+    ) -> ApplyError<T> {
+        match self {
+            Self::Service(error) => ApplyError::Service(error),
+            Self::Overflow { overflow } => ApplyError::Overflow { overflow },
+            Self::Resized { service, from, to } => ApplyError::Resized { service, from, to },
+            Self::Idle { service, idle, longest } => ApplyError::Idle { service, idle, longest },
+            Self::Collision { frontend } => ApplyError::Collision { frontend },
+            Self::Store(error) => ApplyError::Store(map(error)),
+        }
+    }
+}
+
 /// What applying services has to do.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {

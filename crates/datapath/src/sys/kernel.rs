@@ -174,15 +174,7 @@ impl KernelTables {
 
     /// Sums a per-CPU element over all CPUs, word by word.
     fn per_cpu(&self, spec: &MapSpec, index: u32) -> io::Result<Vec<u64>> {
-        let words = spec.value / 8;
-        let mut bytes = vec![0; spec.value.next_multiple_of(8) * self.cpus];
-        syscall::lookup(self.map(spec), &index.to_ne_bytes(), &mut bytes, false)?;
-        let mut sums = vec![0u64; words];
-        for (position, word) in bytes.chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(word.try_into().expect("8 bytes"));
-            sums[position % words] = sums[position % words].wrapping_add(word);
-        }
-        Ok(sums)
+        syscall::sum_per_cpu(self.map(spec), (index, spec.value), self.cpus)
     }
 
     /// Drops at an index of `DROPS`.

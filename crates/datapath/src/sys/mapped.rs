@@ -10,6 +10,8 @@ use std::{
     sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 
+use flowgate_abi::lb::Head;
+
 /// The memory of a mapped array. Every access is an atomic one of a whole word, since programs read
 /// it at any time.
 #[derive(Debug)]
@@ -70,6 +72,11 @@ impl Mapped {
 
     pub(super) fn word32(&self, element: usize, offset: usize) -> &AtomicU32 {
         self.at(element, offset)
+    }
+
+    /// The balancer's head, which is nothing but shared words.
+    pub(super) fn head(&self) -> &Head {
+        self.at(0, 0)
     }
 
     pub(super) fn word64(&self, element: usize, offset: usize) -> &AtomicU64 {

@@ -5,6 +5,7 @@
 pub(crate) mod attach;
 pub(crate) mod carry;
 pub(crate) mod kernel;
+pub(crate) mod lb;
 pub(crate) mod link;
 mod mapped;
 pub(crate) mod probe;

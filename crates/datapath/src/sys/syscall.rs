@@ -134,6 +134,23 @@ pub(super) fn keys(map: BorrowedFd<'_>, size: usize) -> io::Result<Vec<Vec<u8>>>
     }
 }
 
+/// Sums a per-CPU element, of an index and a size in whole words, over all CPUs, word by word.
+pub(super) fn sum_per_cpu(
+    map: BorrowedFd<'_>,
+    (index, size): (u32, usize),
+    cpus: usize,
+) -> io::Result<Vec<u64>> {
+    let words = size / 8;
+    let mut bytes = vec![0; size * cpus];
+    lookup(map, &index.to_ne_bytes(), &mut bytes, false)?;
+    let mut sums = vec![0u64; words];
+    for (position, word) in bytes.chunks_exact(8).enumerate() {
+        let word = u64::from_ne_bytes(word.try_into().expect("8 bytes"));
+        sums[position % words] = sums[position % words].wrapping_add(word);
+    }
+    Ok(sums)
+}
+
 /// Waits for running programs: the kernel makes an update of a map-in-map wait for them, so that
 /// who sees the update return knows that nobody uses the old inner map any more
 /// (`maybe_wait_bpf_programs`, Linux 5.0).
@@ -235,16 +252,35 @@ pub(super) struct ProgramLoad<'a> {
     /// Which type each function of the program has: records, and the size of one.
     pub(super) functions: &'a [u8],
     pub(super) function_size: u32,
+    pub(super) kind: ProgramKind,
 }
 
-/// Loads a TC program with the verifier's statistics (`BPF_LOG_STATS`, Linux 5.2), and returns its log, whatever
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProgramKind {
+    /// TC.
+    Classifier,
+    /// XDP, of frames in several buffers (Linux 5.18).
+    XdpFrags,
+}
+
+/// Loads a program with the verifier's statistics (`BPF_LOG_STATS`, Linux 5.2), and returns its log, whatever
 /// became of the program.
-pub(super) fn load_classifier(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, String) {
+pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, String) {
     const SCHED_CLS: u32 = 3;
+    const XDP: u32 = 6;
+    const ATTACH_XDP: u32 = 37;
+    const HAS_FRAGS: u32 = 1 << 5;
     const LOG_STATS: u32 = 4;
     let mut log = vec![0u8; 1 << 18];
+    let (prog_type, prog_flags, expected_attach_type) = match program.kind {
+        ProgramKind::Classifier => (SCHED_CLS, 0, 0),
+        ProgramKind::XdpFrags => (XDP, HAS_FRAGS, ATTACH_XDP),
+    };
     let mut attr = LoadAttr {
-        prog_type: SCHED_CLS,
+        prog_type,
+        prog_flags,
+        expected_attach_type,
         insn_cnt: program.instructions.len() as u32,
         insns: program.instructions.as_ptr() as u64,
         license: program.license.as_ptr() as u64,

@@ -5,13 +5,13 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use aya::Ebpf;
+use aya::{Ebpf, maps::MapData};
 use aya_obj::{Function, Object, Program};
 use flowgate_abi::maps;
 
 use super::{
     kernel::{self, ALL_PROGRAMS, map_data},
-    syscall::{self, ProgramLoad},
+    syscall::{self, ProgramKind, ProgramLoad},
 };
 use crate::{error::OpenError, options::Options, verification::Verification};
 
@@ -22,11 +22,21 @@ pub(crate) fn verify(
     hertz: u32,
 ) -> Result<Vec<Verification>, OpenError> {
     let ebpf = kernel::make_maps(object, options, &options.settings(hertz), None)?;
-    let object = relocated(object, &ebpf)?;
-    // The kernel knows the object's types by any map whose value is one.
-    let typed = map_data(&ebpf, maps::FLOWS4.name).fd().as_fd();
-    let types = syscall::types_of_map(typed).map_err(OpenError::Kernel)?;
-    ALL_PROGRAMS.into_iter().map(|name| one(name, &object, types.as_ref())).collect()
+    let typed = map_data(&ebpf, maps::FLOWS4.name);
+    all(&ALL_PROGRAMS, ProgramKind::Classifier, (object, &ebpf), typed)
+}
+
+/// Loads programs of an object whose maps are made. The kernel knows the object's types by any map whose
+/// value is one.
+pub(super) fn all(
+    programs: &[&'static str],
+    kind: ProgramKind,
+    (object, ebpf): (&[u8], &Ebpf),
+    typed: &MapData,
+) -> Result<Vec<Verification>, OpenError> {
+    let object = relocated(object, ebpf)?;
+    let types = syscall::types_of_map(typed.fd().as_fd()).map_err(OpenError::Kernel)?;
+    programs.iter().map(|name| one((name, kind), &object, types.as_ref())).collect()
 }
 
 /// The object as it is loaded: with the maps' descriptors, and subprograms behind their callers.
@@ -43,7 +53,7 @@ fn relocated(object: &[u8], ebpf: &Ebpf) -> Result<Object, OpenError> {
 }
 
 fn one(
-    name: &'static str,
+    (name, kind): (&'static str, ProgramKind),
     object: &Object,
     types: Option<&OwnedFd>,
 ) -> Result<Verification, OpenError> {
@@ -55,8 +65,9 @@ fn one(
         types: types.map(AsFd::as_fd),
         functions: &functions,
         function_size: function.func_info_rec_size as u32,
+        kind,
     };
-    let (loaded, log) = syscall::load_classifier(&load);
+    let (loaded, log) = syscall::load_program(&load);
     match loaded {
         Ok(program) => {
             let jited = syscall::jited_bytes(program.as_fd()).map_err(OpenError::Kernel)?;

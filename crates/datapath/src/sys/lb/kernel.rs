@@ -1,0 +1,237 @@
+//! The object loaded, with maps of its own or with those of an earlier process.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapData,
+    programs::{TestRun, TestRunOptions, Xdp},
+};
+use flowgate_abi::{
+    DropReason,
+    event::Tally,
+    lb::{
+        CELLS, Counter, Load, SLOTS, Settings,
+        maps::{self},
+    },
+    maps::MapSpec,
+};
+use flowgate_ebpf_progs::lb as progs;
+use flowgate_services::store::Room;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::attach::{self, Attachment};
+use crate::{
+    error::OpenError,
+    lb::{Balanced, BalancerOptions, Fate, XdpAttach},
+    report::ProgramReport,
+    sys::{
+        kernel::{Origin, map_data},
+        mapped::Mapped,
+        syscall::{self, Grace},
+    },
+};
+
+/// The balancer's tables in the kernel.
+#[derive(Debug)]
+pub(crate) struct BalancerTables {
+    pub(super) settings: Settings,
+    pub(super) room: Room,
+    pub(super) head: Mapped,
+    pub(super) displacements: Mapped,
+    pub(super) frontends: Mapped,
+    pub(super) slots: Mapped,
+    pub(super) backends: Mapped,
+    pub(super) tracked: Mapped,
+    pub(super) refused: Mapped,
+    pub(super) grace: Grace,
+    pub(super) cpus: usize,
+    memory: usize,
+    ebpf: Ebpf,
+}
+
+impl BalancerTables {
+    /// Loads the object with maps of its own, or with those that are pinned in a directory.
+    pub(crate) fn load(
+        object: &[u8],
+        options: &BalancerOptions,
+        hertz: u32,
+        pins: Option<&Path>,
+    ) -> Result<(Self, Origin), OpenError> {
+        let adopted = pins.map(pinned_settings).transpose()?.flatten();
+        let settings = match adopted {
+            Some(settings) if settings.hz != hertz => {
+                return Err(OpenError::ForeignClock { pinned: settings.hz, running: hertz });
+            }
+            Some(settings) => settings,
+            None => options.settings(hertz),
+        };
+        let mut ebpf = make_maps(object, options, &settings, pins)?;
+        for name in progs::PROGRAMS {
+            let loaded = program(&mut ebpf, name).load();
+            loaded.map_err(|error| OpenError::program(name, error))?;
+        }
+        let tables = Self::over(ebpf, settings).map_err(OpenError::Kernel)?;
+        if adopted.is_some() {
+            return Ok((tables, Origin::Adopted));
+        }
+        let state = tables.map(&maps::STATE);
+        syscall::update(state, &0u32.to_ne_bytes(), settings.as_bytes())
+            .map_err(OpenError::Kernel)?;
+        Ok((tables, Origin::Fresh))
+    }
+
+    fn over(ebpf: Ebpf, settings: Settings) -> io::Result<Self> {
+        let entries = |spec: &MapSpec| -> io::Result<usize> {
+            let info = map_data(&ebpf, spec.name).info().map_err(io::Error::other)?;
+            Ok(info.max_entries() as usize)
+        };
+        let mapped = |spec: &MapSpec| {
+            Mapped::new(map_data(&ebpf, spec.name).fd().as_fd(), spec.value, entries(spec)?)
+        };
+        let cpus = syscall::possible_cpus()?;
+        let room = Room {
+            frontends: entries(&maps::FRONTENDS)? as u32,
+            slots: (entries(&maps::SLOTS)? * SLOTS) as u32,
+            lines: entries(&maps::BACKENDS)? as u32,
+            services: entries(&maps::REFUSED)? as u32,
+            tracked: (entries(&maps::TRACKED)? * CELLS) as u32,
+        };
+        let mut memory = 0;
+        for spec in maps::ALL {
+            let times =
+                if spec.kind == flowgate_abi::maps::MapKind::PerCpuArray { cpus } else { 1 };
+            memory += entries(spec)? * spec.value * times;
+        }
+        Ok(Self {
+            settings,
+            room,
+            head: mapped(&maps::HEAD)?,
+            displacements: mapped(&maps::DISPLACEMENTS)?,
+            frontends: mapped(&maps::FRONTENDS)?,
+            slots: mapped(&maps::SLOTS)?,
+            backends: mapped(&maps::BACKENDS)?,
+            tracked: mapped(&maps::TRACKED)?,
+            refused: mapped(&maps::REFUSED)?,
+            grace: Grace::new()?,
+            cpus,
+            memory,
+            ebpf,
+        })
+    }
+
+    /// Bytes of all maps.
+    pub(crate) const fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// A map of the object.
+    pub(super) fn map(&self, spec: &MapSpec) -> BorrowedFd<'_> {
+        map_data(&self.ebpf, spec.name).fd().as_fd()
+    }
+
+    /// What the verifier and the JIT said of each program.
+    pub(crate) fn programs(&mut self) -> Vec<ProgramReport> {
+        let mut reports = Vec::new();
+        for name in progs::PROGRAMS {
+            if let Ok(info) = program(&mut self.ebpf, name).info() {
+                reports.push(ProgramReport {
+                    name,
+                    id: info.id(),
+                    verified_instructions: info.verified_instruction_count(),
+                    jited_bytes: info.size_jitted(),
+                });
+            }
+        }
+        reports
+    }
+
+    /// Binds the program to an interface.
+    pub(crate) fn attach(
+        &mut self,
+        ifindex: u32,
+        pins: Option<&Path>,
+        how: XdpAttach,
+    ) -> io::Result<Attachment> {
+        attach::attach(program(&mut self.ebpf, progs::XDP_BALANCE), ifindex, pins, how)
+    }
+
+    /// Runs a frame through the program (`BPF_PROG_TEST_RUN`).
+    pub(crate) fn replay(&mut self, frame: &[u8]) -> io::Result<Balanced> {
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        };
+        let program = program(&mut self.ebpf, progs::XDP_BALANCE);
+        let result = program.test_run(options).map_err(io::Error::other)?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Balanced { fate: Fate::from_kernel(result.return_value), frame: out })
+    }
+
+    /// What was dropped for a reason.
+    pub(crate) fn dropped(&self, reason: DropReason) -> io::Result<Tally> {
+        let sums = self.per_cpu(&maps::DROPS, reason as u32)?;
+        Ok(Tally { packets: sums[0], bytes: sums[1] })
+    }
+
+    /// What else was counted.
+    pub(crate) fn counted(&self, counter: Counter) -> io::Result<u64> {
+        Ok(self.per_cpu(&maps::COUNTERS, counter as u32)?[0])
+    }
+
+    /// What a backend got.
+    pub(super) fn load_of(&self, line: u32) -> io::Result<Load> {
+        let sums = self.per_cpu(&maps::LOADS, line)?;
+        Ok(Load { packets: sums[0], bytes: sums[1], opened: sums[2], tracked: sums[3] })
+    }
+
+    fn per_cpu(&self, spec: &MapSpec, index: u32) -> io::Result<Vec<u64>> {
+        syscall::sum_per_cpu(self.map(spec), (index, spec.value), self.cpus)
+    }
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut Xdp {
+    let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
+    program.unwrap_or_else(|| panic!("the object has no XDP program {name}"))
+}
+
+/// The settings of the state that is pinned in a directory, if any is.
+fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
+    let path = pins.join(maps::STATE.name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let failed = |source| OpenError::Pin { path: path.clone(), source };
+    let map = MapData::from_pin(&path).map_err(|error| failed(io::Error::other(error)))?;
+    let mut settings = [0; size_of::<Settings>()];
+    syscall::lookup(map.fd().as_fd(), &0u32.to_ne_bytes(), &mut settings, false).map_err(failed)?;
+    let settings = Settings::read_from_bytes(&settings).expect("of this size");
+    // Killed between making the map and writing it: nothing can have run yet.
+    Ok((settings.hz != 0).then_some(settings))
+}
+
+/// The object with its maps made or opened, and its programs not loaded yet.
+pub(super) fn make_maps(
+    object: &[u8],
+    options: &BalancerOptions,
+    settings: &Settings,
+    pins: Option<&Path>,
+) -> Result<Ebpf, OpenError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", settings.as_bytes(), true);
+    for (spec, entries) in options.sizes(settings) {
+        loader.map_max_entries(spec.name, entries);
+    }
+    if let Some(pins) = pins {
+        for spec in maps::ALL {
+            loader.map_pin_path(spec.name, pins.join(spec.name));
+        }
+    }
+    loader.load(object).map_err(OpenError::object)
+}
