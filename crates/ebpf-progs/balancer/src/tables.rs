@@ -145,6 +145,23 @@ impl Balance for Maps {
     }
 
     #[inline(always)]
+    fn is_some(&self, word: u64) -> u32 {
+        let mut some = word;
+        // SAFETY: arithmetic: (word | -word) >> 63.
+        unsafe {
+            asm!(
+                "{1} = {0}",
+                "{1} = -{1}",
+                "{0} |= {1}",
+                "{0} >>= 63",
+                inout(reg) some,
+                out(reg) _,
+            );
+        }
+        some as u32
+    }
+
+    #[inline(always)]
     fn count_load(&self, line: u32, bytes: u32, opens: bool, tracked: bool) {
         let Some(load) = maps::LOADS.get_ptr_mut(line) else { return };
         // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     fragment::{self, Name},
-    parse::{Fragment, Packet, Role},
+    parse::{Packet, Role},
 };
 
 /// What [`common`] made of a frame.
@@ -40,6 +40,9 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> C
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return Common::Done(Action::Pass);
     };
+    // VERIFIER: UDP's are known to be 0, and everything behind would be verified for them alone.
+    let flags = tables.forget(u32::from(request.tcp_flags), u64::from(request.length));
+    request.tcp_flags = flags as u8;
     let signs = Signs::of(&request);
     Common::Done(finish(tables, &request, balance(buffer, &request, (frontend, signs), tables)))
 }
@@ -54,18 +57,14 @@ pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Act
     if !find::has_address::<F, T>(tables, &request.target()) {
         return Action::Pass;
     }
-    let place = match network {
-        Ok(place) => place,
-        Err(reason) => return finish(tables, &request, Err(reason)),
-    };
-    let read = if place.is_later() {
-        recall(tables, &mut request, place)
-    } else {
-        request::transport(&mut cursor, &mut request)
+    let read = match network {
+        Ok(()) if request.place.is_later() => recall(tables, &mut request),
+        Ok(()) => request::transport(&mut cursor, &mut request),
+        Err(reason) => Err(reason),
     };
     drop(cursor);
     let result = match read {
-        Ok(()) => rare_read(buffer, &request, place, tables),
+        Ok(()) => rare_read(buffer, &request, tables),
         Err(reason) => Err(reason),
     };
     finish(tables, &request, result)
@@ -76,11 +75,10 @@ pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Act
 fn rare_read<F: Answer, B: Buffer, T: Balance>(
     buffer: &mut B,
     request: &Request<F>,
-    place: Fragment,
     tables: &T,
 ) -> Result<Action, DropReason> {
     if request.tuple.protocol == F::ICMP && request.role != Role::Error {
-        return echo(buffer, request, place, tables);
+        return echo(buffer, request, tables);
     }
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return match request.role {
@@ -88,8 +86,8 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
             _ => Ok(Action::Pass),
         };
     };
-    if place.place != 0 {
-        fragmented(tables, request, frontend, place)?;
+    if request.place.place != 0 {
+        fragmented(tables, request, frontend)?;
     }
     let mut signs = Signs::of(request);
     if request.role == Role::Error {
@@ -127,13 +125,12 @@ fn balance<F: Answer, B: Buffer, T: Balance>(
 fn echo<F: Answer, B: Buffer, T: Balance>(
     buffer: &mut B,
     request: &Request<F>,
-    place: Fragment,
     tables: &T,
 ) -> Result<Action, DropReason> {
     if request.role.stays_on_link() {
         return Ok(Action::Pass);
     }
-    if place.place != 0 {
+    if request.place.place != 0 {
         return Err(DropReason::UnsupportedFragment);
     }
     let is_echo = request.role == Role::Any && request.tuple.icmp_type == F::ECHO[0];
@@ -147,12 +144,8 @@ fn echo<F: Answer, B: Buffer, T: Balance>(
 
 /// Gives a later fragment the ports of its datagram's first.
 #[inline(always)]
-fn recall<F: Answer, T: Balance>(
-    tables: &T,
-    request: &mut Request<F>,
-    place: Fragment,
-) -> Result<(), DropReason> {
-    let name = name(tables, request, place);
+fn recall<F: Answer, T: Balance>(tables: &T, request: &mut Request<F>) -> Result<(), DropReason> {
+    let name = name(tables, request);
     let mut packet = Packet::<F>::unread();
     packet.tuple = request.tuple;
     fragment::recall(tables, &name, &mut packet)?;
@@ -167,22 +160,21 @@ fn fragmented<F: Answer, T: Balance>(
     tables: &T,
     request: &Request<F>,
     frontend: &Frontend,
-    place: Fragment,
 ) -> Result<(), DropReason> {
     if frontend.flags.load() & Frontend::FRAGMENTS == 0 {
         return Err(DropReason::UnsupportedFragment);
     }
-    if place.is_later() {
+    if request.place.is_later() {
         return Ok(());
     }
     let mut packet = Packet::<F>::unread();
     packet.tuple = request.tuple;
-    fragment::remember(tables, &name(tables, request, place), &packet, 0)
+    fragment::remember(tables, &name(tables, request), &packet, 0)
 }
 
 #[inline(always)]
-fn name<F: Answer, T: Balance>(tables: &T, request: &Request<F>, place: Fragment) -> Name {
-    Name::at::<F, T>(tables, 0, (request.tuple.source, request.receiver), place)
+fn name<F: Answer, T: Balance>(tables: &T, request: &Request<F>) -> Name {
+    Name::at::<F, T>(tables, 0, (request.tuple.source, request.receiver), request.place)
 }
 
 /// Counts a drop.

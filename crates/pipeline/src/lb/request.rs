@@ -29,6 +29,8 @@ pub struct Request<F: Family> {
     pub hops: u8,
     /// What it means to its flow.
     pub role: Role,
+    /// Where it lies in its datagram.
+    pub place: Fragment,
     /// It has neither options nor extension headers.
     pub bare: bool,
 }
@@ -46,6 +48,7 @@ impl<F: Balanceable> Request<F> {
             traffic_class: 0,
             hops: 0,
             role: Role::Any,
+            place: Fragment::WHOLE,
             bare: true,
         }
     }
@@ -129,15 +132,16 @@ pub fn network<F: Balanceable, B: Buffer>(
     buffer: &B,
     cursor: &mut B::Whole<'_>,
     request: &mut Request<F>,
-) -> Result<Fragment, DropReason> {
+) -> Result<(), DropReason> {
     let mut first = buffer.whole();
     let read = first.take::<Ethernet>().and_then(|_| F::read_envelope(&mut first, request));
     read.ok_or(DropReason::MalformedPacket)?;
     cursor.take::<Ethernet>().ok_or(DropReason::MalformedPacket)?;
     let network = F::network(cursor, &mut request.tuple)?;
     request.hops = network.hops;
+    request.place = network.fragment;
     request.receiver = request.tuple.destination;
-    Ok(network.fragment)
+    Ok(())
 }
 
 /// Reads the transport's header of any packet that isn't a later fragment.

@@ -47,6 +47,11 @@ pub trait Balance: FragmentTable {
         number
     }
 
+    /// 1 if the word is anything but zero, otherwise 0; on BPF without a branch.
+    fn is_some(&self, word: u64) -> u32 {
+        u32::from(word != 0)
+    }
+
     /// Counts a packet to a backend: its bytes, and whether it opens a flow, and made an entry.
     fn count_load(&self, line: u32, bytes: u32, opens: bool, tracked: bool);
     /// Counts an entry of a service's flow that found no room.

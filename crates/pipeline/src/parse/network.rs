@@ -23,7 +23,7 @@ pub struct Network {
 }
 
 /// Where a packet lies in its datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// Names the datagram, with source, destination and `protocol`.
     pub identification: u32,
@@ -34,7 +34,8 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    const WHOLE: Self = Self { identification: 0, protocol: 0, place: 0 };
+    /// No fragment.
+    pub const WHOLE: Self = Self { identification: 0, protocol: 0, place: 0 };
 
     /// It is a fragment, and the first one.
     #[inline(always)]
