@@ -5,16 +5,16 @@
 
 use std::borrow::Cow;
 
-use flowgate_datapath::{Datapath, OpenError};
+use flowgate_datapath::{Datapath, OpenError, Verification, lb::LoadBalancer};
 
-#[test]
-fn the_verifier_accepts_every_program() {
-    let builder = match std::env::var_os("FLOWGATE_OBJECT") {
-        Some(path) => Datapath::builder()
-            .object(Cow::Owned(std::fs::read(path).expect("the object is there"))),
-        None => Datapath::builder(),
-    };
-    let verifications = match builder.verify() {
+fn object() -> Option<Cow<'static, [u8]>> {
+    let path = std::env::var_os("FLOWGATE_OBJECT")?;
+    Some(Cow::Owned(std::fs::read(path).expect("the object is there")))
+}
+
+/// Prints what the verifier says, and checks that it accepts every program within its limits.
+fn check(verified: Result<Vec<Verification>, OpenError>, programs: &[&str]) {
+    let verifications = match verified {
         Ok(verifications) => verifications,
         Err(error @ OpenError::MissingCapability { .. }) => {
             println!("SKIPPED: {error}");
@@ -24,11 +24,25 @@ fn the_verifier_accepts_every_program() {
     };
     verifications.iter().for_each(|verification| println!("verifier: {verification}"));
     let names: Vec<_> = verifications.iter().map(|verification| verification.program).collect();
-    assert_eq!(names, flowgate_ebpf_progs::PROGRAMS);
+    assert_eq!(names, programs);
     for verification in verifications {
         let cost = verification.verdict.unwrap_or_else(|reason| panic!("{reason}"));
         assert!(cost.instructions > 0 && cost.jited_bytes > 0, "{cost:?}");
         let mut frames = cost.stack.iter().copied().chain(cost.deepest_chain);
         assert!(frames.all(|bytes| bytes <= 512), "{cost:?}");
     }
+}
+
+#[test]
+fn the_verifier_accepts_every_program() {
+    let builder = match object() {
+        Some(object) => Datapath::builder().object(object),
+        None => Datapath::builder(),
+    };
+    check(builder.verify(), &flowgate_ebpf_progs::PROGRAMS);
+}
+
+#[test]
+fn the_verifier_accepts_every_program_of_the_balancer() {
+    check(LoadBalancer::builder().verify(), &flowgate_ebpf_progs::lb::PROGRAMS);
 }

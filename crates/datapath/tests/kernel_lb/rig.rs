@@ -1,0 +1,111 @@
+//! A balancer on either backend, with services of every kind.
+
+use std::{borrow::Cow, net::IpAddr, time::Instant};
+
+use flowgate_datapath::{
+    Backend as Tables, OpenError,
+    lb::{BalancerOptions, LoadBalancer},
+};
+use flowgate_services::{
+    Services, TableSize, Uplink,
+    model::{Backend, BackendState, Forwarding, Fragments, HashMode, NextHop, Service},
+};
+
+pub(crate) fn options() -> BalancerOptions {
+    BalancerOptions {
+        frontends: 64,
+        slots: 1 << 16,
+        lines: 1024,
+        services: 32,
+        tracked: 4096,
+        fragments: 64,
+        errors_per_second: u32::MAX,
+        uplink: Uplink { gateway: Some([2, 0, 0, 0, 0, 0xfe]), ..Uplink::default() },
+        ..BalancerOptions::default()
+    }
+}
+
+/// The kernel's balancer; `None`: it can't be had here, which is said once.
+pub(crate) fn kernel(options: BalancerOptions) -> Option<LoadBalancer> {
+    let builder = LoadBalancer::builder().options(options).minimum_kernel(5, 10);
+    let builder = match std::env::var_os("FLOWGATE_OBJECT") {
+        Some(path) => builder.object(Cow::Owned(std::fs::read(path).expect("the object is there"))),
+        None => builder,
+    };
+    match builder.open() {
+        Ok(balancer) => Some(balancer),
+        Err(error @ OpenError::MissingCapability { .. }) => {
+            println!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) fn host(options: BalancerOptions) -> LoadBalancer {
+    LoadBalancer::builder().backend(Tables::Host).options(options).open().expect("no privileges")
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Addresses that the services have, and one that none has.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    ["198.51.100.1", "198.51.100.2", "2001:db8:1::1", "198.51.100.9", "2001:db8:1::9"]
+        .map(address)
+        .to_vec()
+}
+
+fn v4(last: u8) -> Backend {
+    Backend::new(IpAddr::from([198, 18, 0, last]))
+}
+
+fn v6(last: u16) -> Backend {
+    Backend::new(IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, last]))
+}
+
+/// Services of both protocols and families, by every way of forwarding.
+pub(crate) fn services() -> Services {
+    let (a, b, c) = (address("198.51.100.1"), address("198.51.100.2"), address("2001:db8:1::1"));
+    let size = TableSize::ALL[0];
+    let mixed = Service::tcp("mixed", 80).address(a).address(c).table(size);
+    let mixed = mixed.backend(v4(1)).backend(v4(2).weight(2)).backend(v6(3)).backend(v6(4));
+    let mut fragments = Service::udp("fragments", 80).address(a).address(c).backend(v4(5));
+    fragments = fragments.backend(v6(6).mtu(1400));
+    fragments.options.fragments = Fragments::Track;
+    let gue =
+        Service::tcp("gue", 443).address(a).address(c).forwarding(Forwarding::Gue { port: 6080 });
+    let gue = gue.backend(v4(7)).backend(v6(8));
+    let mac = |last| NextHop::Mac([2, 0, 0, 0, 1, last]);
+    let layer2 = Service::tcp("layer2", 22).address(a).address(c).forwarding(Forwarding::Layer2);
+    let layer2 = layer2.backend(v4(9).next_hop(mac(9))).backend(v4(10).next_hop(mac(10)));
+    let mut wildcard = Service::udp("wildcard", 0).address(b).backend(v4(11)).backend(v4(12));
+    wildcard.options.hash = HashMode::Source;
+    let nobody = Service::tcp("nobody", 81).address(b);
+    let draining = v4(13).state(BackendState::Draining);
+    let draining = Service::tcp("draining", 82).address(b).backend(draining).backend(v4(14));
+    Services::new([mixed, fragments, gue, layer2, wildcard, nobody, draining])
+        .expect("good services")
+}
+
+/// Both, with the same services and the same changes behind them.
+pub(crate) struct Pair {
+    pub(crate) kernel: LoadBalancer,
+    pub(crate) host: LoadBalancer,
+    pub(crate) now: Instant,
+}
+
+impl Pair {
+    pub(crate) fn new(options: BalancerOptions) -> Option<Self> {
+        let kernel = kernel(options.clone())?;
+        let mut pair = Self { kernel, host: host(options), now: Instant::now() };
+        pair.apply(&services());
+        Some(pair)
+    }
+
+    pub(crate) fn apply(&mut self, services: &Services) {
+        let kernel = self.kernel.apply(services, self.now).expect("it fits");
+        assert_eq!(kernel, self.host.apply(services, self.now).expect("it fits"));
+    }
+}
