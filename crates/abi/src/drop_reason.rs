@@ -158,6 +158,12 @@ drop_reasons! {
     ///
     /// Operator: attach in generic mode, or use a driver with XDP headroom.
     NoHeadroom = 231, "no headroom for outer headers";
+    /// A packet too big for the path to its backend whose sender may not be told: an ICMP error, or a later
+    /// fragment (RFC 1122, section 3.2.2).
+    ///
+    /// Operator: raise the MTU of the path to the backends, so that it carries the largest packet of the
+    /// clients' paths with outer headers.
+    TooBig = 232, "too big for the path, and not to be answered";
 }
 
 impl DropReason {

@@ -51,24 +51,22 @@ pub fn forward<F: Balanceable, B: Buffer>(
 }
 
 /// The first 16 bytes of the frame that leaves, without what belongs to the IP header in it; for
-/// layer-2 forwarding with it.
+/// layer-2 forwarding with it. It comes from the address that the packet was sent to.
 #[inline(always)]
 fn ethernet<B: Buffer>(buffer: &B, backend: &Backend, tail: Tail) -> Result<[u64; 2], DropReason> {
-    let (first, second) = (backend.header[0], backend.header[1]);
-    let layer2 = tail.kind() == Kind::Layer2 as u8;
-    if !layer2 && !tail.has(Tail::TO_SENDER) {
-        return Ok([first, second]);
-    }
     let came: [u64; 2] = buffer.load(0).ok_or(DropReason::MalformedPacket)?;
     let came = came.map(u64::from_le);
-    if layer2 {
-        let second = u64::from_le(second) & ADDRESS_END | came[1] & !ADDRESS_END;
-        return Ok([first, second.to_le()]);
+    let [mut first, end] = turned(came);
+    if !tail.has(Tail::TO_SENDER) {
+        first = first & !ADDRESS | u64::from_le(backend.header[0]);
     }
-    let [first, end] = turned(came);
-    Ok([first.to_le(), (end | u64::from_le(second) & !ADDRESS_END).to_le()])
+    let layer2 = tail.kind() == Kind::Layer2 as u8;
+    let behind = if layer2 { came[1] } else { u64::from_le(backend.header[1]) };
+    Ok([first.to_le(), (end | behind & !ADDRESS_END).to_le()])
 }
 
+/// The destination address, in the first word of a frame.
+const ADDRESS: u64 = 0xffff_ffff_ffff;
 /// The last four bytes of the source address, in the second word of a frame.
 const ADDRESS_END: u64 = 0xffff_ffff;
 
@@ -76,7 +74,7 @@ const ADDRESS_END: u64 = 0xffff_ffff;
 /// four bytes are zero.
 #[inline(always)]
 pub(super) const fn turned([first, second]: [u64; 2]) -> [u64; 2] {
-    let destination = first & 0xffff_ffff_ffff;
+    let destination = first & ADDRESS;
     let source = first >> 48 | (second & ADDRESS_END) << 16;
     [source | destination << 48, destination >> 16]
 }

@@ -108,6 +108,10 @@ fn balance<F: Answer, B: Buffer, T: Balance>(
     let flow = Flow::of::<F>(frontend, &request.tuple);
     let chosen = choose::choose(tables, frontend, &flow, signs).ok_or(DropReason::NoBackend)?;
     if request.length > chosen.tail.room() {
+        // No error about an error, nor about a fragment that isn't the first (RFC 1122, section 3.2.2).
+        if signs.about || request.place.is_later() {
+            return Err(DropReason::TooBig);
+        }
         icmp::too_big(buffer, request, tables, chosen.tail.room())?;
         tables.count(Counter::TooBigAnswered);
         return Ok(Action::Transmit);
