@@ -4,4 +4,7 @@
 //! names another object, `FLOWGATE_CORPUS` how many frames are compared.
 
 mod agreement;
+mod oracle;
+mod outer;
+mod reading;
 mod rig;

@@ -1,6 +1,10 @@
 //! A balancer on either backend, with services of every kind.
 
-use std::{borrow::Cow, net::IpAddr, time::Instant};
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use flowgate_datapath::{
     Backend as Tables, OpenError,
@@ -8,8 +12,10 @@ use flowgate_datapath::{
 };
 use flowgate_services::{
     Services, TableSize, Uplink,
-    model::{Backend, BackendState, Forwarding, Fragments, HashMode, NextHop, Service},
+    model::{Backend, BackendState, Forwarding, Fragments, Frontend, HashMode, NextHop, Service},
 };
+
+use crate::oracle::Oracle;
 
 pub(crate) fn options() -> BalancerOptions {
     BalancerOptions {
@@ -18,7 +24,8 @@ pub(crate) fn options() -> BalancerOptions {
         lines: 1024,
         services: 32,
         tracked: 4096,
-        fragments: 64,
+        fragments: 4096,
+        fragment: Duration::from_secs(3600),
         errors_per_second: u32::MAX,
         uplink: Uplink { gateway: Some([2, 0, 0, 0, 0, 0xfe]), ..Uplink::default() },
         ..BalancerOptions::default()
@@ -57,6 +64,14 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
         .to_vec()
 }
 
+/// Where the services' clients send to; a port for a service that has all.
+pub(crate) fn frontends() -> Vec<Frontend> {
+    let frontends = services();
+    let frontends = frontends.iter().flat_map(|service| service.frontends().collect::<Vec<_>>());
+    let with_port = |frontend: Frontend| Frontend { port: frontend.port.max(53), ..frontend };
+    frontends.map(with_port).collect()
+}
+
 fn v4(last: u8) -> Backend {
     Backend::new(IpAddr::from([198, 18, 0, last]))
 }
@@ -89,23 +104,26 @@ pub(crate) fn services() -> Services {
         .expect("good services")
 }
 
-/// Both, with the same services and the same changes behind them.
-pub(crate) struct Pair {
+/// All three, with the same services and the same changes behind them.
+pub(crate) struct Trio {
     pub(crate) kernel: LoadBalancer,
     pub(crate) host: LoadBalancer,
+    pub(crate) oracle: Oracle,
     pub(crate) now: Instant,
 }
 
-impl Pair {
+impl Trio {
     pub(crate) fn new(options: BalancerOptions) -> Option<Self> {
         let kernel = kernel(options.clone())?;
-        let mut pair = Self { kernel, host: host(options), now: Instant::now() };
-        pair.apply(&services());
-        Some(pair)
+        let oracle = Oracle::new(&services(), options.uplink);
+        let mut trio = Self { kernel, host: host(options), oracle, now: Instant::now() };
+        trio.apply(&services());
+        Some(trio)
     }
 
     pub(crate) fn apply(&mut self, services: &Services) {
         let kernel = self.kernel.apply(services, self.now).expect("it fits");
         assert_eq!(kernel, self.host.apply(services, self.now).expect("it fits"));
+        self.oracle.apply(services);
     }
 }
