@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::budget::Program;
 use crate::error::Error;
 use crate::findings::Seen;
 use crate::guest::{self, Job};
@@ -24,6 +25,8 @@ use crate::tree;
 
 /// The comparison of oracle, host and kernel, alone.
 const COMPARISON: &str = "oracle_host_and_kernel_agree";
+/// The balancer's program.
+const BALANCER: &str = "xdp_balance";
 /// Virtual machines at a time: each keeps one CPU busy.
 const MACHINES: usize = 2;
 
@@ -42,6 +45,7 @@ pub(crate) fn rows(wanted: &[Wanted], options: &Options) -> Result<Vec<Row>, Err
 struct Tests {
     verifier: TestBinary,
     kernel: TestBinary,
+    balancer: TestBinary,
 }
 
 impl Tests {
@@ -49,12 +53,13 @@ impl Tests {
         Ok(Self {
             verifier: TestTarget::verifier().build()?,
             kernel: TestTarget::kernel().build()?,
+            balancer: TestTarget::balancer().build()?,
         })
     }
 
-    /// The verifier's word, and the corpus as it is and hardened. All of the kernel tests run once on the
-    /// kernels that are promised.
-    fn jobs(&self, promised: bool) -> [Job; 3] {
+    /// The verifier's word, and the corpora as they are, the first of them also hardened. All of the kernel
+    /// tests run once on the kernels that are promised.
+    fn jobs(&self, promised: bool) -> [Job; 4] {
         // One thread, because lines of tests that run at once come mixed.
         let always = ["--test-threads=1", "--show-output"];
         let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
@@ -68,6 +73,7 @@ impl Tests {
             job(&self.verifier, &[], false),
             job(&self.kernel, if promised { &[] } else { comparison }, false),
             job(&self.kernel, comparison, true),
+            job(&self.balancer, if promised { &[] } else { comparison }, false),
         ]
     }
 }
@@ -128,21 +134,21 @@ fn in_machine(
     let jobs = tests.jobs(wanted.terms(line).promised);
     let limit = Duration::from_secs(options.timeout);
     let said = guest::run(image, &jobs, options.corpus, limit)?;
-    let [verifier, corpus, hardened] = said.as_slice() else {
+    let [verifier, corpus, hardened, balancer] = said.as_slice() else {
         let tail = format!("{} of {} programs ended", said.len(), jobs.len());
         return Err(Error::Machine { timed_out: false, tail });
     };
-    Ok((image.release.clone(), seen(line, verifier, corpus, Some(hardened))))
+    Ok((image.release.clone(), seen(line, verifier, [corpus, balancer], Some(hardened))))
 }
 
 fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
     privileges::require()?;
     let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
     let line = line_of(&release)?;
-    let [verifier, corpus, hardened] = tests.jobs(false);
+    let [verifier, corpus, hardened, balancer] = tests.jobs(false);
     let hear = |test, job: &Job| namespaces::hear(test, &job.arguments, options.corpus);
     let verifier = hear(&tests.verifier, &verifier)?;
-    let corpus = hear(&tests.kernel, &corpus)?;
+    let corpora = [hear(&tests.kernel, &corpus)?, hear(&tests.balancer, &balancer)?];
     let hardened = match options.harden_running {
         true => {
             let _until_the_end = Changed::to(Path::new(setting::HARDENING), "2")?;
@@ -150,18 +156,31 @@ fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
         }
         false => None,
     };
-    Ok((release, seen(line, &verifier, &corpus, hardened.as_ref())))
+    Ok((release, seen(line, &verifier, corpora.each_ref(), hardened.as_ref())))
 }
 
 fn line_of(release: &str) -> Result<Line, Error> {
     Line::of_release(release).ok_or_else(|| Error::Release { release: release.to_owned() })
 }
 
-fn seen(line: Line, verifier: &Finished, corpus: &Finished, hardened: Option<&Finished>) -> Seen {
+/// A kernel that refuses the balancer's program has said so; its tests would say it once more.
+fn seen(
+    line: Line,
+    verifier: &Finished,
+    [corpus, balancer]: [&Finished; 2],
+    hardened: Option<&Finished>,
+) -> Seen {
+    let programs = said::programs(verifier);
+    let refused = |program: &Program| matches!(program, Program::Refused { .. });
+    let no_balancer = programs.as_ref().is_ok_and(|said| said.get(BALANCER).is_some_and(refused));
     Seen {
         line,
-        programs: said::programs(verifier),
-        corpus: said::agreement(corpus),
+        programs,
+        corpus: if no_balancer {
+            said::agreement(corpus)
+        } else {
+            said::agreement_of_all([corpus, balancer])
+        },
         hardened: hardened.map(said::agreement),
     }
 }

@@ -38,6 +38,16 @@ pub(crate) fn agreement(finished: &Finished) -> Result<Agreed, String> {
     }
 }
 
+/// Whether several programs' tests agreed: all counts together, or the reason of the first that didn't.
+pub(crate) fn agreement_of_all<const N: usize>(finished: [&Finished; N]) -> Result<Agreed, String> {
+    let mut all = Agreed { cases: 0, tests: 0 };
+    for finished in finished {
+        let Agreed { cases, tests } = agreement(finished)?;
+        all = Agreed { cases: all.cases + cases, tests: all.tests + tests };
+    }
+    Ok(all)
+}
+
 /// `NAME: instructions N, stack A+B max N, jited N` or `NAME: refused: WHY`.
 fn program(line: &str) -> Option<(String, Program)> {
     let (name, said) = line.split_once(": ")?;
@@ -118,7 +128,11 @@ mod tests {
     #[test]
     fn agreement_has_counts() {
         let said = "test a ... ok\n3004 cases, 821 judged by the oracle\ntest result: ok. 17 passed; 0 failed";
-        assert_eq!(agreement(&finished(0, said)), Ok(Agreed { cases: 3004, tests: 17 }));
+        let said = finished(0, said);
+        assert_eq!(agreement(&said), Ok(Agreed { cases: 3004, tests: 17 }));
+        assert_eq!(agreement_of_all([&said, &said]), Ok(Agreed { cases: 6008, tests: 34 }));
+        let failed = finished(101, "test result: ok. 17 passed; 0 failed");
+        assert!(agreement_of_all([&said, &failed]).is_err());
     }
 
     #[test]
