@@ -4,6 +4,7 @@
 //! names another object, `FLOWGATE_CORPUS` how many frames are compared.
 
 mod agreement;
+mod by_hand;
 mod oracle;
 mod outer;
 mod reading;
