@@ -1,7 +1,7 @@
 //! The packets: a line for each header, Ethernet first, and 40 bytes of payload to a line.
 //!
-//! The client has 203.0.113.7 and 2001:db8:9::7, the services 198.51.100.1 and 2001:db8:1::1, backends
-//! 198.18.0.5 and 2001:db8:2::5. Outer headers by RFC 2003, 2473 and 4213, their traffic class by RFC 6040;
+//! The client has 203.0.113.7 and `2001:db8:9::7`, services 198.51.100.1 and `2001:db8:1::1`, backends
+//! 198.18.0.5 and `2001:db8:2::5`. Outer headers by RFC 2003, 2473 and 4213, their traffic class by RFC 6040;
 //! GUE by draft-ietf-intarea-gue, variant 1; ICMP by RFC 792, 1191, 4443.
 
 /// A frame that comes in, and the frame that goes out for it.
