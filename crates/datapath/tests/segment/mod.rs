@@ -1,0 +1,134 @@
+//! A client, a balancer with one arm, and two backends in one Ethernet segment: a bridge on the lab's node.
+//!
+//! The balancer's interface is the node's, one end of a veth pair whose other end is a port of the bridge.
+//! Backends have the service's addresses on their loopback, and answer the client directly.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, TcpListener, UdpSocket},
+    process::Command,
+    thread,
+};
+
+use flowgate_lab::{Node, Pod};
+use flowgate_services::{
+    Services,
+    model::{Backend, Forwarding, NextHop, Service},
+};
+
+/// The balancer's interface.
+pub(crate) const ARM: &str = "balancer";
+const ARM_MAC: &str = "02:00:00:00:ba:01";
+pub(crate) const PORT: u16 = 80;
+
+/// The service's addresses.
+pub(crate) fn vips() -> [IpAddr; 2] {
+    ["198.51.100.1", "2001:db8:1::1"].map(|text| text.parse().expect("an address"))
+}
+
+pub(crate) struct Segment {
+    pub(crate) client: Pod,
+    pub(crate) backends: Vec<Pod>,
+    pub(crate) node: Node,
+}
+
+impl Segment {
+    /// `None`: it can't be had here, which is said.
+    pub(crate) fn new() -> Option<Self> {
+        if let Err(missing) = flowgate_lab::available() {
+            println!("SKIPPED: {missing}");
+            return None;
+        }
+        let mut node = Node::enter().expect("namespaces of its own");
+        if let Err(missing) = ip("link add segment type bridge") {
+            println!("SKIPPED: {missing}");
+            return None;
+        }
+        let mut pod = |name: &str, last: u8| {
+            let v6 = IpAddr::from([0x2001, 0xdb8, 5, 0, 0, 0, 0, u16::from(last)]);
+            node.add_pod(name, &[IpAddr::from([198, 18, 5, last]), v6]).expect("a pod")
+        };
+        let client = pod("client", 1);
+        let backends = vec![pod("one", 11), pod("two", 12)];
+        let segment = Self { client, backends, node };
+        segment.bridge();
+        segment.backends.iter().for_each(serve);
+        Some(segment)
+    }
+
+    fn bridge(&self) {
+        must("link set segment up");
+        must(&format!("link add {ARM} address {ARM_MAC} type veth peer name arm"));
+        let ports = self.backends.iter().map(Pod::host_interface);
+        for port in ports.chain([self.client.host_interface(), "arm"]) {
+            must(&format!("link set {port} master segment up"));
+        }
+        must(&format!("link set {ARM} up"));
+        for (family, vip) in ["-4", "-6"].into_iter().zip(vips()) {
+            must(&format!("{family} route add {vip} dev segment"));
+            must(&format!("{family} neigh add {vip} lladdr {ARM_MAC} dev segment nud permanent"));
+        }
+    }
+
+    /// The backends, as the balancer knows them.
+    pub(crate) fn listed(&self) -> Vec<Backend> {
+        let listed =
+            |pod: &Pod| Backend::new(pod.addresses()[0]).next_hop(NextHop::Mac(pod.mac().0));
+        self.backends.iter().map(listed).collect()
+    }
+}
+
+/// One service of each protocol, with these backends.
+pub(crate) fn services(backends: &[Backend]) -> Services {
+    let with = |service: Service| {
+        let service = vips().into_iter().fold(service, Service::address);
+        let service = service.forwarding(Forwarding::Layer2);
+        backends.iter().copied().fold(service, Service::backend)
+    };
+    let streams = with(Service::tcp("streams", PORT));
+    Services::new([streams, with(Service::udp("datagrams", PORT))]).expect("good services")
+}
+
+/// Echo servers at the service's addresses.
+fn serve(backend: &Pod) {
+    let listen = || {
+        for (vip, length) in vips().into_iter().zip([32, 128]) {
+            must(&format!("addr add {vip}/{length} dev lo nodad"));
+            let listener = TcpListener::bind((vip, PORT)).expect("listens");
+            thread::spawn(move || listener.incoming().flatten().for_each(echo));
+            let socket = UdpSocket::bind((vip, PORT)).expect("listens");
+            thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            });
+        }
+    };
+    backend.run(listen).expect("a thread there");
+}
+
+fn echo(mut stream: std::net::TcpStream) {
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..length]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Runs `ip` in this thread's namespace.
+fn ip(arguments: &str) -> Result<(), String> {
+    let run = Command::new("ip").args(arguments.split(' ')).output();
+    let output = run.map_err(|error| format!("no program `ip` (iproute2): {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+fn must(arguments: &str) {
+    ip(arguments).unwrap_or_else(|error| panic!("{error}"));
+}
