@@ -24,8 +24,9 @@ pub static OBJECT: &[u8] = &ALIGNED.0;
 
 /// Words of a packet that are restored.
 const WORDS: usize = Packet::LEAST / 8;
-/// As the programs' map has it: seven numbers, the packet's head, and what of it stays.
-pub type Element = [u64; 7 + 2 * WORDS];
+const NUMBERS: usize = 9;
+/// As the programs' map has it: some numbers, the packet's head, and what of it stays.
+pub type Element = [u64; NUMBERS + 2 * WORDS];
 
 /// What runs in one call.
 #[derive(Clone, Debug)]
@@ -36,13 +37,15 @@ pub struct Course {
     pub flows: usize,
     /// The flow that comes next.
     pub next: usize,
+    /// Bytes that the program under test puts in front of a frame (XDP).
+    pub grown: usize,
 }
 
 impl Course {
     /// Of flows from the packet's own on.
     #[must_use]
     pub fn of(packet: &Packet, flows: usize) -> Self {
-        Self { packet: packet.clone(), flows, next: 0 }
+        Self { packet: packet.clone(), flows, next: 0, grown: 0 }
     }
 
     /// As the programs' map `COURSE` has it.
@@ -111,7 +114,7 @@ const PROGRAM: &str = "tc_next_packet";
 const MISSING: &str = "the bench's object isn't what it should be";
 
 fn element(course: &Course) -> Element {
-    let Course { packet, flows, next } = course;
+    let Course { packet, flows, next, grown } = course;
     let short = |at: usize| u64::from(u16::from_be_bytes([packet.bytes[at], packet.bytes[at + 1]]));
     let words = |bytes: &[u8]| -> [u64; WORDS] {
         std::array::from_fn(|n| {
@@ -130,10 +133,12 @@ fn element(course: &Course) -> Element {
         packet.address_at as u64,
         short(packet.address_at),
         u64::from(packet.vlan),
+        packet.bytes.len() as u64,
+        *grown as u64,
     ];
-    let mut element = [0; 7 + 2 * WORDS];
-    element[..7].copy_from_slice(&numbers);
-    element[7..7 + WORDS].copy_from_slice(&words(&packet.bytes));
-    element[7 + WORDS..].copy_from_slice(&words(&kept));
+    let mut element = [0; NUMBERS + 2 * WORDS];
+    element[..NUMBERS].copy_from_slice(&numbers);
+    element[NUMBERS..NUMBERS + WORDS].copy_from_slice(&words(&packet.bytes));
+    element[NUMBERS + WORDS..].copy_from_slice(&words(&kept));
     element
 }

@@ -9,11 +9,13 @@
 //! | `... --bin attach` | attaching and detaching endpoints |
 //! | `... --bin memory` | what the maps take |
 //! | `... --bin scale` | what size costs |
+//! | `... --bin lb` | the load balancer: kinds of packets, size |
 //!
 //! All but the first need root; they work in network namespaces of their own, and where they can't,
 //! they print `SKIPPED` and why. Not here: a claim about what is fast enough; `docs/measurements.md`
 //! has the figures.
 
+pub mod balancing;
 pub mod course;
 pub mod ending;
 pub mod manifests;

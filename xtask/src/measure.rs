@@ -26,6 +26,8 @@ pub(crate) enum Bench {
     Memory,
     /// What size costs
     Scale,
+    /// The load balancer: kinds of packets, size
+    Lb,
 }
 
 /// Runs the benches named, or all.

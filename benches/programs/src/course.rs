@@ -23,6 +23,10 @@ pub struct Course {
     address: u64,
     /// The VLAN of the tag that the packet has beside its bytes; 0: it has none.
     pub vlan: u64,
+    /// The frame's bytes; programs for sockets' buffers need none.
+    pub length: u64,
+    /// Bytes that the program under test puts in front of the frame.
+    pub grown: u64,
     /// The packet's first bytes.
     head: [u64; WORDS],
     /// Ones where a packet keeps these bytes, zeros where flows differ.

@@ -5,7 +5,8 @@
 //! go first: they restore the packet's head and what lies beside the bytes (mark, VLAN tag), and make
 //! the packet the next flow's ([`course`]). [`tc_next_packet`] then tail-calls the program under test,
 //! which returns to the kernel; what it costs by itself is measured by having it tail-call an empty
-//! program. [`xdp_next_packet`] hands a live frame to the stack.
+//! program; [`xdp_next_frame`] does the same before programs for XDP, and puts the frame's ends back
+//! too. [`xdp_next_packet`] hands a live frame to the stack.
 //!
 //! Bytes are written only where they differ, so that the program under test finds them in the cache
 //! as it would find those of a packet that came in, and not in the store buffer.
@@ -18,9 +19,11 @@ mod course;
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, xdp_action},
+    bindings::{__sk_buff, xdp_action, xdp_md},
     btf_maps::{Array, PerCpuArray, ProgramArray},
-    helpers::{bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_push},
+    helpers::{
+        bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_push, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    },
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -32,6 +35,9 @@ pub static COURSE: Array<Course, 1> = Array::new();
 /// The program under test.
 #[btf_map]
 pub static TESTED: ProgramArray<1> = ProgramArray::new();
+/// The same for XDP: one array has programs of one type.
+#[btf_map]
+pub static TESTED_XDP: ProgramArray<1> = ProgramArray::new();
 /// Where [`tc_redirect`] and [`tc_redirect_peer`] send packets: an interface index.
 #[btf_map]
 pub static TARGET: Array<u64, 1> = Array::new();
@@ -73,6 +79,40 @@ fn prepare(skb: *mut __sk_buff) -> Option<()> {
     }
     let (head, end) = (field!(skb, data), field!(skb, data_end));
     course.put_next(head as usize as *mut u8, end as usize as *mut u8)
+}
+
+/// Restores the frame for the next flow and hands it to the program under test.
+#[xdp(frags)]
+pub fn xdp_next_frame(ctx: XdpContext) -> u32 {
+    if restore(ctx.ctx).is_some() {
+        // SAFETY: nothing here needs to be dropped.
+        unsafe { TESTED_XDP.tail_call(&ctx, 0) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// The head is put back by a helper call also if nobody has moved it, so that the empty program pays
+/// for that call as the program under test does.
+#[inline(always)]
+fn restore(ctx: *mut xdp_md) -> Option<()> {
+    let course = course()?;
+    let grown = if length(ctx) == course.length { 0 } else { course.grown };
+    // SAFETY: a plain helper call; pointers into the frame are taken behind it.
+    if unsafe { bpf_xdp_adjust_head(ctx, grown as i32) } != 0 {
+        return None;
+    }
+    let missing = course.length.wrapping_sub(length(ctx)) as i32;
+    // SAFETY: as above.
+    if missing != 0 && unsafe { bpf_xdp_adjust_tail(ctx, missing) } != 0 {
+        return None;
+    }
+    let (head, end) = (field!(ctx, data), field!(ctx, data_end));
+    course.put_next(head as usize as *mut u8, end as usize as *mut u8)
+}
+
+#[inline(always)]
+fn length(ctx: *mut xdp_md) -> u64 {
+    u64::from(field!(ctx, data_end)) - u64::from(field!(ctx, data))
 }
 
 /// Makes a live frame the next flow's and hands it to the stack, as if it had come in.

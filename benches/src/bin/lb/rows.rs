@@ -1,0 +1,267 @@
+//! What is measured: services of every kind, and packets to them.
+
+use std::{
+    cell::RefCell,
+    error::Error,
+    net::IpAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use flowgate_benches::{
+    balancing::{PASSED, Rig, TRANSMITTED},
+    course::Course,
+    packets::Packet,
+    sampling::{Sample, Sampling},
+};
+use flowgate_conformance::frames::{Frame, tcp};
+use flowgate_datapath::lb::BalancerOptions;
+use flowgate_policy::outcome::{Flow, FlowProtocol};
+use flowgate_services::{
+    Services, Uplink,
+    model::{Backend, BackendState, Forwarding, NextHop, Service},
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Shared = Rc<RefCell<Rig>>;
+
+const HOT: Sampling = Sampling::once(100_000);
+/// The first source port.
+const PORT: u16 = 1024;
+/// Flows of the rows with many.
+const MANY: usize = 1 << 16;
+const MOST: usize = 1 << 24;
+const MOST_AT_ONCE: usize = 1 << 20;
+/// The MTU of the path on which packets are too big.
+const NARROW: u16 = 1320;
+
+const TCP: FlowProtocol = FlowProtocol::Tcp(80);
+const UDP: FlowProtocol = FlowProtocol::Udp(80);
+
+/// What becomes of all packets of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// They go to a backend.
+    Balanced,
+    /// They go to a backend, and get an entry each.
+    Tracked,
+    /// They are answered.
+    Answered,
+    /// They are nobody's.
+    Passed,
+}
+
+/// A row of the table.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    rig: Shared,
+    course: Course,
+    sampling: Sampling,
+    meaning: Meaning,
+}
+
+impl Row {
+    /// One round; what was measured is what was meant.
+    pub(crate) fn measure(&mut self) -> Result<Sample> {
+        let mut rig = self.rig.borrow_mut();
+        let before = rig.balanced()?;
+        let (sample, action) = rig.time(&mut self.course, self.sampling)?;
+        let after = rig.balanced()?;
+        let (balanced, tracked) = (after.0 - before.0, after.1 - before.1);
+        let packets = self.sampling.packets();
+        let meant = match self.meaning {
+            Meaning::Balanced => (TRANSMITTED, packets, 0),
+            Meaning::Tracked => (TRANSMITTED, packets, packets),
+            Meaning::Answered => (TRANSMITTED, 0, 0),
+            Meaning::Passed => (PASSED, 0, 0),
+        };
+        if (action, balanced, tracked) == meant {
+            return Ok(sample);
+        }
+        let name = &self.name;
+        Err(format!("{name}: {balanced} balanced, {tracked} tracked, the last {action}; meant was {meant:?}").into())
+    }
+}
+
+/// All rows of one load of the programs, of so many rounds; loads are numbered from 0.
+pub(crate) fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
+    let stable = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
+    let moving = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
+    set_moving(&mut moving.borrow_mut())?;
+    let mut list = List { load, rounds, rows: Vec::new() };
+    for v6 in [false, true] {
+        list.stable(&stable, v6)?;
+        list.moving(&moving, v6)?;
+    }
+    Ok(list.rows)
+}
+
+fn options() -> BalancerOptions {
+    BalancerOptions {
+        tracked: 1 << 20,
+        errors_per_second: u32::MAX,
+        uplink: Uplink { gateway: Some([2, 0, 0, 0, 0, 0xfe]), ..Uplink::default() },
+        ..BalancerOptions::default()
+    }
+}
+
+/// Every slot of the rows' services goes from one backend to another, and has been announced.
+fn set_moving(rig: &mut Rig) -> Result<()> {
+    let _ = rig.balancer.apply(&services(false)?, rig.now)?;
+    rig.now += Duration::from_secs(5);
+    let _ = rig.balancer.tick(rig.now)?;
+    Ok(())
+}
+
+/// One service of each kind and family; `first`: the first ten backends are active, otherwise the other ten.
+fn services(first: bool) -> Result<Services> {
+    let mut services = Vec::new();
+    for v6 in [false, true] {
+        let family = if v6 { 6 } else { 4 };
+        let with = |service: Service, last: usize| {
+            let service = service.address(vip(v6));
+            let member = |number: usize| {
+                let active = (number < 10) == first;
+                let state = if active { BackendState::Active } else { BackendState::Draining };
+                let hop = NextHop::Mac([2, 0, 0, 0, 1, number as u8]);
+                let backend = Backend::new(backend(v6, number)).state(state);
+                if service.port == 22 { backend.next_hop(hop) } else { backend }
+            };
+            (0..last).map(member).fold(service.clone(), Service::backend)
+        };
+        let gue = Forwarding::Gue { port: 6080 };
+        services.push(with(Service::tcp(format!("tcp-{family}"), 80), 20));
+        services.push(with(Service::udp(format!("udp-{family}"), 80), 20));
+        services.push(with(Service::tcp(format!("gue-{family}"), 443).forwarding(gue), 20));
+        let layer2 = Service::tcp(format!("layer2-{family}"), 22);
+        services.push(with(layer2.forwarding(Forwarding::Layer2), 20));
+        let narrow = Service::tcp(format!("narrow-{family}"), 8080).address(vip(v6));
+        services.push(narrow.backend(Backend::new(backend(v6, 1)).mtu(NARROW)));
+    }
+    Ok(Services::new(services)?)
+}
+
+fn vip(v6: bool) -> IpAddr {
+    match v6 {
+        false => IpAddr::from([198, 51, 100, 1]),
+        true => IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, 1]),
+    }
+}
+
+fn backend(v6: bool, number: usize) -> IpAddr {
+    let last = number as u16 + 1;
+    match v6 {
+        false => IpAddr::from([198, 18, 0, last as u8]),
+        true => IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, last]),
+    }
+}
+
+/// A client's packet to an address.
+fn packet(destination: IpAddr, protocol: FlowProtocol, flags: u8) -> Packet {
+    let source = match destination {
+        IpAddr::V4(_) => IpAddr::from([203, 0, 113, 7]),
+        IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 15, 0, 0, 0, 0, 7]),
+    };
+    let flow = Flow { source, destination, protocol };
+    let mut packet = Packet::new(&Frame::opening(flow, PORT).flags(flags));
+    // Clients differ, not who is asked.
+    packet.address_at = if destination.is_ipv4() { 28 } else { 36 };
+    packet
+}
+
+struct List {
+    load: usize,
+    rounds: usize,
+    rows: Vec<Row>,
+}
+
+impl List {
+    fn row(&mut self, name: &str, rig: &Shared, packet: &Packet) -> Result<&mut Row> {
+        let sent = rig.borrow_mut().balancer.replay(&packet.bytes)?;
+        let mut course = Course::of(packet, 1);
+        course.grown = sent.frame.len().saturating_sub(packet.bytes.len());
+        let version = if packet.bytes[12] == 8 { "IPv4" } else { "IPv6" };
+        self.rows.push(Row {
+            name: format!("{name}, {version}"),
+            rig: Rc::clone(rig),
+            course,
+            sampling: HOT,
+            meaning: Meaning::Balanced,
+        });
+        self.rows.last_mut().ok_or_else(|| "just pushed".into())
+    }
+
+    /// The same packet of many flows that take turns.
+    fn many(&mut self, name: &str, rig: &Shared, packet: &Packet) -> Result<&mut Row> {
+        let row = self.row(name, rig, packet)?;
+        row.course.flows = MANY;
+        row.sampling = Sampling::once(MANY as u32);
+        Ok(row)
+    }
+
+    fn stable(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let to = |protocol, flags| packet(vip(v6), protocol, flags);
+        let (tunnel, gue) = if v6 { ("IP6IP6", "GUE over IPv6") } else { ("IPIP", "GUE") };
+        let (segment, datagram) = (to(TCP, tcp::ACK), to(UDP, 0));
+        self.row(&format!("TCP, established, {tunnel}"), rig, &segment)?;
+        self.many(&format!("TCP, established, 65,536 flows, {tunnel}"), rig, &segment)?;
+        let (load, rounds) = (self.load, self.rounds);
+        let row = self.row(&format!("SYN of 16M flows, {tunnel}"), rig, &to(TCP, tcp::SYN))?;
+        (row.course.flows, row.course.next) = (MOST, load * rounds * MOST_AT_ONCE);
+        row.sampling = Sampling::once(MOST_AT_ONCE as u32);
+        self.row(&format!("UDP, {tunnel}"), rig, &datagram)?;
+        self.many(&format!("UDP, 65,536 flows, {tunnel}"), rig, &datagram)?;
+        let tunnelled = to(FlowProtocol::Tcp(443), tcp::ACK);
+        self.row(&format!("TCP, established, {gue}"), rig, &tunnelled)?;
+        self.many(&format!("TCP, established, 65,536 flows, {gue}"), rig, &tunnelled)?;
+        self.row("TCP, established, layer 2", rig, &to(FlowProtocol::Tcp(22), tcp::ACK))?;
+        self.odd(rig, v6)
+    }
+
+    fn odd(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let big = large(packet(vip(v6), FlowProtocol::Tcp(8080), tcp::ACK));
+        let row = self.row("too big for the path, answered", rig, &big)?;
+        (row.meaning, row.course.grown) = (Meaning::Answered, if v6 { 48 } else { 28 });
+        let echo = match v6 {
+            false => FlowProtocol::Icmp { icmp_type: 8 },
+            true => FlowProtocol::Icmp6 { icmp_type: 128 },
+        };
+        let echo = packet(vip(v6), echo, 0);
+        self.row("echo request, answered", rig, &echo)?.meaning = Meaning::Answered;
+        let other = packet(backend(v6, 99), TCP, tcp::ACK);
+        self.row("not a service's", rig, &other)?.meaning = Meaning::Passed;
+        Ok(())
+    }
+
+    fn moving(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let to = |protocol, flags| packet(vip(v6), protocol, flags);
+        for (name, protocol, flags) in
+            [("TCP, established", TCP, tcp::ACK), ("UDP", UDP, 0)]
+        {
+            let packet = to(protocol, flags);
+            self.row(&format!("{name}, every slot moving"), rig, &packet)?;
+            let name = format!("{name}, 65,536 flows, every slot moving");
+            let row = self.many(&name, rig, &packet)?;
+            // Each flow gets its entry.
+            rig.borrow_mut().send(&row.course, MANY as u32)?;
+        }
+        let rounds = self.rounds;
+        // Beside the flows of the rows before.
+        let mut opening = to(TCP, tcp::SYN);
+        opening.bytes[opening.address_at] ^= 0x80;
+        let row = self.row("SYN of new flows, every slot moving", rig, &opening)?;
+        (row.course.flows, row.course.next) = (MANY * rounds, 1);
+        row.sampling = Sampling::once(MANY as u32 - 1);
+        row.meaning = Meaning::Tracked;
+        Ok(())
+    }
+}
+
+/// One that its path doesn't carry.
+fn large(mut packet: Packet) -> Packet {
+    let length = usize::from(NARROW) + 80;
+    packet.bytes.resize(14 + length, 0);
+    let (at, length) = if packet.bytes[12] == 8 { (16, length) } else { (18, length - 40) };
+    packet.bytes[at..at + 2].copy_from_slice(&(length as u16).to_be_bytes());
+    packet
+}
