@@ -1,12 +1,6 @@
 //! What is measured: services of every kind, and packets to them.
 
-use std::{
-    cell::RefCell,
-    error::Error,
-    net::IpAddr,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, error::Error, net::IpAddr, rc::Rc, time::Duration};
 
 use flowgate_benches::{
     balancing::{PASSED, Rig, TRANSMITTED},
@@ -79,7 +73,10 @@ impl Row {
             return Ok(sample);
         }
         let name = &self.name;
-        Err(format!("{name}: {balanced} balanced, {tracked} tracked, the last {action}; meant was {meant:?}").into())
+        Err(format!(
+            "{name}: {balanced} balanced, {tracked} tracked, the last {action}; meant was {meant:?}"
+        )
+        .into())
     }
 }
 
@@ -235,9 +232,7 @@ impl List {
 
     fn moving(&mut self, rig: &Shared, v6: bool) -> Result<()> {
         let to = |protocol, flags| packet(vip(v6), protocol, flags);
-        for (name, protocol, flags) in
-            [("TCP, established", TCP, tcp::ACK), ("UDP", UDP, 0)]
-        {
+        for (name, protocol, flags) in [("TCP, established", TCP, tcp::ACK), ("UDP", UDP, 0)] {
             let packet = to(protocol, flags);
             self.row(&format!("{name}, every slot moving"), rig, &packet)?;
             let name = format!("{name}, 65,536 flows, every slot moving");

@@ -23,12 +23,16 @@ use crate::Result;
 const PORTS: usize = 100;
 
 pub(crate) fn run() -> Result<()> {
-    println!("| services | backends of each | apply, ms | maps, MiB | process, MiB | established, ns |");
+    println!(
+        "| services | backends of each | apply, ms | maps, MiB | process, MiB | established, ns |"
+    );
     println!("|--:|--:|--:|--:|--:|--:|");
     for (services, backends) in [(1, 10), (1, 1000), (100, 100), (1000, 10), (10_000, 10)] {
         loaded(services, backends)?;
     }
-    println!("\n| slots | a backend drains: visible to packets after, ms | least | most |\n|--:|--:|--:|--:|");
+    println!(
+        "\n| slots | a backend drains: visible to packets after, ms | least | most |\n|--:|--:|--:|--:|"
+    );
     for slots in [1021, 16_381, 131_071] {
         let times = announced(TableSize::new(slots).ok_or("a size")?)?;
         println!("| {slots} | {:.2} |", Spread::of(times.into_iter()));
@@ -56,7 +60,11 @@ fn loaded(count: usize, backends: usize) -> Result<()> {
     }
     let net = Spread::of(samples.into_iter()).median;
     let mib = f64::from(1 << 20);
-    println!("| {count} | {backends} | {took:.0} | {:.0} | {:.0} | {net:.0} |", maps / mib, process / mib);
+    println!(
+        "| {count} | {backends} | {took:.0} | {:.0} | {:.0} | {net:.0} |",
+        maps / mib,
+        process / mib
+    );
     Ok(())
 }
 
