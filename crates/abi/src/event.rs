@@ -27,8 +27,8 @@ pub struct Event {
     pub tcp_flags: u8,
     /// The ICMP or ICMPv6 type that opened the flow; 0 for other protocols.
     pub icmp_type: u8,
-    /// 1: the packet ran from the responder to the initiator.
-    pub reply: u8,
+    /// [`Event::REPLY`] and its like.
+    pub flags: u8,
     /// The generation that decided.
     pub generation: u32,
     /// What was decided.
@@ -56,6 +56,22 @@ pub struct Event {
     /// Bytes of each direction, the source's first.
     pub bytes: [u64; 2],
 }
+
+impl Event {
+    /// The packet ran from the responder to the initiator.
+    pub const REPLY: u8 = 1;
+    /// At the source it passes only because what denies it is on trial.
+    pub const AUDITED_EGRESS: u8 = 2;
+    /// At the destination it passes only because what denies it is on trial.
+    pub const AUDITED_INGRESS: u8 = 4;
+}
+
+const _: () = {
+    use crate::policy::{Action, Decision, Direction};
+    let audited = Decision::new(Action::Allow, Decision::AUDIT, 0);
+    assert!(audited.audited(Direction::Egress) == Event::AUDITED_EGRESS);
+    assert!(audited.audited(Direction::Ingress) == Event::AUDITED_INGRESS);
+};
 
 /// What happened.
 #[repr(u8)]
@@ -125,11 +141,23 @@ pub enum Counter {
     /// Packets that were allowed but couldn't be rewritten for a redirect (the kernel had no memory),
     /// and were dropped.
     RedirectFailed = 9,
+    /// Judgements by which a flow passed its source only because what denies it is on trial.
+    AuditedEgress = 10,
+    /// Judgements by which a flow passed its destination only because what denies it is on trial.
+    AuditedIngress = 11,
+    /// Denied packets whose sender was told by an ICMP error.
+    AnswersIcmp = 12,
+    /// Denied packets whose sender was told by a TCP reset.
+    AnswersReset = 13,
+    /// Denied packets whose sender wasn't told because of the rate limit.
+    AnswersSuppressed = 14,
+    /// Denied packets whose sender couldn't be told: the kernel had no memory, or couldn't reshape them.
+    AnswersFailed = 15,
 }
 
 impl Counter {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::FlowsNew,
         Self::FlowsClosed,
         Self::FlowsRejudged,
@@ -140,6 +168,12 @@ impl Counter {
         Self::NeighbourPassed,
         Self::Related,
         Self::RedirectFailed,
+        Self::AuditedEgress,
+        Self::AuditedIngress,
+        Self::AnswersIcmp,
+        Self::AnswersReset,
+        Self::AnswersSuppressed,
+        Self::AnswersFailed,
     ];
 
     /// Its name in metrics.
@@ -156,6 +190,12 @@ impl Counter {
             Self::NeighbourPassed => "neighbour_passed",
             Self::Related => "related",
             Self::RedirectFailed => "redirect_failed",
+            Self::AuditedEgress => "audited_egress",
+            Self::AuditedIngress => "audited_ingress",
+            Self::AnswersIcmp => "answers_icmp",
+            Self::AnswersReset => "answers_reset",
+            Self::AnswersSuppressed => "answers_suppressed",
+            Self::AnswersFailed => "answers_failed",
         }
     }
 }
@@ -178,7 +218,7 @@ pub type Traffic = [Tally; 2];
 /// Drops are counted at `hook * DROP_REASONS + reason`.
 pub const DROP_REASONS: u32 = 256;
 
-/// One CPU's event budget.
+/// What one CPU may still do of something that is limited by the second: events, and answers of all kinds.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -186,7 +226,7 @@ pub const DROP_REASONS: u32 = 256;
 pub struct EventBudget {
     /// When it was last refilled, in jiffies; 0: never.
     pub refilled: u64,
-    /// Events that may be emitted now.
+    /// How many more there may be until it is refilled.
     pub tokens: u64,
 }
 

@@ -135,6 +135,24 @@ pub mod state {
     pub const REVOKED: u32 = 256;
     /// The responder has sent a RST, and nothing since.
     pub const RESET_RESPONDER: u32 = 512;
+    /// What the senders of a revoked flow's packets are told: the number of a
+    /// [`Response`](crate::policy::Response).
+    pub const RESPONSE: u32 = 3 << RESPONSE_SHIFT;
+    const RESPONSE_SHIFT: u32 = 10;
+
+    /// The bits for the number of a response.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_response(number: u8) -> u32 {
+        (number as u32) << RESPONSE_SHIFT & RESPONSE
+    }
+
+    /// The number of the response in a state.
+    #[inline(always)]
+    #[must_use]
+    pub const fn response(state: u32) -> u8 {
+        ((state & RESPONSE) >> RESPONSE_SHIFT) as u8
+    }
 }
 
 /// For each end its peer and that peer's epoch: the initiator in the low half.

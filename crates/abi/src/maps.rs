@@ -106,6 +106,8 @@ maps! {
     EVENT: PerCpuArray[u32 => Event];
     /// Element 0: the event budget of each CPU.
     EVENT_BUDGET: PerCpuArray[u32 => EventBudget];
+    /// Element 0: how many senders of denied packets each CPU may still tell.
+    ANSWER_BUDGET: PerCpuArray[u32 => EventBudget];
     /// Events for user space.
     EVENTS: RingBuf[() => ()];
     /// Element 0: the bucket that the next run of the sweep visits.

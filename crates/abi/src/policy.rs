@@ -124,11 +124,24 @@ impl Decision {
         self.flags & Self::AUDIT != 0
     }
 
-    /// What the sender is told of what it denies.
+    /// The number of the [`Response`] that the sender gets to what it denies.
     #[inline(always)]
     #[must_use]
+    pub const fn response_number(self) -> u8 {
+        self.action.saturating_sub(Action::Allow as u8)
+    }
+
+    /// What the sender is told of what it denies.
+    #[must_use]
     pub const fn response(self) -> Response {
-        Response::from_number(self.action.saturating_sub(Action::Allow as u8))
+        Response::from_number(self.response_number())
+    }
+
+    /// The flag of an event that says that it passes only because what denies it is tried out; or 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn audited(self, direction: Direction) -> u8 {
+        (self.flags & Self::AUDIT) << direction as u8
     }
 }
 

@@ -39,6 +39,11 @@ pub struct Settings {
     pub flags: u32,
     /// Buckets of the fragment table, less one; a power of two less one.
     pub fragment_mask: u32,
+    /// Denied packets whose sender each CPU may tell per second; 0: none.
+    pub answers_per_second: u32,
+    /// The socket buffer mark by which both hooks know an answer of ours: drawn when the tables are made,
+    /// so that nobody can guess it, and not [`Settings::mark`] or 0.
+    pub answer_mark: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -56,4 +61,4 @@ impl Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Timeouts(pub [u32; 4]);
 
-const _: () = assert!(size_of::<Settings>() == 80);
+const _: () = assert!(size_of::<Settings>() == 88);

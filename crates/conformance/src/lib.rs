@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod attended;
 pub mod checksum;
 pub mod connections;

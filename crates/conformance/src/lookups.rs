@@ -197,6 +197,18 @@ impl<L: Lookups> Tables for Answering<L> {
         self.lookups.host().count(counter);
     }
 
+    fn note_response(&self, number: u8) {
+        self.lookups.host().note_response(number);
+    }
+
+    fn response(&self) -> u8 {
+        self.lookups.host().response()
+    }
+
+    fn may_answer(&self) -> bool {
+        self.lookups.host().may_answer()
+    }
+
     fn blank_event(&self) -> Option<Noted> {
         Some(Noted { event: Event::new_zeroed(), judged: Rc::clone(&self.judged) })
     }

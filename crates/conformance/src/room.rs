@@ -22,6 +22,8 @@ pub fn tables() -> HostTables {
         mark: 1,
         flags: 0,
         fragment_mask: 15,
+        answers_per_second: u32::MAX,
+        answer_mark: 2,
         reserved: 0,
     };
     let room = HostRoom { ipcache_nodes: 1024, events: 1 };

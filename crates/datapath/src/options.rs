@@ -49,6 +49,9 @@ pub struct Options {
     pub event_bytes: usize,
     /// Events that each CPU may emit per second; what is beyond is counted as suppressed. 0: none.
     pub events_per_second: u32,
+    /// Denied packets whose sender each CPU may tell per second, where a policy says so; what is beyond is
+    /// dropped in silence, and counted as suppressed. 0: none.
+    pub answers_per_second: u32,
     /// How long a flow may be silent whose handshake isn't complete, or that wasn't answered.
     pub opening: Duration,
     /// How long an established TCP connection may be silent.
@@ -81,6 +84,7 @@ impl Default for Options {
             ipcache_nodes: 1 << 14,
             event_bytes: 1 << 18,
             events_per_second: 10_000,
+            answers_per_second: 1000,
             opening: Duration::from_secs(60),
             established: Duration::from_secs(8000),
             closing: Duration::from_secs(10),
@@ -147,7 +151,7 @@ impl Options {
 
     pub(crate) fn settings(&self, hertz: u32) -> Settings {
         Settings {
-            hash_seed: seed(),
+            hash_seed: random(),
             flow4_mask: buckets(self.flows4) - 1,
             flow6_mask: buckets(self.flows6) - 1,
             endpoint_mask: self.endpoints.next_power_of_two() as u32 - 1,
@@ -165,6 +169,8 @@ impl Options {
             mark: self.mark,
             flags: if self.through_stack { Settings::THROUGH_STACK } else { 0 },
             fragment_mask: fragment_buckets(self.fragments) - 1,
+            answers_per_second: self.answers_per_second,
+            answer_mark: answer_mark(random(), self.mark),
             reserved: 0,
         }
     }
@@ -228,10 +234,16 @@ fn jiffies(timeout: Duration, hertz: u32) -> u32 {
     u32::try_from(jiffies).unwrap_or(u32::MAX).max(1)
 }
 
-/// A seed that nobody outside can guess.
-fn seed() -> u64 {
+/// A number that nobody outside can guess.
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+/// The mark of answers, drawn from a number: neither 0 nor the other mark.
+const fn answer_mark(drawn: u64, mark: u32) -> u32 {
+    let one = (drawn >> 32) as u32;
+    if one == 0 || one == mark { mark ^ 1 << 16 | 1 } else { one }
 }
 
 #[cfg(test)]
@@ -280,6 +292,17 @@ mod tests {
         assert!(most.check().is_ok());
         assert!(most.settings(250).endpoint_mask < flowgate_abi::flow::NO_SLOT);
         assert!(Options { endpoints: (1 << 15) + 1, ..most }.check().is_err());
+    }
+
+    #[test]
+    fn an_answer_is_never_taken_for_anything_else() {
+        for mark in [1, 2, u32::MAX, 1 << 16 | 1, 0xf10a_7e00] {
+            for drawn in [0, u64::from(mark) << 32, u64::MAX, 7 << 32] {
+                let answer = answer_mark(drawn, mark);
+                assert!(answer != 0 && answer != mark, "{drawn:#x} {mark:#x}");
+            }
+        }
+        assert_eq!(answer_mark(7 << 32, 1), 7);
     }
 
     #[test]

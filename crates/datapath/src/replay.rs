@@ -11,7 +11,7 @@ use crate::{
     datapath::Datapath,
     endpoint::EndpointId,
     error::{ReplayError, TableError},
-    sys::kernel::KernelTables,
+    sys::kernel::{KernelTables, Run},
     tables::Tables,
 };
 
@@ -29,7 +29,7 @@ pub enum Stage {
 pub struct Replayed {
     /// What happens to it.
     pub action: Action,
-    /// The frame as it goes on.
+    /// The frame as it goes on, or the answer to it.
     pub frame: Vec<u8>,
 }
 
@@ -42,6 +42,8 @@ pub enum Action {
     Redirect,
     /// It is dropped; the reason is in the counters, or in the event.
     Drop,
+    /// Likewise, and its sender is told: the answer goes back over the link.
+    Answer,
 }
 
 impl Datapath {
@@ -90,7 +92,13 @@ impl Datapath {
                 let ifindex = store.endpoint(id.0).ifindex;
                 let passed = store.run(frame, ifindex, stage.hook());
                 host.pump();
-                Ok(Replayed { action: Action::from_verdict(passed.verdict), frame: passed.frame })
+                Ok(match passed.answer {
+                    Some(frame) => Replayed { action: Action::Answer, frame },
+                    None => Replayed {
+                        action: Action::from_verdict(passed.verdict),
+                        frame: passed.frame,
+                    },
+                })
             }
         }
     }
@@ -132,9 +140,8 @@ impl KernelTables {
         frame: &[u8],
     ) -> Result<Replayed, ReplayError> {
         check_length(frame)?;
-        let (action, frame) =
-            self.on_loopback(slot, |tables| tables.run(stage.program(), frame))?;
-        Ok(Replayed { action: Action::from_kernel(action), frame })
+        let run = self.on_loopback(slot, |tables| tables.run(stage.program(), frame))?;
+        Ok(Replayed { action: Action::from_kernel(&run), frame: run.frame })
     }
 
     /// The kernel runs programs on loopback, which becomes the endpoint for as long. If it is
@@ -189,9 +196,10 @@ impl Stage {
 
 impl Action {
     /// `TC_ACT_SHOT` is 2, `TC_ACT_REDIRECT` 7, `TC_ACT_UNSPEC` -1.
-    const fn from_kernel(action: i32) -> Self {
-        match action {
+    const fn from_kernel(run: &Run) -> Self {
+        match run.action {
             -1 => Self::Pass,
+            7 if run.answered => Self::Answer,
             7 => Self::Redirect,
             _ => Self::Drop,
         }
@@ -208,7 +216,7 @@ impl Action {
     /// It goes on.
     #[must_use]
     pub const fn passes(self) -> bool {
-        !matches!(self, Self::Drop)
+        !matches!(self, Self::Drop | Self::Answer)
     }
 }
 

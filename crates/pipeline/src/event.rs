@@ -1,13 +1,16 @@
 //! Tells user space about a flow.
 
 use flowgate_abi::{
-    Settings,
-    event::{Counter, Event, EventBudget},
+    event::{Counter, Event, EventBudget, Kind},
     flow::{Ends, Flow, Seen, Volume},
     policy::Judgement,
 };
 
-use crate::{Family, Tables, family::Tuple};
+use crate::{
+    Family, Tables,
+    budget::{self, Of},
+    family::Tuple,
+};
 
 /// Writes what an event about a flow always says; the tuple runs from the initiator to the
 /// responder.
@@ -47,29 +50,30 @@ pub fn volume(event: &mut Event, flow: &Flow) {
     event.bytes = [Volume(flow.bytes[0].load()).bytes(), Volume(flow.bytes[1].load()).bytes()];
 }
 
+/// Counts what an event tells of policies on trial. Before [`admit`]: what isn't told counts too.
+///
+/// VERIFIER: where the event is handed over, behind everything else, and not where it is judged.
+#[inline(always)]
+pub fn count_audited<T: Tables>(tables: &T, event: &Event) {
+    if event.kind != Kind::New as u8 && event.kind != Kind::Rejudged as u8 {
+        return;
+    }
+    if event.flags & Event::AUDITED_EGRESS != 0 {
+        tables.count(Counter::AuditedEgress);
+    }
+    if event.flags & Event::AUDITED_INGRESS != 0 {
+        tables.count(Counter::AuditedIngress);
+    }
+}
+
 /// This CPU's budget allows one event more; if not, counts it.
 #[inline(always)]
 pub fn admit<T: Tables>(tables: &T, budget: &mut EventBudget) -> bool {
-    let admitted = take_token(budget, tables.settings(), tables.jiffies());
+    let admitted = budget::take(tables, budget, Of::Events);
     if !admitted {
         tables.count(Counter::EventsSuppressed);
     }
     admitted
-}
-
-/// Takes one token of an event budget, refilled once a second.
-#[inline(always)]
-fn take_token(budget: &mut EventBudget, settings: &Settings, jiffies: u64) -> bool {
-    let second = u64::from(settings.hz);
-    if jiffies.wrapping_sub(budget.refilled) >= second || budget.refilled == 0 {
-        budget.refilled = jiffies;
-        budget.tokens = u64::from(settings.events_per_second);
-    }
-    if budget.tokens == 0 {
-        return false;
-    }
-    budget.tokens -= 1;
-    true
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use flowgate_abi::{
 };
 use flowgate_abi::{Shared32, Shared64};
 
-use crate::wire::protocol;
+use crate::wire::{Ipv4, Ipv6, protocol};
 
 /// An address family.
 pub trait Family: Copy + core::fmt::Debug + PartialEq + 'static {
@@ -26,6 +26,8 @@ pub trait Family: Copy + core::fmt::Debug + PartialEq + 'static {
     const NUMBER: u8;
     /// The ICMP of this family.
     const ICMP: u8;
+    /// Bytes of the network header, without what may follow it.
+    const HEADER: u16;
     /// Type of an echo request, and of the reply to it.
     const ECHO: [u8; 2];
     /// The first node of this family's root in the ipcache.
@@ -198,6 +200,7 @@ impl Family for V4 {
     type Way = Way4;
     const NUMBER: u8 = 4;
     const ICMP: u8 = protocol::ICMP;
+    const HEADER: u16 = size_of::<Ipv4>() as u16;
     const ECHO: [u8; 2] = [8, 0];
     const IPCACHE_ROOT: u32 = 0;
     const IPCACHE_DEPTH: u32 = (32 - ROOT_BITS as u32) / 4;
@@ -291,6 +294,7 @@ impl Family for V6 {
     type Way = Way6;
     const NUMBER: u8 = 6;
     const ICMP: u8 = protocol::ICMPV6;
+    const HEADER: u16 = size_of::<Ipv6>() as u16;
     const ECHO: [u8; 2] = [128, 129];
     const IPCACHE_ROOT: u32 = ROOT;
     const IPCACHE_DEPTH: u32 = (128 - ROOT_BITS as u32) / 4;

@@ -5,7 +5,8 @@
 //!
 //! A packet's way: [`hook`] names the steps in their order and nothing else does; [`parse`] reads
 //! the headers once into a [`Packet`], with the help of [`fragment`] where they are missing; [`conntrack`] finds its flow; [`policy`] judges a flow that
-//! is new or was judged under another generation; [`event`] tells of it.
+//! is new or was judged under another generation; [`event`] tells of it, and [`answer`] tells the sender
+//! of what was denied.
 //!
 //! Invariants: no unsafe code; every loop has a constant bound; a miss is never an allow, and no
 //! path passes a packet without naming the decision that allowed it.
@@ -18,6 +19,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod answer;
+mod budget;
 pub mod conntrack;
 mod cursor;
 pub mod event;

@@ -6,8 +6,9 @@
 use flowgate_abi::{
     DropReason,
     endpoint::Endpoint,
+    event::Event,
     flow::{End, NO_SLOT},
-    policy::{Direction, Judgement, PortTable},
+    policy::{Direction, PortTable},
 };
 
 use crate::{Family, FlowTable, Tables, family::Tuple, wire::protocol};
@@ -86,7 +87,8 @@ pub fn is_current<T: Tables>(tables: &T, judged: End) -> bool {
     end(tables, judged.peer()) == Ok(judged)
 }
 
-/// Judges a flow under a generation, at both ends that are local.
+/// Judges a flow under a generation, at both ends that are local, and notes in the event what is decided
+/// and what of it is on trial; and what the sender is told.
 ///
 /// # Errors
 /// The reason of the first end that denies, the initiator's before the responder's.
@@ -96,7 +98,7 @@ pub fn judge<T: Tables>(
     generation: u32,
     ends: (Side, Side),
     service: Service,
-    judgement: &mut Judgement,
+    event: &mut Event,
 ) -> Result<(), DropReason> {
     let (initiator, responder) = ends;
     if initiator.slot == NO_SLOT && responder.slot == NO_SLOT {
@@ -106,11 +108,11 @@ pub fn judge<T: Tables>(
     let mut result = Ok(());
     if responder.slot != NO_SLOT {
         let found = decide(tables, rows, responder.slot, Direction::Ingress, initiator.end);
-        result = settle(tables, rows, found, &mut judgement.ingress);
+        result = settle(tables, rows, found, (event, Direction::Ingress));
     }
     if initiator.slot != NO_SLOT {
         let found = decide(tables, rows, initiator.slot, Direction::Egress, responder.end);
-        settle(tables, rows, found, &mut judgement.egress)?;
+        settle(tables, rows, found, (event, Direction::Egress))?;
     }
     result
 }
@@ -168,21 +170,28 @@ fn decide<T: Tables>(
     tables.decision_number(rows.slot, cell).ok_or(MISS)
 }
 
-/// Notes a decision's number, and turns a denial into its reason.
+/// Notes a decision, and turns a denial into its reason.
 #[inline(always)]
 fn settle<T: Tables>(
     tables: &T,
     rows: Rows,
     found: Result<u32, DropReason>,
-    noted: &mut u32,
+    (event, direction): (&mut Event, Direction),
 ) -> Result<(), DropReason> {
+    let noted = match direction {
+        Direction::Egress => &mut event.judgement.egress,
+        Direction::Ingress => &mut event.judgement.ingress,
+    };
     *noted = 0;
     let number = found?;
     *noted = number;
     let decision = tables.decision(rows.slot, number).ok_or(DropReason::IncompleteGeneration)?;
+    event.flags |= decision.audited(direction);
     if decision.allows() {
-        Ok(())
-    } else if number == 0 {
+        return Ok(());
+    }
+    tables.note_response(decision.response_number());
+    if number == 0 {
         Err(DropReason::IncompleteGeneration)
     } else if decision.is_default() {
         Err(DropReason::PolicyDefaultDeny)

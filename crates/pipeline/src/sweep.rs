@@ -78,7 +78,7 @@ fn tell<F: Family, T: FlowTable<F>>(tables: &T, key: &F::Key, known: Verdict, fl
     event.hook = Hook::Sweep as u8;
     event.ifindex = 0;
     event.tcp_flags = 0;
-    event.reply = 0;
+    event.flags = 0;
     event.generation = known.generation();
     tables.submit_event(event);
 }

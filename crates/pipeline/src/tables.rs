@@ -66,6 +66,16 @@ pub trait Tables: FragmentTable {
     fn count_drop(&self, hook: Hook, reason: DropReason, bytes: u32);
     /// Counts something else.
     fn count(&self, counter: Counter);
+    /// Notes what the sender of the packet at hand is told if it is dropped: the number of a
+    /// [`Response`](flowgate_abi::policy::Response). Whoever denies it notes it; silence is noted before.
+    ///
+    /// VERIFIER: in memory, for whoever answers to read back as an unknown number; carried along, it would
+    /// keep states apart until then.
+    fn note_response(&self, number: u8);
+    /// What was noted.
+    fn response(&self) -> u8;
+    /// [`crate::answer::admit`], over this CPU's budget.
+    fn may_answer(&self) -> bool;
     /// Where the one event that a packet may cause is written.
     fn blank_event(&self) -> Option<Self::Event>;
     /// Hands the event over to user space once the packet is done, if [`crate::event::admit`]

@@ -162,7 +162,7 @@ pub struct Ipv6 {
 
 /// TCP without its options (RFC 9293).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Tcp {
     /// From which port.
     pub source: Be16,

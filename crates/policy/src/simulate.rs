@@ -7,6 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::{
     Addr6, Be16, Be32, DropReason,
+    event::Event,
     policy::{Judgement, NOT_JUDGED},
 };
 use flowgate_pipeline::{
@@ -16,6 +17,7 @@ use flowgate_pipeline::{
     wire::protocol,
 };
 use thiserror::Error;
+use zerocopy::FromZeros;
 
 use crate::{
     host::HostTables,
@@ -128,10 +130,13 @@ fn judge<F: flowgate_pipeline::Family, T: FlowTable<F>>(
     let incomplete = SimulateError::Incomplete;
     let source = policy::identify::<F, T>(tables, &tuple.source).map_err(incomplete)?;
     let destination = policy::identify::<F, T>(tables, &tuple.destination).map_err(incomplete)?;
-    let mut judgement = Judgement::NONE;
+    let mut event = Event::new_zeroed();
+    event.judgement = Judgement::NONE;
     let generation = Tables::generation(tables);
     let service = Service::of::<F>(tuple);
-    match policy::judge(tables, generation, (source, destination), service, &mut judgement) {
+    let result = policy::judge(tables, generation, (source, destination), service, &mut event);
+    let judgement = event.judgement;
+    match result {
         Ok(()) => Ok(judgement),
         Err(reason) if reason.is_policy() => Ok(judgement),
         // Neither end is local: nobody judges.

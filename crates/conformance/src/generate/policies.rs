@@ -50,7 +50,7 @@ impl Author<'_> {
     /// say it.
     fn with_words(&mut self, policy: Policy) -> Policy {
         const RESPONSES: [Response; 3] = [Response::Silence, Response::Icmp, Response::Reset];
-        let response = match self.choices.weighted(&[40, 10, 25, 25]) {
+        let response = match self.choices.weighted(&[30, 10, 30, 30]) {
             0 => None,
             said => Some(RESPONSES[said - 1]),
         };

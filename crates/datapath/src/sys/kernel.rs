@@ -56,6 +56,21 @@ pub struct KernelTables {
     cpus: usize,
 }
 
+/// What a program did with a frame.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The kernel's number.
+    pub(crate) action: i32,
+    /// The frame as the program left it.
+    pub(crate) frame: Vec<u8>,
+    /// It is the answer to what it was.
+    pub(crate) answered: bool,
+}
+
+/// Room for a `struct __sk_buff` of whichever kernel, and where in it the mark lies.
+const CONTEXT: usize = 256;
+const MARK: usize = 8;
+
 /// The maps could be found pinned, or had to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -148,17 +163,21 @@ impl KernelTables {
         RingBuf::try_from(self.ebpf.take_map(maps::EVENTS.name)?).ok()
     }
 
-    /// Runs a program on a frame, by `BPF_PROG_TEST_RUN`: its action and the frame as it left it.
-    pub(crate) fn run(&mut self, name: &'static str, frame: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+    /// Runs a program on a frame, by `BPF_PROG_TEST_RUN`.
+    pub(crate) fn run(&mut self, name: &'static str, frame: &[u8]) -> io::Result<Run> {
         let mut out = vec![0; frame.len() + 256];
+        let mut context = [0; CONTEXT];
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
+            ctx_out: Some(&mut context),
             ..TestRunOptions::default()
         };
         let result = self.program_mut(name).test_run(options).map_err(io::Error::other)?;
         out.truncate(result.data_size_out as usize);
-        Ok((result.return_value as i32, out))
+        let mark = context[MARK..MARK + 4].try_into().expect("4 bytes");
+        let answered = u32::from_ne_bytes(mark) == self.settings.answer_mark;
+        Ok(Run { action: result.return_value as i32, frame: out, answered })
     }
 
     /// Runs a program many times on the same frame; nanoseconds per run.

@@ -64,6 +64,7 @@ fn step(
         Action::Pass => "pass",
         Action::Redirect => "redirect",
         Action::Drop => "drop",
+        Action::Answer => "answer",
     };
     *shares.by_action.entry(name).or_default() += 1;
     let Kind::Opening(opening) = kind else { return };

@@ -36,15 +36,15 @@ pub(crate) struct Layout {
 pub(crate) const FIRST: Layout = Layout {
     hash: 0x198b_0e98_0894_9624,
     object: include_bytes!("../fixtures/v1.o"),
-    others: &["FRAGMENTS", "PARSED", "STATE", "IPCACHE"],
+    others: &["FRAGMENTS", "PARSED", "STATE", "IPCACHE", "ANSWER_BUDGET"],
     settings: first_settings,
 };
 
 pub(crate) const SECOND: Layout = Layout {
     hash: 0xd48c_5d06_c091_68b1,
     object: include_bytes!("../fixtures/v2.o"),
-    others: &["STATE", "IPCACHE"],
-    settings: |present| present.to_vec(),
+    others: &["STATE", "IPCACHE", "ANSWER_BUDGET"],
+    settings: second_settings,
 };
 
 type Present = [u8; size_of::<flowgate_abi::Settings>()];
@@ -129,6 +129,12 @@ fn first_settings(now: &Present) -> Vec<u8> {
     let reserved = offset_of!(flowgate_abi::Settings, events_per_second) + 4;
     let mark = offset_of!(flowgate_abi::Settings, mark);
     [&now[..reserved], &[0; 4], &now[mark..mark + 8]].concat()
+}
+
+/// The same without what only answers need, in whose place there was a zero.
+fn second_settings(now: &Present) -> Vec<u8> {
+    let answers = std::mem::offset_of!(flowgate_abi::Settings, answers_per_second);
+    [&now[..answers], &[0; 4]].concat()
 }
 
 fn write_state(map: MapData, settings: &[u8]) {

@@ -176,4 +176,9 @@ impl Skip for Copying {
         self.offset = behind;
         Some(())
     }
+
+    #[inline(always)]
+    fn position(&self) -> u32 {
+        self.offset
+    }
 }

@@ -9,7 +9,7 @@
 //! the stack, 6.1 verified 646,000 instructions of `tc_from_endpoint`.
 
 use aya_ebpf::bindings::__sk_buff;
-use flowgate_abi::{DropReason, event::Hook, maps::Parsed};
+use flowgate_abi::{DropReason, event::Hook, maps::Parsed, policy::Response};
 use flowgate_pipeline::{
     Family, Packet,
     parse::{self, Link, Parse},
@@ -21,8 +21,11 @@ use crate::{
     tables::Maps,
 };
 
-/// What reading a packet came to.
+/// What reading a packet came to, and what its sender is told if it is dropped.
+#[repr(C)]
 struct Read<F: Family> {
+    /// A response's number; the first byte, whatever the family.
+    response: u8,
     reason: Option<DropReason>,
     packet: Packet<F>,
 }
@@ -41,6 +44,7 @@ pub fn read_plain<F: Parse>(skb: *mut __sk_buff, link: Link) -> bool {
     let Some(read) = element::<F>() else { return false };
     // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
     let read = unsafe { &mut *read };
+    read.response = Response::Silence as u8;
     read.reason = None;
     parse::plain(&mut Direct::new(skb), link, &mut read.packet)
 }
@@ -65,4 +69,20 @@ pub fn packet<'r, F: Family>() -> Result<&'r Packet<F>, DropReason> {
         Some(reason) => Err(reason),
         None => Ok(&read.packet),
     }
+}
+
+/// Notes what the sender of the packet at hand is told.
+#[inline(always)]
+pub fn note_response(number: u8) {
+    if let Some(read) = maps::PARSED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own element, of which the first byte is the response.
+        unsafe { read.cast::<u8>().write(number) };
+    }
+}
+
+/// What was noted.
+#[inline(always)]
+pub fn response() -> u8 {
+    // SAFETY: as above.
+    maps::PARSED.get_ptr_mut(0).map_or(0, |read| unsafe { read.cast::<u8>().read() })
 }

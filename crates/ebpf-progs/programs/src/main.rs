@@ -14,16 +14,18 @@ mod packet;
 mod tables;
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
-use flowgate_abi::{Be16, event::Hook};
+use flowgate_abi::{Be16, event::Hook, policy::Response};
 use flowgate_pipeline::{
-    V4, V6, hook,
+    V4, V6,
+    answer::{self, Answers, Refused},
+    hook,
     parse::{Layer3, Link},
 };
 
 use crate::{
     act::act,
     headers::{read_plain, read_whole},
-    packet::Copying,
+    packet::{Copying, Mark, Reshaped},
     tables::Maps,
 };
 
@@ -31,10 +33,12 @@ use crate::{
 #[classifier]
 pub fn tc_from_endpoint(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    // An endpoint in this very network namespace could have set it.
-    packet::take_mark(skb);
+    // An endpoint in this very network namespace could have set the other one.
+    if packet::take_mark(skb) == Mark::Answer {
+        return act::PASS;
+    }
     let link = packet::link(skb);
-    finish(match link.layer3 {
+    let outcome = match link.layer3 {
         Layer3::Ipv4 => {
             read_v4(skb, link, Hook::FromEndpoint);
             from_endpoint_v4(skb)
@@ -43,19 +47,20 @@ pub fn tc_from_endpoint(ctx: TcContext) -> i32 {
             read_v6(skb, link, Hook::FromEndpoint);
             from_endpoint_v6(skb)
         }
-        _ => not_ip(skb, link, Hook::FromEndpoint),
-    })
+        _ => return not_ip(skb, link, Hook::FromEndpoint),
+    };
+    respond(skb, Hook::FromEndpoint, link.layer3, tell(outcome))
 }
 
 /// A packet goes to an endpoint; at TC egress of the endpoint's host side.
 #[classifier]
 pub fn tc_to_endpoint(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    if packet::take_mark(skb) {
+    if packet::take_mark(skb) != Mark::None {
         return act::PASS;
     }
     let link = packet::link(skb);
-    finish(match link.layer3 {
+    let outcome = match link.layer3 {
         Layer3::Ipv4 => {
             read_v4(skb, link, Hook::ToEndpoint);
             to_endpoint_v4(skb)
@@ -64,8 +69,9 @@ pub fn tc_to_endpoint(ctx: TcContext) -> i32 {
             read_v6(skb, link, Hook::ToEndpoint);
             to_endpoint_v6(skb)
         }
-        _ => not_ip(skb, link, Hook::ToEndpoint),
-    })
+        _ => return not_ip(skb, link, Hook::ToEndpoint),
+    };
+    respond(skb, Hook::ToEndpoint, link.layer3, tell(outcome))
 }
 
 /// Sweeps the next bucket of the flow tables; run by user space (`BPF_PROG_TEST_RUN`), never
@@ -73,7 +79,7 @@ pub fn tc_to_endpoint(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_sweep(_ctx: TcContext) -> i32 {
     let (v4, index) = maps::next_bucket();
-    finish(if v4 { sweep_v4(index) } else { sweep_v6(index) })
+    tell(if v4 { sweep_v4(index) } else { sweep_v6(index) })
 }
 
 /// Does nothing: what every program costs that is run by `BPF_PROG_TEST_RUN`.
@@ -170,14 +176,57 @@ fn outcome(action: i32, maps: &Maps) -> i32 {
     if maps.has_event() { action ^ EVENT } else { action }
 }
 
+/// Hands an event over, and returns the action.
 #[inline(always)]
-fn finish(outcome: i32) -> i32 {
+fn tell(outcome: i32) -> i32 {
     let told = (outcome & EVENT != 0) != (outcome < 0);
     if !told {
         return outcome;
     }
-    Maps::new().hand_over_event();
+    hand_over();
     outcome ^ EVENT
+}
+
+/// VERIFIER: a subprogram, of which nothing comes back, so that its branches end with it.
+#[inline(never)]
+fn hand_over() {
+    Maps::new().hand_over_event();
+}
+
+/// Answers a packet that is dropped, if its sender is to be told.
+///
+/// VERIFIER: behind the family's subprogram, as the event.
+#[inline(always)]
+fn respond(skb: *mut __sk_buff, hook: Hook, layer3: Layer3, action: i32) -> i32 {
+    if action != act::DROP || headers::response() == 0 {
+        return action;
+    }
+    match layer3 {
+        Layer3::Ipv4 => answer_v4(skb, hook as u32),
+        _ => answer_v6(skb, hook as u32),
+    }
+}
+
+#[inline(never)]
+fn answer_v4(skb: *mut __sk_buff, hook: u32) -> i32 {
+    answer::<V4>(skb, which(hook))
+}
+
+#[inline(never)]
+fn answer_v6(skb: *mut __sk_buff, hook: u32) -> i32 {
+    answer::<V6>(skb, which(hook))
+}
+
+#[inline(always)]
+fn answer<F: Answers>(skb: *mut __sk_buff, hook: Hook) -> i32 {
+    let frame = packet::frame(skb, hook);
+    let Ok(packet) = headers::packet::<F>() else { return act::DROP };
+    let response = Response::from_number(headers::response());
+    let refused = Refused { frame, packet, response };
+    if !answer::answer(&Maps::new(), &refused, &mut Reshaped(skb)) {
+        return act::DROP;
+    }
+    act::send_back(skb, frame)
 }
 
 /// An EtherType as it lies in a socket buffer.

@@ -64,6 +64,8 @@ pub static EVENT: PerCpuArray<Event, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 #[btf_map]
+pub static ANSWER_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
+#[btf_map]
 pub static SWEEP: Array<u64, 1> = Array::new();
 #[btf_map]
 pub static STATE: Array<Settings, 1> = Array::new();
@@ -102,6 +104,8 @@ static SETTINGS: Settings = Settings {
     mark: 1,
     flags: 0,
     fragment_mask: 0,
+    answers_per_second: 0,
+    answer_mark: 2,
     reserved: 0,
 };
 

@@ -22,12 +22,12 @@ use flowgate_abi::{
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
 use flowgate_pipeline::{
-    Family, FlowTable, Tables, V4, V6, event,
+    Family, FlowTable, Tables, V4, V6, answer, event,
     fragment::FragmentTable,
     ipcache::{self, Nodes},
 };
 
-use crate::maps;
+use crate::{headers, maps};
 
 /// All maps, and whether the packet at hand has caused an event.
 pub struct Maps {
@@ -244,6 +244,23 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn note_response(&self, number: u8) {
+        headers::note_response(number);
+    }
+
+    #[inline(always)]
+    fn response(&self) -> u8 {
+        headers::response()
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        let Some(budget) = maps::ANSWER_BUDGET.get_ptr_mut(0) else { return false };
+        // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+        answer::admit(self, unsafe { &mut *budget })
+    }
+
+    #[inline(always)]
     fn blank_event(&self) -> Option<Blank> {
         maps::EVENT.get_ptr_mut(0).map(Blank)
     }
@@ -277,6 +294,8 @@ impl Maps {
         let Some(event) = maps::EVENT.get_ptr_mut(0) else { return };
         let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return };
         // SAFETY: this CPU's own element, and nothing else runs on it meanwhile.
+        event::count_audited(self, unsafe { &*event });
+        // SAFETY: as above.
         if !event::admit(self, unsafe { &mut *budget }) {
             return;
         }

@@ -10,7 +10,7 @@ mod track;
 pub use arp::not_ip;
 pub use forward::{FrameBytes, Rewrite, Route, route};
 pub use from_endpoint::from_endpoint;
-pub use host::run;
+pub use host::{Ran, run, run_and_answer};
 pub use to_endpoint::to_endpoint;
 
 use flowgate_abi::{DropReason, endpoint::Endpoint, event::Hook, policy::Direction};

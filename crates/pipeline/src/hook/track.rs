@@ -91,6 +91,7 @@ fn carry_on<F: Family, T: FlowTable<F>>(
 ) -> Result<u32, DropReason> {
     let flow = tables.way(entry.bucket, entry.number).flow();
     if entry.verdict.state() & state::REVOKED != 0 {
+        tables.note_response(state::response(entry.verdict.state()));
         return Err(DropReason::Revoked);
     }
     if packet.role == Role::Error {
@@ -270,7 +271,7 @@ fn judge<F: Family, T: FlowTable<F>>(
     describe(tables, &mut event, case, &tuple, ends);
     event.generation = generation;
     let service = Service::of::<F>(&tuple);
-    let result = policy::judge(tables, generation, ends, service, &mut event.judgement);
+    let result = policy::judge(tables, generation, ends, service, &mut event);
     let fresh = Fresh {
         generation,
         ends: Ends::new(initiator.end, responder.end),
@@ -320,7 +321,7 @@ fn describe<F: Family, T: FlowTable<F>>(
     event.hook = case.frame.hook as u8;
     event.ifindex = case.frame.ifindex;
     event.tcp_flags = case.packet.tcp_flags;
-    event.reply = u8::from(case.reply);
+    event.flags = if case.reply { Event::REPLY } else { 0 };
 }
 
 /// Who initiator and responder are. The hook's own endpoint needs no look-up.
@@ -341,6 +342,9 @@ fn sides<F: Family, T: FlowTable<F>>(
     Ok(if from == case.reply { (other, own) } else { (own, other) })
 }
 
+/// What a state says of a flow's end.
+const ENDED: u32 = state::REVOKED | state::TOLD | state::RESPONSE;
+
 /// A known flow is still allowed: it carries on under what it was judged by now.
 #[inline(always)]
 fn renew<F: Family, T: FlowTable<F>>(
@@ -356,7 +360,7 @@ fn renew<F: Family, T: FlowTable<F>>(
     tables.lock(bucket);
     // Only an opening flow can have lost its way meanwhile; its next packet opens it again.
     if way.holds(case.key) {
-        let mut state = Verdict(flow.verdict.load()).state() & !(state::REVOKED | state::TOLD);
+        let mut state = Verdict(flow.verdict.load()).state() & !ENDED;
         if case.packet.role != Role::Error {
             let protocol = case.packet.tuple.protocol;
             state = conntrack::advance(state, protocol, case.packet.tcp_flags, case.reply);
@@ -395,12 +399,13 @@ fn revoke<F: Family, T: FlowTable<F>>(
     let flow = way.flow();
     event::volume(event, flow);
     let generation = event.generation;
+    let ended = state::REVOKED | state::TOLD | state::of_response(tables.response());
     let mut told = true;
     tables.lock(bucket);
     if way.holds(case.key) {
         let known = Verdict(flow.verdict.load());
         told = known.state() & state::REVOKED != 0;
-        let state = known.state() | state::REVOKED | state::TOLD;
+        let state = known.state() & !ENDED | ended;
         flow.verdict.store(Verdict::new(generation, state).0);
     }
     tables.unlock(bucket);

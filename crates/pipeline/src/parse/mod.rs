@@ -37,6 +37,10 @@ pub struct Packet<F: Family> {
     pub receiver: F::Addr,
     /// The Ethernet address that it came from.
     pub mac: EtherAddr,
+    /// Where in the frame the network header begins.
+    pub network: u16,
+    /// Where in the frame the transport's header begins; 0: it isn't there, for this is a later fragment.
+    pub transport: u16,
     /// Hops left before this one.
     pub hops: u8,
     /// The TCP flags; 0 for other protocols and for later fragments.
@@ -57,6 +61,8 @@ impl<F: Family> Packet<F> {
             sender: F::Addr::default(),
             receiver: F::Addr::default(),
             mac: EtherAddr::default(),
+            network: 0,
+            transport: 0,
             hops: 0,
             tcp_flags: 0,
             role: Role::Any,
@@ -84,6 +90,8 @@ pub fn plain<F: Parse, C: Cursor>(cursor: &mut C, link: Link, packet: &mut Packe
     }
     let Some(ethernet) = cursor.take::<Ethernet>() else { return false };
     packet.mac = ethernet.source;
+    packet.network = size_of::<Ethernet>() as u16;
+    packet.transport = packet.network + F::HEADER;
     packet.tagged = link.tagged;
     packet.clear_transport();
     if !F::plain(cursor, packet) {

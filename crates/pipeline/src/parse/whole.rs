@@ -33,6 +33,10 @@ pub fn whole<F: Parse, C: Skip, T: Tables>(
     packet.sender = packet.tuple.source;
     packet.receiver = packet.tuple.destination;
     let fragment = network.fragment;
+    packet.network = (size_of::<Ethernet>() as u32 + link.tags * 4) as u16;
+    // VERIFIER: the cursor's own position. Summed up header by header beside it, 6.1 walked 630,000
+    // instructions of `tc_from_endpoint` instead of 381,000.
+    packet.transport = if fragment.is_later() { 0 } else { cursor.position() as u16 };
     if fragment.place == 0 {
         return transport(cursor, packet);
     }

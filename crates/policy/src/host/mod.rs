@@ -4,6 +4,7 @@
 //! the same pipeline; what differs is where the memory lies. Time stands still until
 //! [`HostTables::advance`] moves it, so that nothing here depends on a clock.
 
+mod frame;
 mod store;
 mod tables;
 
@@ -23,9 +24,11 @@ use flowgate_abi::{
 };
 use flowgate_pipeline::{
     V4, V6, Verdict,
-    hook::{self, route},
+    hook::{self, Ran, route},
     sweep,
 };
+
+use self::frame::HostFrame;
 
 /// How much room host tables have beyond what [`Settings`] say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,10 @@ pub struct HostTables {
     drops: RefCell<Vec<Tally>>,
     traffic: RefCell<Vec<[Tally; 2]>>,
     counters: RefCell<Vec<u64>>,
-    budget: RefCell<EventBudget>,
+    event_budget: RefCell<EventBudget>,
+    answer_budget: RefCell<EventBudget>,
+    /// To the packet at hand.
+    response: Cell<u8>,
     events: RefCell<VecDeque<Event>>,
 }
 
@@ -71,6 +77,8 @@ pub struct Passed {
     pub verdict: Verdict,
     /// The frame as it goes on.
     pub frame: Vec<u8>,
+    /// The answer to it, which goes back to its sender.
+    pub answer: Option<Vec<u8>>,
 }
 
 fn zeroed<T: Default>(count: usize) -> Vec<T> {
@@ -106,7 +114,9 @@ impl HostTables {
             drops: RefCell::new(vec![Tally::default(); 512]),
             traffic: RefCell::new(vec![[Tally::default(); 2]; endpoints]),
             counters: RefCell::new(vec![0; 32]),
-            budget: RefCell::new(EventBudget::default()),
+            event_budget: RefCell::new(EventBudget::default()),
+            answer_budget: RefCell::new(EventBudget::default()),
+            response: Cell::new(0),
             events: RefCell::new(VecDeque::new()),
         }
     }
@@ -133,6 +143,8 @@ impl HostTables {
             mark: 1,
             flags: 0,
             fragment_mask: 15,
+            answers_per_second: u32::MAX,
+            answer_mark: 2,
             reserved: 0,
         };
         let room = HostRoom { ipcache_nodes: cost.ipcache_nodes as u32, events: 1 << 12 };
@@ -141,7 +153,8 @@ impl HostTables {
 
     /// Runs a frame through a hook, with everything that this changes.
     pub fn run(&self, frame: &[u8], ifindex: u32, hook: Hook) -> Passed {
-        let verdict = hook::run(frame, ifindex, hook, self);
+        let mut reshaped = HostFrame(frame.to_vec());
+        let Ran { verdict, answered } = hook::run_and_answer(&mut reshaped, ifindex, hook, self);
         let mut frame = frame.to_vec();
         if let Verdict::Redirect(slot) | Verdict::RedirectPeer(slot) = verdict {
             let endpoint = &self.endpoints[slot as usize];
@@ -153,7 +166,7 @@ impl HostTables {
             };
             debug_assert!(routed.is_some(), "a parsed frame has room for its addresses");
         }
-        Passed { verdict, frame }
+        Passed { verdict, frame, answer: answered.then_some(reshaped.0) }
     }
 
     /// Sweeps both flow tables once; returns how many entries had something to tell.
@@ -223,6 +236,8 @@ impl HostTables {
             mark: 1,
             flags: 0,
             fragment_mask: 15,
+            answers_per_second: u32::MAX,
+            answer_mark: 2,
             reserved: 0,
         };
         let room = HostRoom { ipcache_nodes, events: 16 };

@@ -12,7 +12,7 @@ use flowgate_abi::{
     policy::{Decision, Direction, EndpointPolicy, Generation, PortTable},
 };
 use flowgate_pipeline::{
-    Family, FlowTable, Tables, V4, V6, event,
+    Family, FlowTable, Tables, V4, V6, answer, event,
     fragment::FragmentTable,
     ipcache::{self, Nodes},
 };
@@ -148,12 +148,25 @@ impl Tables for HostTables {
         self.counters.borrow_mut()[counter as usize] += 1;
     }
 
+    fn note_response(&self, number: u8) {
+        self.response.set(number);
+    }
+
+    fn response(&self) -> u8 {
+        self.response.get()
+    }
+
+    fn may_answer(&self) -> bool {
+        answer::admit(self, &mut self.answer_budget.borrow_mut())
+    }
+
     fn blank_event(&self) -> Option<Blank> {
         Some(Blank(zerocopy::FromZeros::new_zeroed()))
     }
 
     fn submit_event(&self, event: Blank) {
-        let admitted = event::admit(self, &mut self.budget.borrow_mut());
+        event::count_audited(self, &event);
+        let admitted = event::admit(self, &mut self.event_budget.borrow_mut());
         if !admitted {
             return;
         }

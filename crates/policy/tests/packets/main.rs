@@ -3,6 +3,7 @@
 //! That the loaded programs say the same is held by the tests of `flowgate-datapath`, whose corpus has
 //! frames of all these kinds.
 
+mod answers;
 mod fragments;
 mod headers;
 mod link;

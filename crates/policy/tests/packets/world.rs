@@ -14,10 +14,11 @@ use flowgate_policy::{
     inventory::{Inventory, Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
+        Protocol, Response, Rule, WorkloadSelector,
     },
     options::Options,
     outcome::{Flow, FlowProtocol},
+    plan::Plan,
 };
 
 pub(crate) const CLIENT: u32 = 1;
@@ -37,23 +38,22 @@ pub(crate) fn address(pod: u32, v6: bool) -> IpAddr {
 
 pub(crate) struct World {
     pub(crate) installer: Installer<HostTables>,
+    response: Response,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let inventory = Inventory {
-            workloads: [CLIENT, SERVER].map(workload).to_vec(),
-            ..Inventory::default()
-        };
-        let plan = Compiler::new(LocalAllocator::new())
-            .compile(&inventory, &policies(), &Options::default())
-            .unwrap();
-        let Ok(mut installer) = Installer::adopt(tables());
+        Self::answering(Response::Silence, u32::MAX)
+    }
+
+    /// A node whose pods tell whom they deny, so many a second.
+    pub(crate) fn answering(response: Response, per_second: u32) -> Self {
+        let Ok(mut installer) = Installer::adopt(tables(per_second));
         for pod in [CLIENT, SERVER] {
             installer.attach(workload(pod).id, place(pod)).unwrap();
         }
-        let _ = installer.apply(&Arc::new(plan)).unwrap();
-        Self { installer }
+        let _ = installer.apply(&plan(&policies(response))).unwrap();
+        Self { installer, response }
     }
 
     /// What becomes of a frame at a pod.
@@ -62,6 +62,22 @@ impl World {
             Verdict::Drop(reason) => Err(reason),
             verdict => Ok(verdict),
         }
+    }
+
+    /// Publishes a generation in which nobody opens anything to the server.
+    pub(crate) fn close(&mut self) {
+        let mut policies = policies(self.response);
+        policies[0].ingress = Some(vec![]);
+        let plan = plan(&policies);
+        let _ = self.installer.apply(&plan).unwrap();
+    }
+
+    /// The answer to a frame that is dropped at a pod.
+    pub(crate) fn answer(&self, pod: u32, hook: Hook, frame: &[u8]) -> Option<Vec<u8>> {
+        let passed = self.installer.store().run(frame, pod, hook);
+        assert!(matches!(passed.verdict, Verdict::Drop(_)), "{:?}", passed.verdict);
+        assert_eq!(passed.frame, frame, "what is dropped stays as it is");
+        passed.answer
     }
 
     /// What becomes of a frame that a pod sends.
@@ -89,6 +105,13 @@ pub(crate) fn bytes(frame: Frame) -> Vec<u8> {
     let mut bytes = frame.bytes();
     bytes[6..12].copy_from_slice(&mac(CLIENT));
     bytes
+}
+
+fn plan(policies: &[Policy]) -> Arc<Plan> {
+    let workloads = [CLIENT, SERVER].map(workload).to_vec();
+    let inventory = Inventory { workloads, ..Inventory::default() };
+    let mut compiler = Compiler::new(LocalAllocator::new());
+    Arc::new(compiler.compile(&inventory, policies, &Options::default()).unwrap())
 }
 
 fn workload(pod: u32) -> Workload {
@@ -122,7 +145,7 @@ fn place(pod: u32) -> EndpointAddress {
     }
 }
 
-fn policies() -> Vec<Policy> {
+fn policies(response: Response) -> Vec<Policy> {
     let select = |app: &str| WorkloadSelector {
         namespaces: NamespaceSelector::Named("default".into()),
         labels: Selector::match_label("app", app),
@@ -145,10 +168,10 @@ fn policies() -> Vec<Policy> {
         ..Policy::new(id("server"), select("server"))
     };
     let client = Policy { ingress: Some(vec![]), ..Policy::new(id("client"), select("client")) };
-    vec![server, client]
+    [server, client].map(|policy| Policy { response: Some(response), ..policy }).into()
 }
 
-fn tables() -> HostTables {
+fn tables(answers_per_second: u32) -> HostTables {
     let settings = Settings {
         hash_seed: 7,
         flow4_mask: 63,
@@ -165,6 +188,8 @@ fn tables() -> HostTables {
         mark: 1,
         flags: 0,
         fragment_mask: 0,
+        answers_per_second,
+        answer_mark: 2,
         reserved: 0,
     };
     let room = HostRoom { ipcache_nodes: 256, events: 64 };
