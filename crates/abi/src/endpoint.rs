@@ -43,6 +43,8 @@ impl Endpoint {
     pub const REDIRECT: u32 = 2;
     /// Its Ethernet address is known: it may send from no other.
     pub const CHECK_MAC: u32 = 4;
+    /// It is this node itself, on one of its uplinks.
+    pub const NODE: u32 = 8;
 }
 
 /// A peer: one distinct combination of labels, named ports and CIDR memberships.

@@ -54,7 +54,8 @@ pub struct Generation {
     pub reserved: Shared32,
 }
 
-/// The two policies of an endpoint in a generation; 0: not ready, everything is denied.
+/// The two policies of an endpoint in a generation; 0: not ready, everything is denied;
+/// [`EndpointPolicy::OPEN`]: nobody judges.
 #[repr(C)]
 #[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, FromBytes, KnownLayout))]
 pub struct EndpointPolicy {
@@ -62,6 +63,11 @@ pub struct EndpointPolicy {
     pub egress: Shared32,
     /// The row group for what is opened to it.
     pub ingress: Shared32,
+}
+
+impl EndpointPolicy {
+    /// Nobody judges there: that of a node that no policy selects.
+    pub const OPEN: u32 = u32::MAX;
 }
 
 /// The two ways past an endpoint, seen from the endpoint.

@@ -24,6 +24,7 @@ pub mod connections;
 pub mod envelope;
 pub mod frames;
 pub mod generate;
+pub mod links;
 pub mod lookups;
 pub mod mixture;
 pub mod mortal;

@@ -8,7 +8,7 @@ use flowgate_abi::{
     endpoint::Endpoint,
     event::Event,
     flow::{End, NO_SLOT},
-    policy::{Direction, PortTable},
+    policy::{Direction, EndpointPolicy, NOT_JUDGED, PortTable},
 };
 
 use crate::{Family, FlowTable, Tables, family::Tuple, wire::protocol};
@@ -142,7 +142,7 @@ fn rows<T: Tables>(tables: &T, generation: u32, service: Service) -> Result<Rows
     })
 }
 
-/// The number of the decision of one endpoint about one peer.
+/// The number of the decision of one endpoint about one peer; [`NOT_JUDGED`]: it has none.
 #[inline(always)]
 fn decide<T: Tables>(
     tables: &T,
@@ -159,6 +159,9 @@ fn decide<T: Tables>(
     };
     if policy == 0 {
         return Err(DropReason::EndpointNotReady);
+    }
+    if policy == EndpointPolicy::OPEN {
+        return Ok(NOT_JUDGED);
     }
     let class = tables.peer_class(rows.slot, peer.peer()).ok_or(MISS)?;
     if class == 0 {
@@ -185,6 +188,9 @@ fn settle<T: Tables>(
     *noted = 0;
     let number = found?;
     *noted = number;
+    if number == NOT_JUDGED {
+        return Ok(());
+    }
     let decision = tables.decision(rows.slot, number).ok_or(DropReason::IncompleteGeneration)?;
     event.flags |= decision.audited(direction);
     if decision.allows() {

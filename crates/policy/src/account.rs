@@ -16,10 +16,10 @@ use std::{
 use flowgate_abi::policy::Direction;
 
 use crate::{
-    inventory::{Inventory, Workload, WorkloadRef},
+    inventory::{Inventory, WorkloadRef},
     model::{Mode, Policy, PolicyRef, Response, Rule, RuleAction, Tier},
     options::Options,
-    oracle::{End, World},
+    oracle::{End, Judge, World},
     outcome::{Flow, Outcome, Side, SideVerdict},
 };
 
@@ -65,7 +65,7 @@ impl Account {
 /// Why one end judges a flow as it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndAccount {
-    /// The endpoint.
+    /// The endpoint: a workload or a node.
     pub workload: WorkloadRef,
     /// The flow comes from the endpoint's own node, which may always reach it. No tier is asked
     /// then.
@@ -216,11 +216,11 @@ pub fn explain(
     let (source, destination) = (world.end(flow.source), world.end(flow.destination));
     let matches =
         |peer: &End<'_>, rule: &Rule| world.rule_matches(rule, peer, &destination, flow.protocol);
-    let egress = world.subject(&source).map(|subject| {
+    let egress = world.sender(&source, &destination).map(|subject| {
         let found = Found::new(&world, subject, Direction::Egress, &|r| matches(&destination, r));
         found.account(subject)
     });
-    let ingress = world.subject(&destination).map(|subject| {
+    let ingress = world.receiver(&destination).map(|subject| {
         let found = Found::new(&world, subject, Direction::Ingress, &|r| matches(&source, r));
         match found.applies && world.is_own_node(subject, &source) {
             true => from_own_node(subject),
@@ -230,7 +230,7 @@ pub fn explain(
     Account { egress, ingress }
 }
 
-fn from_own_node(subject: &Workload) -> EndAccount {
+fn from_own_node(subject: Judge<'_>) -> EndAccount {
     let not_asked = |tier| TierAccount {
         tier,
         candidates: Vec::new(),
@@ -238,7 +238,7 @@ fn from_own_node(subject: &Workload) -> EndAccount {
         conclusion: Conclusion::NotAsked,
     };
     EndAccount {
-        workload: subject.id.clone(),
+        workload: subject.id(),
         from_own_node: true,
         tiers: TierName::ALL.map(not_asked).into(),
         verdict: SideVerdict::Allow,
@@ -285,7 +285,7 @@ struct Ruling {
 impl Found {
     fn new(
         world: &World<'_>,
-        subject: &Workload,
+        subject: Judge<'_>,
         direction: Direction,
         matches: &dyn Fn(&Rule) -> bool,
     ) -> Self {
@@ -312,14 +312,14 @@ impl Found {
         }
     }
 
-    fn account(&self, subject: &Workload) -> EndAccount {
+    fn account(&self, subject: Judge<'_>) -> EndAccount {
         let ruling = self.rule(&|_, mode| mode != Mode::Staged);
         let verdict = self.verdict(&|_, mode| mode);
         let staged =
             self.verdict(&|_, mode| if mode == Mode::Staged { Mode::Enforce } else { mode });
         let policies = self.deciding(&ruling);
         EndAccount {
-            workload: subject.id.clone(),
+            workload: subject.id(),
             from_own_node: false,
             tiers: TierName::ALL.map(|tier| self.tier(tier, &ruling)).into(),
             verdict,

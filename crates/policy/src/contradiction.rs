@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use flowgate_abi::policy::Direction;
 use flowgate_identity::{Operator, Selector};
 
-use crate::model::{Directions, NamespaceSelector, Policy, RuleAction, Tier, WorkloadSelector};
+use crate::model::{
+    Directions, NamespaceSelector, Policy, RuleAction, Subject, Tier, WorkloadSelector,
+};
 
 impl Policy {
     /// The directions in which the two may contradict each other, of one ordered tier and one
@@ -36,8 +38,16 @@ fn actions(policy: &Policy, direction: Direction) -> BTreeSet<RuleAction> {
     rules.map(|rule| rule.action).collect()
 }
 
-/// No workload can be selected by both.
-fn disjoint(one: &WorkloadSelector, other: &WorkloadSelector) -> bool {
+/// Nobody can be selected by both.
+fn disjoint(one: &Subject, other: &Subject) -> bool {
+    match (one, other) {
+        (Subject::Workloads(one), Subject::Workloads(other)) => no_workload(one, other),
+        (Subject::Nodes(one), Subject::Nodes(other)) => exclude_each_other(one, other),
+        _ => true,
+    }
+}
+
+fn no_workload(one: &WorkloadSelector, other: &WorkloadSelector) -> bool {
     let namespaces = match (&one.namespaces, &other.namespaces) {
         (NamespaceSelector::Named(one), NamespaceSelector::Named(other)) => one != other,
         (NamespaceSelector::Matching(one), NamespaceSelector::Matching(other)) => {
@@ -117,12 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn nodes_are_no_workloads_and_differ_by_their_labels() {
+        let on = |name, action, selector| {
+            let subject = Subject::Nodes(selector);
+            Policy { subject, ..policy(name, &[action]) }
+        };
+        let edge = || Selector::match_label("role", "edge");
+        let allow = on("a", RuleAction::Allow, edge());
+        assert!(!allow.contradicts(&on("b", RuleAction::Deny, edge())).is_empty());
+        let core = Selector::match_label("role", "core");
+        assert!(allow.contradicts(&on("b", RuleAction::Deny, core)).is_empty());
+        assert!(allow.contradicts(&policy("b", &[RuleAction::Deny])).is_empty());
+    }
+
+    #[test]
     fn subjects_that_share_no_workload_do_not() {
         let of = |key: &str, value: &str| Selector::match_label(key, value);
         let with = |name, namespaces, labels| {
             let action = if name == "a" { RuleAction::Allow } else { RuleAction::Deny };
             let namespaces = NamespaceSelector::Matching(namespaces);
-            let subject = WorkloadSelector { namespaces, labels };
+            let subject = WorkloadSelector { namespaces, labels }.into();
             Policy { subject, ..policy(name, &[action]) }
         };
         let all = Selector::everything;

@@ -21,10 +21,22 @@ impl Plan {
     pub fn decide(&self, flow: &Flow) -> Outcome {
         let source = self.endpoint(flow.source);
         let destination = self.endpoint(flow.destination);
+        let leaving = source.filter(|source| !self.stays_on_node(source, destination));
         Outcome {
-            egress: self.side(source.map(|e| e.egress), flow.destination, flow.protocol),
+            egress: self.side(leaving.map(|e| e.egress), flow.destination, flow.protocol),
             ingress: self.side(destination.map(|e| e.ingress), flow.source, flow.protocol),
         }
+    }
+
+    /// It comes from a node and goes to that node itself, or to a workload on it: not a matter of the
+    /// node's egress policy.
+    pub(crate) fn stays_on_node(
+        &self,
+        source: &PlannedEndpoint,
+        destination: Option<&PlannedEndpoint>,
+    ) -> bool {
+        let (Some(node), Some(to)) = (source.workload.as_node(), destination) else { return false };
+        to.node.as_ref().or(self.local_node.as_ref()) == Some(node)
     }
 
     /// The peer behind an address: an index into [`Plan::peers`].

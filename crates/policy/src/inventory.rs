@@ -40,18 +40,35 @@ impl Inventory {
     }
 }
 
-/// Names one workload; displays as `namespace/name`.
+/// Names one workload, or a node as an end of its own; displays as `namespace/name`, or `node name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadRef {
-    /// Its namespace.
+    /// Its namespace; empty for a node, and for nothing else.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
 }
 
+impl WorkloadRef {
+    /// A node, with its host-network workloads, as an end of its own.
+    #[must_use]
+    pub fn node(name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: "".into(), name: name.into() }
+    }
+
+    /// The node's name, if it is one.
+    #[must_use]
+    pub fn as_node(&self) -> Option<&Arc<str>> {
+        self.namespace.is_empty().then_some(&self.name)
+    }
+}
+
 impl fmt::Display for WorkloadRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        match self.as_node() {
+            Some(node) => write!(f, "node {node}"),
+            None => write!(f, "{}/{}", self.namespace, self.name),
+        }
     }
 }
 

@@ -5,6 +5,10 @@
 //! namespace tier, where a denial beats an allowance, and whoever a policy isolates is denied what no
 //! rule allows; the baseline tier, like the admin tier; and what nothing has decided is allowed.
 //!
+//! What a node opens to itself and to workloads on it isn't judged by the node's policies: it doesn't
+//! leave the node, and a node that couldn't reach its workloads couldn't tend them. The workload's own
+//! ingress decides, and by [`Options::allow_local_node`](crate::options::Options) it lets the node in.
+//!
 //! Not here: parsing (`flowgate-kubernetes`), and deciding ([`crate::compile`], [`crate::oracle`]).
 //! Invariant: the namespace of a subject or peer is a field of its own, never a label, so no label
 //! selector can widen it (CVE-2023-41333).
@@ -28,8 +32,10 @@ pub enum PolicyKind {
     AdminNetworkPolicy,
     /// `policy.networking.k8s.io/v1alpha1` BaselineAdminNetworkPolicy.
     BaselineAdminNetworkPolicy,
-    /// flowgate's own.
+    /// flowgate's own, of a namespace about its pods.
     FlowgatePolicy,
+    /// flowgate's own, of the cluster about its nodes.
+    FlowgateNodePolicy,
     /// `cilium.io/v2` CiliumNetworkPolicy.
     CiliumNetworkPolicy,
     /// `cilium.io/v2` CiliumClusterwideNetworkPolicy.
@@ -44,6 +50,7 @@ impl fmt::Display for PolicyKind {
             Self::AdminNetworkPolicy => "AdminNetworkPolicy",
             Self::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
             Self::FlowgatePolicy => "FlowgatePolicy",
+            Self::FlowgateNodePolicy => "FlowgateNodePolicy",
             Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
             Self::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
         })
@@ -101,8 +108,8 @@ pub struct Policy {
     /// The directions in which it isolates its subjects, if it is of the namespace tier and says
     /// anything about the direction.
     pub default_deny: Directions,
-    /// The workloads of which it speaks.
-    pub subject: WorkloadSelector,
+    /// The ends of which it speaks.
+    pub subject: Subject,
     /// What is opened to them. `None`: it says nothing. `Some(vec![])`: it isolates, allows nothing.
     pub ingress: Option<Vec<Rule>>,
     /// What they open. `None`: it says nothing. `Some(vec![])`: it isolates, allows nothing.
@@ -117,17 +124,45 @@ pub struct Policy {
 impl Policy {
     /// An enforced policy of the namespace tier that says nothing yet.
     #[must_use]
-    pub const fn new(id: PolicyRef, subject: WorkloadSelector) -> Self {
+    pub fn new(id: PolicyRef, subject: impl Into<Subject>) -> Self {
         Self {
             id,
             tier: Tier::Namespace,
             mode: Mode::Enforce,
             default_deny: Directions::all(),
-            subject,
+            subject: subject.into(),
             ingress: None,
             egress: None,
             log: None,
             response: None,
+        }
+    }
+
+    /// Services that pass every node in both directions, whatever other policies of nodes say: the way
+    /// back for an operator whom a policy would lock out. A policy of the admin tier with the first
+    /// priority, to be compiled beside the others.
+    ///
+    /// ```
+    /// use flowgate_policy::model::{Policy, Port, PortMatch, Ports, Protocol};
+    ///
+    /// let port = |protocol, number| Port { protocol, port: PortMatch::Range(number, number) };
+    /// let ssh_and_api = Ports::of([port(Protocol::Tcp, 22), port(Protocol::Tcp, 6443)]);
+    /// let failsafe = Policy::node_failsafe(ssh_and_api);
+    /// assert_eq!(failsafe.id.to_string(), "FlowgateNodePolicy/failsafe");
+    /// ```
+    #[must_use]
+    pub fn node_failsafe(services: Ports) -> Self {
+        let id = PolicyRef {
+            kind: PolicyKind::FlowgateNodePolicy,
+            namespace: "".into(),
+            name: "failsafe".into(),
+        };
+        let rules = vec![Rule::allow(Peers::Any, services)];
+        Self {
+            tier: Tier::Admin { priority: 0 },
+            ingress: Some(rules.clone()),
+            egress: Some(rules),
+            ..Self::new(id, Subject::Nodes(Selector::everything()))
         }
     }
 
@@ -318,6 +353,22 @@ impl fmt::Display for Entity {
             Self::RemoteNode => "remote-node",
             Self::None => "none",
         })
+    }
+}
+
+/// The ends of which a policy speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Workloads that have addresses of their own.
+    Workloads(WorkloadSelector),
+    /// Nodes, by their labels, with the host-network workloads on them. A node that no policy
+    /// selects is no endpoint: nothing is judged at it.
+    Nodes(Selector),
+}
+
+impl From<WorkloadSelector> for Subject {
+    fn from(workloads: WorkloadSelector) -> Self {
+        Self::Workloads(workloads)
     }
 }
 

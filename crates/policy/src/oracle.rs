@@ -10,10 +10,10 @@ use flowgate_abi::policy::Direction;
 use flowgate_identity::Labels;
 
 use crate::{
-    inventory::{Inventory, Workload},
+    inventory::{Inventory, Workload, WorkloadRef},
     model::{
         Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyRef, Port, PortMatch, Ports,
-        Response, Rule, RuleAction, Service, Tier, WorkloadSelector,
+        Response, Rule, RuleAction, Service, Subject, Tier, WorkloadSelector,
     },
     options::{EndpointScope, Options},
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
@@ -46,6 +46,23 @@ pub(crate) struct End<'a> {
     node: Option<&'a Arc<str>>,
 }
 
+/// An end at which flows are judged.
+#[derive(Clone, Copy)]
+pub(crate) enum Judge<'a> {
+    Workload(&'a Workload),
+    Node(&'a Arc<str>),
+}
+
+impl Judge<'_> {
+    /// What plans call it.
+    pub(crate) fn id(self) -> WorkloadRef {
+        match self {
+            Self::Workload(workload) => workload.id.clone(),
+            Self::Node(name) => WorkloadRef::node(name.clone()),
+        }
+    }
+}
+
 /// All that a flow is judged by.
 pub(crate) struct World<'a> {
     pub(crate) inventory: &'a Inventory,
@@ -68,23 +85,50 @@ impl<'a> World<'a> {
         End { address, workload, node }
     }
 
-    /// The workload that an end is, if it is one whose policies are enforced here.
-    pub(crate) fn subject(&self, end: &End<'a>) -> Option<&'a Workload> {
+    /// Who judges what `source` opens to `destination`, on the source's side.
+    pub(crate) fn sender(&self, source: &End<'a>, destination: &End<'a>) -> Option<Judge<'a>> {
+        match self.judge_at(source) {
+            Some(Judge::Node(node)) if self.node_of(destination) == Some(node) => None,
+            judge => judge,
+        }
+    }
+
+    /// Who judges what is opened to `destination`.
+    pub(crate) fn receiver(&self, destination: &End<'a>) -> Option<Judge<'a>> {
+        self.judge_at(destination)
+    }
+
+    /// Workloads and nodes whose policies are enforced here; nodes that a policy selects.
+    fn judge_at(&self, end: &End<'a>) -> Option<Judge<'a>> {
         let Options { endpoints, local_node, .. } = self.options;
-        end.workload.filter(|workload| match (endpoints, &workload.node) {
-            (EndpointScope::All, _) | (EndpointScope::LocalNode, None) => true,
-            (EndpointScope::LocalNode, node) => node == local_node,
-        })
+        let is_here = |node: &Option<Arc<str>>| match endpoints {
+            EndpointScope::All => true,
+            EndpointScope::LocalNode => node == local_node,
+        };
+        if let Some(workload) = end.workload {
+            let is_here = workload.node.is_none() || is_here(&workload.node);
+            return is_here.then_some(Judge::Workload(workload));
+        }
+        let node = Judge::Node(end.node.filter(|node| is_here(&Some(Arc::clone(node))))?);
+        self.policies.iter().any(|policy| self.speaks_of(policy, node)).then_some(node)
+    }
+
+    /// The node that an end is or runs on.
+    fn node_of(&self, end: &End<'a>) -> Option<&'a Arc<str>> {
+        match end.workload {
+            Some(workload) => workload.node.as_ref().or(self.options.local_node.as_ref()),
+            None => end.node,
+        }
     }
 
     fn egress(&self, source: &End<'a>, destination: &End<'a>, protocol: FlowProtocol) -> Side {
-        let Some(subject) = self.subject(source) else { return Side::NotAnEndpoint };
+        let Some(subject) = self.sender(source, destination) else { return Side::NotAnEndpoint };
         let matches = |rule: &Rule| self.rule_matches(rule, destination, destination, protocol);
         self.judge(&self.applying(subject, Direction::Egress), Direction::Egress, &matches)
     }
 
     fn ingress(&self, source: &End<'a>, destination: &End<'a>, protocol: FlowProtocol) -> Side {
-        let Some(subject) = self.subject(destination) else { return Side::NotAnEndpoint };
+        let Some(subject) = self.receiver(destination) else { return Side::NotAnEndpoint };
         let applying = self.applying(subject, Direction::Ingress);
         if !applying.is_empty() && self.is_own_node(subject, source) {
             return Said { verdict: SideVerdict::Allow, deciding: BTreeSet::new() }.side(&[]);
@@ -94,14 +138,24 @@ impl<'a> World<'a> {
     }
 
     /// The policies that speak of `subject` in a direction, by name.
-    pub(crate) fn applying(&self, subject: &Workload, direction: Direction) -> Vec<&'a Policy> {
+    pub(crate) fn applying(&self, subject: Judge<'_>, direction: Direction) -> Vec<&'a Policy> {
         let policies = self.policies.iter();
         let mut applying: Vec<&Policy> = policies
             .filter(|policy| policy.rules(direction).is_some())
-            .filter(|policy| self.selects(&policy.subject, subject))
+            .filter(|policy| self.speaks_of(policy, subject))
             .collect();
         applying.sort_by(|a, b| a.id.cmp(&b.id));
         applying
+    }
+
+    fn speaks_of(&self, policy: &Policy, subject: Judge<'_>) -> bool {
+        match (&policy.subject, subject) {
+            (Subject::Workloads(selector), Judge::Workload(one)) => self.selects(selector, one),
+            (Subject::Nodes(selector), Judge::Node(name)) => {
+                selector.matches(&self.node_labels(name))
+            }
+            _ => false,
+        }
     }
 
     /// What the policies say, those on trial beside.
@@ -123,8 +177,12 @@ impl<'a> World<'a> {
         side
     }
 
-    pub(crate) fn is_own_node(&self, subject: &Workload, source: &End<'_>) -> bool {
-        let node = subject.node.as_ref().or(self.options.local_node.as_ref());
+    pub(crate) fn is_own_node(&self, subject: Judge<'_>, source: &End<'_>) -> bool {
+        let node = match subject {
+            Judge::Workload(workload) => workload.node.as_ref(),
+            Judge::Node(name) => Some(name),
+        };
+        let node = node.or(self.options.local_node.as_ref());
         self.options.allow_local_node && source.node.is_some() && source.node == node
     }
 

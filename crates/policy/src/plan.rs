@@ -21,7 +21,8 @@ use crate::{inventory::WorkloadRef, model::PolicyRef, outcome::SideVerdict, peer
 /// A compiled set of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Every workload that has an address of its own, with its two policies; sorted.
+    /// Every workload that has an address of its own, and every node that a policy selects, with their
+    /// two policies; sorted. Which of them there are the options say.
     pub endpoints: Vec<PlannedEndpoint>,
     /// The peers: distinct combinations of labels, named ports and CIDR memberships; sorted by key.
     pub peers: Vec<PlannedPeer>,
@@ -45,6 +46,8 @@ pub struct Plan {
     pub cookies: Vec<Arc<Cookie>>,
     /// The networks that each policy names, sorted, for the account of what costs most.
     pub networks: Vec<(PolicyRef, Vec<IpNet>)>,
+    /// The node for which it was made: that of workloads whose node isn't known.
+    pub local_node: Option<Arc<str>>,
 }
 
 /// Who decided.
@@ -61,12 +64,12 @@ pub struct Cookie {
 /// An endpoint of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedEndpoint {
-    /// The workload.
+    /// The workload, or the node.
     pub workload: WorkloadRef,
     /// Its addresses, in the workload's order. The first of each family is the endpoint's own; the
     /// ipcache knows the others too.
     pub addresses: Vec<IpAddr>,
-    /// The node that it runs on, if the inventory says so.
+    /// The node that it runs on, if the inventory says so; of a node itself.
     pub node: Option<Arc<str>>,
     /// The peer of its first IPv4 address.
     pub peer4: Option<u32>,

@@ -7,7 +7,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::{
     Addr6, Be16, Be32, DropReason,
+    endpoint::Endpoint,
     event::Event,
+    flow::NO_SLOT,
     policy::{Judgement, NOT_JUDGED},
 };
 use flowgate_pipeline::{
@@ -62,9 +64,12 @@ impl Simulator {
         let mut installer = Installer::adopt(tables).map_err(InstallError::Store)?;
         let mut ifindex = 0;
         for endpoint in &plan.endpoints {
+            let node = endpoint.workload.as_node().is_some();
+            let flags = if node { Endpoint::NODE } else { 0 };
             for (v4, v6) in EndpointAddress::pairs(&endpoint.addresses) {
                 ifindex += 1;
-                let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
+                let address =
+                    EndpointAddress { ifindex, v4, v6, flags, ..EndpointAddress::default() };
                 installer.attach(endpoint.workload.clone(), address)?;
             }
         }
@@ -93,11 +98,12 @@ where
     let judgement = match (flow.source, flow.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let tuple = tuple(Be32::new(source.into()), Be32::new(destination.into()), flow);
-            judge::<V4, T>(tables, &tuple)?
+            judge::<V4, T>(tables, plan, flow, &tuple)?
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let address = |a: std::net::Ipv6Addr| Addr6::from_octets(a.octets());
-            judge::<V6, T>(tables, &tuple(address(source), address(destination), flow))?
+            let tuple = tuple(address(source), address(destination), flow);
+            judge::<V6, T>(tables, plan, flow, &tuple)?
         }
         (from, to) => return Err(SimulateError::MixedFamilies { from, to }),
     };
@@ -125,11 +131,16 @@ fn tuple<A>(source: A, destination: A, flow: &Flow) -> Tuple<A> {
 
 fn judge<F: flowgate_pipeline::Family, T: FlowTable<F>>(
     tables: &T,
+    plan: &Plan,
+    flow: &Flow,
     tuple: &Tuple<F::Addr>,
 ) -> Result<Judgement, SimulateError> {
     let incomplete = SimulateError::Incomplete;
-    let source = policy::identify::<F, T>(tables, &tuple.source).map_err(incomplete)?;
+    let mut source = policy::identify::<F, T>(tables, &tuple.source).map_err(incomplete)?;
     let destination = policy::identify::<F, T>(tables, &tuple.destination).map_err(incomplete)?;
+    if is_node(tables, source.slot) && stays_on_node(plan, flow) {
+        source.slot = NO_SLOT;
+    }
     let mut event = Event::new_zeroed();
     event.judgement = Judgement::NONE;
     let generation = Tables::generation(tables);
@@ -143,6 +154,17 @@ fn judge<F: flowgate_pipeline::Family, T: FlowTable<F>>(
         Err(DropReason::UnknownIdentity) if judgement == Judgement::NONE => Ok(judgement),
         Err(reason) => Err(SimulateError::Incomplete(reason)),
     }
+}
+
+fn is_node<T: Tables>(tables: &T, slot: u32) -> bool {
+    slot != NO_SLOT && tables.slot(slot).is_some_and(|end| end.flags & Endpoint::NODE != 0)
+}
+
+/// The hooks tell by the link on which they sit; where the endpoints of all nodes are local, only the
+/// plan knows which of them are on one.
+fn stays_on_node(plan: &Plan, flow: &Flow) -> bool {
+    let source = plan.endpoint(flow.source);
+    source.is_some_and(|source| plan.stays_on_node(source, plan.endpoint(flow.destination)))
 }
 
 /// What a judgement says, in the plan's terms.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use flowgate_conformance::{
     attended::{Attendant, Attended, Write},
     generate::{Case, Generator},
+    links::links,
     room,
 };
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
     compile::Compiler,
     host::HostTables,
-    install::{EndpointAddress, Installer, Store},
+    install::{Installer, Store},
     options::Options,
     oracle,
     outcome::{Flow, Outcome},
@@ -46,14 +47,9 @@ impl Attendant<HostTables> for Watch {
     }
 }
 
-fn attach<S: Store>(installer: &mut Installer<S>, plan: &Plan) {
-    let mut ifindex = 100;
-    for endpoint in &plan.endpoints {
-        for (v4, v6) in EndpointAddress::pairs(&endpoint.addresses) {
-            ifindex += 1;
-            let address = EndpointAddress { ifindex, v4, v6, ..Default::default() };
-            installer.attach(endpoint.workload.clone(), address).expect("room");
-        }
+fn attach<S: Store>(installer: &mut Installer<S>, case: &Case) {
+    for (workload, address) in links(&case.inventory) {
+        installer.attach(workload, address).expect("room");
     }
 }
 
@@ -95,7 +91,7 @@ fn every_write_shows_the_old_or_the_new_generation() {
         let first = Arc::new(compile(&mut compiler, &case));
         let tables = Attended::with(room::tables(), Watch::default());
         let mut installer = Installer::adopt(tables).expect("empty tables");
-        attach(&mut installer, &first);
+        attach(&mut installer, &case);
         let _ = installer.apply(&first).expect("fits");
         let mut running = first;
         for step in 0..4 {
@@ -143,7 +139,7 @@ fn a_restart_adopts_and_converges() {
         let mut compiler = Compiler::new(LocalAllocator::new());
         let plan = Arc::new(compile(&mut compiler, &case));
         let mut installer = Installer::adopt(room::tables()).expect("empty tables");
-        attach(&mut installer, &plan);
+        attach(&mut installer, &case);
         let _ = installer.apply(&plan).expect("fits");
         let before = installer.generation();
         let mut installer = Installer::adopt(installer.into_store()).expect("tables");
@@ -157,7 +153,7 @@ fn a_restart_adopts_and_converges() {
         check(installer.store());
         // The same endpoints are claimed, not made again.
         let slots = installer.bindings().count();
-        attach(&mut installer, &plan);
+        attach(&mut installer, &case);
         assert_eq!(installer.bindings().count(), slots);
         check(installer.store());
         let applied = installer.apply(&plan).expect("fits");

@@ -7,6 +7,7 @@ use flowgate_abi::{Settings, event::Hook};
 use flowgate_conformance::{
     frames::{Frame, tcp},
     generate::{Case, Generator},
+    links::links,
     mortal::Mortal,
 };
 use flowgate_identity::{Labels, LocalAllocator};
@@ -48,14 +49,9 @@ fn restart(process: Process) -> Process {
     start(process.into_store().into_tables())
 }
 
-fn attach(process: &mut Process, plan: &Plan) {
-    let mut ifindex = 100;
-    for endpoint in &plan.endpoints {
-        for (v4, v6) in EndpointAddress::pairs(&endpoint.addresses) {
-            ifindex += 1;
-            let address = EndpointAddress { ifindex, v4, v6, ..Default::default() };
-            process.attach(endpoint.workload.clone(), address).expect("room");
-        }
+fn attach(process: &mut Process, links: &Links) {
+    for (workload, address) in links {
+        process.attach(workload.clone(), *address).expect("room");
     }
 }
 
@@ -72,8 +68,12 @@ fn check(process: &Process, plan: &Plan, flows: &[Flow], when: &str) {
     }
 }
 
+/// Who is attached, and where.
+type Links = Vec<(WorkloadRef, EndpointAddress)>;
+
 /// Two plans about the same endpoints, and flows that they tell apart.
 struct Change {
+    links: Links,
     from: Arc<Plan>,
     to: Arc<Plan>,
     flows: Vec<Flow>,
@@ -91,13 +91,14 @@ impl Change {
             workload.labels = case.inventory.workloads[(index + 1) % count].labels.clone();
         }
         let to = compile(&mut compiler, &next);
-        Self { from, to, flows: (0..20).map(|_| generator.flow(&case)).collect() }
+        let links = links(&case.inventory);
+        Self { links, from, to, flows: (0..20).map(|_| generator.flow(&case)).collect() }
     }
 
     /// A process that runs the first plan.
     fn running(&self) -> Process {
         let mut process = start(roomy(&self.from));
-        attach(&mut process, &self.from);
+        attach(&mut process, &self.links);
         let _ = process.apply(&self.from).expect("fits");
         process
     }
@@ -121,7 +122,7 @@ impl Change {
         let runs = if flipped { &self.to } else { &self.from };
         let when = format!("killed after write {writes}, flipped {flipped}");
         check(&process, runs, &self.flows, &when);
-        attach(&mut process, &self.to);
+        attach(&mut process, &self.links);
         check(&process, runs, &self.flows, &when);
         let applied = process.apply(&self.to).expect("fits");
         assert!(applied.closed.is_empty() && applied.generation > generation, "{when}");
@@ -133,17 +134,17 @@ impl Change {
 fn a_restart_needs_no_numbers_besides_those_of_the_plan() {
     let mut generator = Generator::new(43);
     for _ in 0..20 {
-        let plan = Change::generate(&mut generator).from;
+        let Change { from: plan, links, .. } = Change::generate(&mut generator);
         // Exactly the plan's peers, and number 0, which is nobody's.
         let peers = plan.peers.len() as u32 + 1;
         let settings = Settings { peers, ..*Store::settings(&roomy(&plan)) };
         let room = HostRoom { ipcache_nodes: 512, events: 1 };
         let mut process = start(HostTables::new(settings, room));
-        attach(&mut process, &plan);
+        attach(&mut process, &links);
         let _ = process.apply(&plan).expect("fits");
         for _ in 0..3 {
             process = restart(process);
-            attach(&mut process, &plan);
+            attach(&mut process, &links);
             let applied = process.apply(&plan).expect("fits as it did before");
             assert!(applied.closed.is_empty());
         }

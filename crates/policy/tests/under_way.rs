@@ -6,11 +6,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flowgate_abi::event::Hook;
+use flowgate_abi::{endpoint::Endpoint, event::Hook};
 use flowgate_conformance::{
     attended::{Attendant, Attended, Write},
     frames::{Frame, tcp},
     generate::{Case, Generator},
+    links::links,
     room,
     under_way::{Answer, UnderWay},
 };
@@ -19,7 +20,7 @@ use flowgate_pipeline::{Verdict, hook};
 use flowgate_policy::{
     compile::Compiler,
     host::HostTables,
-    install::{EndpointAddress, Installer, Store},
+    install::{Installer, Store},
     options::Options,
     outcome::{Flow, FlowProtocol},
     plan::Plan,
@@ -100,6 +101,8 @@ fn packet(flow: Flow, tables: &HostTables) -> Option<Packet> {
         })
     };
     let place = match (find(flow.source), find(flow.destination)) {
+        // To what is on the node or elsewhere, which these tables don't tell apart.
+        (Some(source), Some(_)) if source.flags & Endpoint::NODE != 0 => return None,
         (Some(source), _) => (source.ifindex, Hook::FromEndpoint),
         (None, Some(destination)) => (destination.ifindex, Hook::ToEndpoint),
         (None, None) => return None,
@@ -116,17 +119,12 @@ fn compile(compiler: &mut Compiler<LocalAllocator>, case: &Case) -> Arc<Plan> {
 
 type Watched = Installer<Attended<HostTables, Traffic>>;
 
-/// The first plan runs, and all of its endpoints are attached.
-fn running(plan: &Arc<Plan>) -> Watched {
+/// The first plan runs, and all workloads and nodes are attached.
+fn running(case: &Case, plan: &Arc<Plan>) -> Watched {
     let store = Attended::with(room::tables(), Traffic::default());
     let mut installer = Installer::adopt(store).expect("empty tables");
-    let mut ifindex = 100;
-    for endpoint in &plan.endpoints {
-        for (v4, v6) in EndpointAddress::pairs(&endpoint.addresses) {
-            ifindex += 1;
-            let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
-            installer.attach(endpoint.workload.clone(), address).expect("room");
-        }
+    for (workload, address) in links(&case.inventory) {
+        installer.attach(workload, address).expect("room");
     }
     let _ = installer.apply(plan).expect("fits");
     installer
@@ -153,7 +151,7 @@ fn a_packet_under_way_sees_one_generation() {
         let case = generator.case();
         let mut compiler = Compiler::new(LocalAllocator::new());
         let mut plan = compile(&mut compiler, &case);
-        let mut installer = running(&plan);
+        let mut installer = running(&case, &plan);
         for step in 1..4 {
             let after = next(&mut generator, &case, step);
             let new = compile(&mut compiler, &after);

@@ -6,7 +6,7 @@ use flowgate_policy::{
     inventory::{Inventory, Workload},
     model::{
         Direction, NamespaceSelector, Peer, Peers, Policy, PortMatch, Ports, Protocol, Rule,
-        RuleAction, Service, WorkloadSelector,
+        RuleAction, Service, Subject, WorkloadSelector,
     },
     outcome::{Flow, FlowProtocol},
 };
@@ -25,9 +25,7 @@ pub(super) fn flow(choices: &mut Choices, case: &Case) -> Flow {
 
 fn aimed(choices: &mut Choices, case: &Case) -> Option<Flow> {
     let (policy, direction, rule) = rule(choices, case)?;
-    let workloads = case.inventory.workloads.iter();
-    let subjects = workloads.filter(|w| selects(&case.inventory, &policy.subject, w));
-    let subject = some(choices, subjects.flat_map(|w| w.addresses.iter().copied()).collect())?;
+    let subject = some(choices, subjects(case, &policy.subject))?;
     let mut peers = peers(choices, case, &rule.peers);
     peers.retain(|peer| peer.is_ipv4() == subject.is_ipv4() && *peer != subject);
     let peer = some(choices, peers)?;
@@ -37,6 +35,21 @@ fn aimed(choices: &mut Choices, case: &Case) -> Option<Flow> {
     };
     let protocol = protocol(choices, case, &rule.ports, destination)?;
     Some(Flow { source, destination, protocol })
+}
+
+/// The addresses of those of whom a policy speaks.
+fn subjects(case: &Case, subject: &Subject) -> Vec<IpAddr> {
+    match subject {
+        Subject::Workloads(selector) => {
+            let workloads = case.inventory.workloads.iter();
+            let selected = workloads.filter(|w| selects(&case.inventory, selector, w));
+            selected.flat_map(|w| w.addresses.iter().copied()).collect()
+        }
+        Subject::Nodes(selector) => {
+            let selected = case.inventory.nodes.iter().filter(|n| selector.matches(&n.labels));
+            selected.flat_map(|node| node.addresses.iter().copied()).collect()
+        }
+    }
 }
 
 /// Mostly one that denies, where there are any.
@@ -75,11 +88,7 @@ fn peers(choices: &mut Choices, case: &Case, peers: &Peers) -> Vec<IpAddr> {
     let all = || [of_workloads(&case.inventory), of_nodes(&case.inventory), world()].concat();
     let Peers::OneOf(items) = peers else { return all() };
     match some(choices, items.iter().collect()) {
-        Some(Peer::Workloads(selector)) => {
-            let workloads = case.inventory.workloads.iter();
-            let matched = workloads.filter(|w| selects(&case.inventory, selector, w));
-            matched.flat_map(|w| w.addresses.iter().copied()).collect()
-        }
+        Some(Peer::Workloads(selector)) => subjects(case, &Subject::Workloads(selector.clone())),
         Some(Peer::Cidr { cidr, except }) => {
             let mut edges: Vec<IpAddr> =
                 [cidr].into_iter().chain(except).flat_map(|net| edges_of(*net)).collect();

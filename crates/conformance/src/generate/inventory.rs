@@ -60,7 +60,10 @@ fn namespaces(choices: &mut Choices, names: &[&str]) -> BTreeMap<Arc<str>, Label
 fn nodes(choices: &mut Choices) -> Vec<Node> {
     let node = |number: u8| Node {
         name: format!("node-{number}").into(),
-        labels: Labels::from_iter([("app", "web")]),
+        labels: match number {
+            1 => Labels::from_iter([("app", "web")]),
+            _ => Labels::from_iter([("app", "web"), ("tier", "back")]),
+        },
         addresses: vec![
             IpAddr::from(Ipv4Addr::new(198, 51, 100, number)),
             ipv6(0xffff, 0, number.into()),

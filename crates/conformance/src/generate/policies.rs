@@ -7,7 +7,7 @@ use flowgate_policy::{
     inventory::Inventory,
     model::{
         Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef,
-        Port, PortMatch, Ports, Protocol, Response, Rule, RuleAction, Service, Tier,
+        Port, PortMatch, Ports, Protocol, Response, Rule, RuleAction, Service, Subject, Tier,
         WorkloadSelector,
     },
 };
@@ -43,7 +43,19 @@ impl Author<'_> {
             2 => self.of_cluster(policy, |priority| Tier::Baseline { priority }),
             _ => self.of_flowgate(policy),
         };
-        self.with_words(policy)
+        let policy = self.with_words(policy);
+        if self.choices.percent(10) { self.of_nodes(policy) } else { policy }
+    }
+
+    /// A policy of the same rules, tier and mode that speaks of nodes. Half of them of all nodes.
+    fn of_nodes(&mut self, policy: Policy) -> Policy {
+        let id =
+            PolicyRef { kind: PolicyKind::FlowgateNodePolicy, namespace: "".into(), ..policy.id };
+        let labels = match self.choices.percent(50) {
+            true => Selector::everything(),
+            false => self.selector(&KEYS[..2]),
+        };
+        Policy { id, subject: Subject::Nodes(labels), ..policy }
     }
 
     /// What it tells a sender, and its value for the log: of every kind, though manifests of some can't
@@ -63,8 +75,10 @@ impl Author<'_> {
         let id =
             PolicyRef { kind: PolicyKind::ClusterNetworkPolicy, namespace: "".into(), ..policy.id };
         let mut policy = Policy { id, tier: tier(self.choices.one(&[5, 0, 1000])), ..policy };
-        if self.choices.percent(60) {
-            policy.subject.namespaces = self.namespaces();
+        if let Subject::Workloads(selector) = &mut policy.subject
+            && self.choices.percent(60)
+        {
+            selector.namespaces = self.namespaces();
         }
         self.draw_actions(&mut policy, &[40, 35, 25]);
         policy

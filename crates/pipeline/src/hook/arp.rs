@@ -2,7 +2,7 @@
 
 use flowgate_abi::{DropReason, endpoint::Endpoint, event::Counter, event::Hook};
 
-use super::{Frame, dropped};
+use super::{Frame, dropped, is_node};
 use crate::{
     Skip, Tables, Verdict,
     parse::{self, Layer3, Link},
@@ -10,15 +10,19 @@ use crate::{
 
 /// The steps of both hooks for what isn't IP.
 ///
-/// ARP that comes from an endpoint must tell the truth about its sender: the endpoint's own
+/// At a node's uplink all of it passes: it is for the link. ARP that comes from another endpoint must tell the truth about its sender: the endpoint's own
 /// addresses, or the unspecified IPv4 address of a probe (RFC 5227). ARP that goes to an endpoint
 /// passes.
 #[inline(always)]
 pub fn not_ip<C: Skip, T: Tables>(mut cursor: C, link: Link, frame: Frame, tables: &T) -> Verdict {
+    let endpoint = tables.endpoint(frame.ifindex);
+    if endpoint.is_some_and(is_node) {
+        return Verdict::Pass;
+    }
     if link.layer3 != Layer3::Arp {
         return dropped(tables, frame, DropReason::UnsupportedEtherType);
     }
-    let Some(endpoint) = tables.endpoint(frame.ifindex) else {
+    let Some(endpoint) = endpoint else {
         return dropped(tables, frame, DropReason::UnknownEndpoint);
     };
     if frame.hook == Hook::FromEndpoint

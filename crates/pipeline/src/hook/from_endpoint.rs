@@ -1,9 +1,11 @@
 //! A packet comes from an endpoint: its egress, and, if it goes to another local endpoint, that
 //! one's ingress in the same run.
+//!
+//! Or it leaves a node by its uplink: then the node's egress, if it is the node's own.
 
 use flowgate_abi::{DropReason, endpoint::Endpoint, event::Counter};
 
-use super::{Frame, account, dropped, forward, track};
+use super::{Frame, account, dropped, forward, is_node, passes_by, track};
 use crate::{
     FlowTable, Packet, Verdict,
     parse::{Parse, Role},
@@ -20,6 +22,7 @@ pub fn from_endpoint<F: Parse, T: FlowTable<F>>(
         return dropped(tables, frame, DropReason::UnknownEndpoint);
     };
     let result = match packet {
+        Ok(packet) if passes_by(tables, frame.hook, endpoint, packet) => return Verdict::Pass,
         Ok(packet) => steps(packet, frame, endpoint, tables),
         Err(reason) => Err(reason),
     };
@@ -33,15 +36,32 @@ fn steps<F: Parse, T: FlowTable<F>>(
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Verdict, DropReason> {
-    owns_mac::<F>(endpoint, packet)?;
     if packet.role.stays_on_link() {
-        tells_truth::<F>(endpoint, packet)?;
-        tables.count(Counter::NeighbourPassed);
-        return Ok(on_link::<F>(packet.receiver));
+        return stays_on_link::<F, T>(packet, endpoint, tables);
     }
-    owns_source::<F>(endpoint, packet)?;
+    if !is_node(endpoint) {
+        owns_mac::<F>(endpoint, packet)?;
+        owns_source::<F>(endpoint, packet)?;
+    }
     let destination = track::track(tables, frame, endpoint, packet)?;
     Ok(forward::choose(tables, packet, destination))
+}
+
+/// What is between neighbours: a node's are its own business.
+#[inline(always)]
+fn stays_on_link<F: Parse, T: FlowTable<F>>(
+    packet: &Packet<F>,
+    endpoint: &Endpoint,
+    tables: &T,
+) -> Result<Verdict, DropReason> {
+    if is_node(endpoint) {
+        tables.count(Counter::NeighbourPassed);
+        return Ok(Verdict::Pass);
+    }
+    owns_mac::<F>(endpoint, packet)?;
+    tells_truth::<F>(endpoint, packet)?;
+    tables.count(Counter::NeighbourPassed);
+    Ok(on_link::<F>(packet.receiver))
 }
 
 /// How what was passed unjudged stays on its link: a unicast address may be the host's own, or lie

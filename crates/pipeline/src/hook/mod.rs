@@ -15,7 +15,7 @@ pub use to_endpoint::to_endpoint;
 
 use flowgate_abi::{DropReason, endpoint::Endpoint, event::Hook, policy::Direction};
 
-use crate::{Tables, Verdict};
+use crate::{Family, Packet, Tables, Verdict, parse::Role};
 
 /// A frame as the hook meets it.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,29 @@ pub struct Frame {
     pub ifindex: u32,
     /// Which hook sees it.
     pub hook: Hook,
+}
+
+/// This node's own link, where only what has the node's own address is the node's.
+#[inline(always)]
+const fn is_node(endpoint: &Endpoint) -> bool {
+    endpoint.flags & Endpoint::NODE != 0
+}
+
+/// A packet at a node's uplink is none of the node's: it is forwarded, for a group, or an error that the
+/// node as a router tells about a flow of others; or nothing is known yet that could judge it.
+#[inline(always)]
+pub(crate) fn passes_by<F: Family, T: Tables>(
+    tables: &T,
+    hook: Hook,
+    endpoint: &Endpoint,
+    packet: &Packet<F>,
+) -> bool {
+    let own = match hook {
+        Hook::ToEndpoint => packet.receiver,
+        _ if packet.role == Role::Error => packet.tuple.source,
+        _ => packet.sender,
+    };
+    is_node(endpoint) && (own != F::address(endpoint) || tables.generation() == 0)
 }
 
 #[inline(always)]

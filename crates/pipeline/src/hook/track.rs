@@ -7,7 +7,7 @@ use flowgate_abi::{
     flow::{Age, Ends, Flow, NO_SLOT, Seen, Verdict, Volume, state},
 };
 
-use super::Frame;
+use super::{Frame, is_node};
 use crate::{
     Family, FlowTable, Packet,
     conntrack::{self, Entry, Inserted, Place},
@@ -97,7 +97,7 @@ fn carry_on<F: Family, T: FlowTable<F>>(
     if packet.role == Role::Error {
         return Ok(related(tables, flow, reply));
     }
-    sent_by_local(frame.hook, slots(flow, reply).sender)?;
+    sent_by_local(tables, frame.hook, slots(flow, reply).sender)?;
     let destination = touch(flow, reply, jiffies, frame.length);
     settle(tables, packet, entry, reply, jiffies);
     Ok(destination)
@@ -165,13 +165,18 @@ fn slots(flow: &Flow, reply: bool) -> Slots {
 }
 
 /// What a local endpoint has really sent carries a mark and doesn't come to `tc_to_endpoint`: who
-/// claims its address there is somebody else.
+/// claims its address there is somebody else. But for the node, which sends from behind the hook.
 #[inline(always)]
-fn sent_by_local(hook: Hook, sender: u32) -> Result<(), DropReason> {
-    if hook == Hook::ToEndpoint && sender != NO_SLOT {
+fn sent_by_local<T: crate::Tables>(tables: &T, hook: Hook, sender: u32) -> Result<(), DropReason> {
+    if hook == Hook::ToEndpoint && sender != NO_SLOT && !is_nodes(tables, sender) {
         return Err(DropReason::InvalidSourceAddress);
     }
     Ok(())
+}
+
+#[inline(always)]
+fn is_nodes<T: crate::Tables>(tables: &T, slot: u32) -> bool {
+    tables.slot(slot).is_some_and(is_node)
 }
 
 /// Counts a packet of a flow, and returns the slot of its destination.
@@ -335,9 +340,13 @@ fn sides<F: Family, T: FlowTable<F>>(
     let tuple = &case.packet.tuple;
     let own = policy::local::<F, T>(tables, endpoint)?;
     let address = if from { tuple.destination } else { tuple.source };
-    let other = policy::identify::<F, T>(tables, &address)?;
+    let mut other = policy::identify::<F, T>(tables, &address)?;
     if case.packet.role != Role::Error {
-        sent_by_local(case.frame.hook, other.slot)?;
+        sent_by_local(tables, case.frame.hook, other.slot)?;
+    }
+    // What a node opens to its workloads is no matter of its own policies.
+    if from == case.reply && other.slot != NO_SLOT && is_nodes(tables, other.slot) {
+        other.slot = NO_SLOT;
     }
     Ok(if from == case.reply { (other, own) } else { (own, other) })
 }

@@ -6,7 +6,7 @@ use super::{Link, Packet, Parse, icmp::icmp, network, ports, tcp};
 use crate::{
     Skip, Tables,
     fragment::{self, Name},
-    hook::Frame,
+    hook::{Frame, passes_by},
     wire::{Ethernet, protocol},
 };
 
@@ -32,6 +32,12 @@ pub fn whole<F: Parse, C: Skip, T: Tables>(
     packet.hops = network.hops;
     packet.sender = packet.tuple.source;
     packet.receiver = packet.tuple.destination;
+    // Fragments of others would take places of the node's own.
+    if let Some(endpoint) = tables.endpoint(frame.ifindex)
+        && passes_by(tables, frame.hook, endpoint, packet)
+    {
+        return Ok(());
+    }
     let fragment = network.fragment;
     packet.network = (size_of::<Ethernet>() as u32 + link.tags * 4) as u16;
     // VERIFIER: the cursor's own position. Summed up header by header beside it, 6.1 walked 630,000

@@ -37,6 +37,18 @@ pub(super) enum Holder {
     Node(NodeId),
 }
 
+/// What all that declare no named ports have.
+pub(super) const NO_PORTS: PortsId = 0;
+
+/// A node at which policies may be enforced here.
+#[derive(Clone, Debug)]
+pub(super) struct Station {
+    pub(super) name: Arc<str>,
+    pub(super) labels: Labels,
+    /// In the node's order, then those of its host-network workloads.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
 /// A workload with an address of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Resident {
@@ -68,6 +80,8 @@ pub(super) struct Census {
 
 impl Census {
     pub(super) fn new(options: Options) -> Self {
+        let mut ports = Interned::default();
+        ports.intern(&NamedPorts::default());
         Self {
             options,
             namespaces: BTreeMap::new(),
@@ -77,7 +91,7 @@ impl Census {
             kinds: Kinds::default(),
             subjects: Kinds::default(),
             present: HashMap::new(),
-            ports: Interned::default(),
+            ports,
             node_states: Interned::default(),
         }
     }
@@ -188,6 +202,24 @@ impl Census {
         there
     }
 
+    /// The nodes that have an address and whose policies are enforced here, sorted by name.
+    pub(super) fn stations(&self) -> Vec<Station> {
+        let local = self.options.local_node.as_ref();
+        let here = |name: &Arc<str>| self.options.endpoints.contains(Some(name), local);
+        let nodes =
+            self.node_addresses().into_iter().filter(|(name, all)| here(name) && !all.is_empty());
+        nodes.map(|(name, all)| self.station(name, &all)).collect()
+    }
+
+    fn station(&self, name: Arc<str>, all: &BTreeSet<IpAddr>) -> Station {
+        let node = self.nodes.get(&name);
+        let mut addresses = node.map_or_else(Vec::new, |node| node.addresses.clone());
+        let own: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+        addresses.extend(all.difference(&own));
+        let labels = node.map_or_else(Labels::new, |node| node.labels.clone());
+        Station { name, labels, addresses }
+    }
+
     /// The same, and nothing remembered of what was.
     pub(super) fn renewed(&self) -> Self {
         let mut census = Self {
@@ -224,6 +256,9 @@ impl Census {
             held.extend(addresses.into_iter().map(|a| (a, node, Owner::Node(name.clone()))));
         }
         for Resident { workload, kind, ports, .. } in self.residents.values() {
+            if workload.id.as_node().is_some() {
+                return Err(CompileError::NoNamespace { name: workload.id.name.clone() });
+            }
             let holder = Holder::Workload(*kind, *ports);
             let owner = || Owner::Workload(workload.id.clone());
             held.extend(workload.addresses.iter().map(|&address| (address, holder, owner())));

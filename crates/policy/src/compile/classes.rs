@@ -155,8 +155,7 @@ impl Parts<'_> {
     fn exempt_nodes(&self) -> BTreeSet<&Arc<str>> {
         let options = self.census.options();
         let isolated = |endpoint: &&Endpoint| {
-            let applying = &self.applying.to[Direction::Ingress as usize];
-            !applying[endpoint.subject as usize].is_empty()
+            !self.applying.to(Direction::Ingress, endpoint.subject).is_empty()
         };
         let endpoints = self.endpoints.iter().filter(isolated);
         let nodes = endpoints.filter_map(|e| e.node.as_ref().or(options.local_node.as_ref()));

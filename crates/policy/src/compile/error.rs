@@ -23,6 +23,12 @@ pub enum CompileError {
         /// The name.
         workload: WorkloadRef,
     },
+    /// A workload is in no namespace: so are nodes alone.
+    #[error("workload {name} has no namespace: give it one")]
+    NoNamespace {
+        /// The workload's name.
+        name: Arc<str>,
+    },
     /// Two nodes have the same name.
     #[error("node {node} is there twice")]
     DuplicateNode {

@@ -110,7 +110,7 @@ impl GroupMaker<'_> {
     /// The group of an endpoint in a direction.
     pub(super) fn group(&mut self, endpoint: &Endpoint, direction: Direction) -> GroupId {
         let applying = self.applying;
-        let policies = &applying.to[direction as usize][endpoint.subject as usize];
+        let policies = applying.to(direction, endpoint.subject);
         let key = self.key(endpoint, direction, policies);
         if let Some(&known) = self.made.by_key.get(&key) {
             return known;

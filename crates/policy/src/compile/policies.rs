@@ -13,11 +13,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
     compile::{
+        census::Station,
         interned::{Interned, index},
         kinds::{KindId, Kinds},
         rules::{DIRECTIONS, PlainRule, Terms},
     },
-    model::{Mode, Peer, Peers, Policy, PolicyRef, Response, Rule, Tier},
+    model::{Mode, Peer, Peers, Policy, PolicyRef, Response, Rule, Subject, Tier},
 };
 
 /// A place among the sorted policies.
@@ -66,7 +67,7 @@ struct Entry {
     policy: Policy,
     name: PolicyName,
     version: Version,
-    /// The kinds of endpoints to which it applies, ascending, as far as it was looked at.
+    /// The kinds of workloads to which it applies, ascending, as far as it was looked at.
     subjects: Vec<KindId>,
     /// The first kind that wasn't looked at.
     since: KindId,
@@ -113,23 +114,23 @@ impl Policies {
         self.entries.values().map(|entry| &entry.policy)
     }
 
-    /// Those that apply to endpoints of some kind that is there, sorted by name.
+    /// Those that apply to endpoints of some kind that is there, or to nodes, sorted by name.
     pub(super) fn apply(
         &mut self,
         subjects: &mut Kinds,
-        there: &[bool],
+        (there, nodes): (&[bool], &[Station]),
         terms: &mut Terms,
     ) -> Applying {
         let mut applying = Applying {
             policies: Vec::new(),
-            to: DIRECTIONS.map(|_| vec![Vec::new(); there.len()]),
+            to_kinds: DIRECTIONS.map(|_| vec![Vec::new(); there.len()]),
+            to_nodes: DIRECTIONS.map(|_| vec![Vec::new(); nodes.len()]),
+            selected: vec![false; nodes.len()],
         };
         for entry in self.entries.values_mut() {
-            entry.look_at(subjects);
-            let kinds = entry.subjects.iter().copied().filter(|&kind| there[kind as usize]);
-            let kinds: Vec<KindId> = kinds.collect();
-            if !kinds.is_empty() {
-                applying.add(entry.plain(terms), &kinds);
+            let to = entry.applies_to(subjects, there, nodes);
+            if !to.is_empty() {
+                applying.add(entry.plain(terms), &to);
             }
         }
         applying
@@ -137,9 +138,25 @@ impl Policies {
 }
 
 impl Entry {
+    fn applies_to(
+        &mut self,
+        subjects: &mut Kinds,
+        there: &[bool],
+        nodes: &[Station],
+    ) -> Vec<SubjectId> {
+        if let Subject::Nodes(selector) = &self.policy.subject {
+            let selected = (0..).zip(nodes).filter(|(_, node)| selector.matches(&node.labels));
+            return selected.map(|(number, _)| SubjectId::Node(number)).collect();
+        }
+        self.look_at(subjects);
+        let kinds = self.subjects.iter().copied().filter(|&kind| there[kind as usize]);
+        kinds.map(SubjectId::Kind).collect()
+    }
+
     fn look_at(&mut self, subjects: &mut Kinds) {
+        let Subject::Workloads(selector) = &self.policy.subject else { return };
         if self.since < subjects.len() {
-            subjects.select(&self.policy.subject, self.since, &mut self.subjects);
+            subjects.select(selector, self.since, &mut self.subjects);
             self.since = subjects.len();
         }
     }
@@ -172,26 +189,57 @@ impl PlainPolicy {
     }
 }
 
+/// What makes the same policies apply to two endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SubjectId {
+    /// Workloads of that kind.
+    Kind(KindId),
+    /// A node, by its place among those that may be endpoints.
+    Node(u32),
+}
+
 /// The policies that apply to somebody.
 #[derive(Clone, Debug)]
 pub(super) struct Applying {
     /// Sorted by name.
     pub(super) policies: Vec<Arc<PlainPolicy>>,
-    /// By direction and kind of endpoint: those that apply, ascending.
-    pub(super) to: [Vec<Vec<PolicyId>>; 2],
+    /// By direction and kind of workload: those that apply, ascending.
+    to_kinds: [Vec<Vec<PolicyId>>; 2],
+    /// By direction and node: those that apply, ascending.
+    to_nodes: [Vec<Vec<PolicyId>>; 2],
+    /// By node: some policy selects it.
+    pub(super) selected: Vec<bool>,
 }
 
 impl Applying {
-    fn add(&mut self, policy: Arc<PlainPolicy>, kinds: &[KindId]) {
+    fn add(&mut self, policy: Arc<PlainPolicy>, to: &[SubjectId]) {
         let id = index(self.policies.len());
-        for direction in DIRECTIONS {
-            if policy.rules[direction as usize].is_some() {
-                for &kind in kinds {
-                    self.to[direction as usize][kind as usize].push(id);
+        for &subject in to {
+            if let SubjectId::Node(node) = subject {
+                self.selected[node as usize] = true;
+            }
+            for direction in DIRECTIONS {
+                if policy.rules[direction as usize].is_some() {
+                    self.list(direction, subject).push(id);
                 }
             }
         }
         self.policies.push(policy);
+    }
+
+    fn list(&mut self, direction: Direction, subject: SubjectId) -> &mut Vec<PolicyId> {
+        match subject {
+            SubjectId::Kind(kind) => &mut self.to_kinds[direction as usize][kind as usize],
+            SubjectId::Node(node) => &mut self.to_nodes[direction as usize][node as usize],
+        }
+    }
+
+    /// Those that apply to a subject and say something about a direction, ascending.
+    pub(super) fn to(&self, direction: Direction, subject: SubjectId) -> &[PolicyId] {
+        match subject {
+            SubjectId::Kind(kind) => &self.to_kinds[direction as usize][kind as usize],
+            SubjectId::Node(node) => &self.to_nodes[direction as usize][node as usize],
+        }
     }
 
     /// By policy: the number of its name.

@@ -11,9 +11,10 @@ use ipnet::IpNet;
 
 use crate::{
     compile::{
-        census::{Census, Holder, NodeId, PortsId, Resident},
+        census::{Census, Holder, NO_PORTS, NodeId, PortsId, Resident, Station},
         interned::index,
         kinds::KindId,
+        policies::SubjectId,
     },
     inventory::WorkloadRef,
     peer_key::PeerKey,
@@ -50,13 +51,13 @@ pub(super) struct Population {
     by_network: Vec<(IpNet, PeerId)>,
 }
 
-/// A workload that has policies here, with its peers.
+/// A workload or node that has policies here, with its peers.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) workload: WorkloadRef,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) node: Option<Arc<str>>,
-    pub(super) subject: KindId,
+    pub(super) subject: SubjectId,
     pub(super) ports: PortsId,
     pub(super) peer4: Option<PeerId>,
     pub(super) peer6: Option<PeerId>,
@@ -118,25 +119,55 @@ impl Population {
         std::iter::successors(Some(net), wider).find_map(exact)
     }
 
-    /// The endpoints, sorted by name.
-    pub(super) fn endpoints(&self, census: &Census) -> Vec<Endpoint> {
-        let peer = |address: IpAddr| self.peer_at(IpNet::from(address));
-        let endpoint = |resident: &Resident| {
+    /// The endpoints, sorted by name: nodes that policies select, and workloads.
+    pub(super) fn endpoints(
+        &self,
+        census: &Census,
+        stations: &[Station],
+        selected: &[bool],
+    ) -> Vec<Endpoint> {
+        let nodes = (0..).zip(stations).zip(selected).filter(|(_, selected)| **selected);
+        let nodes = nodes.map(|((number, station), _)| Endpoint {
+            node: Some(station.name.clone()),
+            ..self.endpoint(
+                WorkloadRef::node(station.name.clone()),
+                &station.addresses,
+                SubjectId::Node(number),
+            )
+        });
+        let workload = |resident: &Resident| {
             let Resident { workload, ports, subject, .. } = resident;
-            let first = |of: fn(&IpAddr) -> bool| {
-                workload.addresses.iter().copied().find(of).and_then(peer)
-            };
             Some(Endpoint {
-                workload: workload.id.clone(),
-                addresses: workload.addresses.clone(),
                 node: workload.node.clone(),
-                subject: (*subject)?,
                 ports: *ports,
-                peer4: first(IpAddr::is_ipv4),
-                peer6: first(IpAddr::is_ipv6),
+                ..self.endpoint(
+                    workload.id.clone(),
+                    &workload.addresses,
+                    SubjectId::Kind((*subject)?),
+                )
             })
         };
-        census.residents().filter_map(endpoint).collect()
+        nodes.chain(census.residents().filter_map(workload)).collect()
+    }
+
+    /// An endpoint without node and ports.
+    fn endpoint(
+        &self,
+        workload: WorkloadRef,
+        addresses: &[IpAddr],
+        subject: SubjectId,
+    ) -> Endpoint {
+        let peer = |address: IpAddr| self.peer_at(IpNet::from(address));
+        let first = |of: fn(&IpAddr) -> bool| addresses.iter().copied().find(of).and_then(peer);
+        Endpoint {
+            workload,
+            addresses: addresses.to_vec(),
+            node: None,
+            subject,
+            ports: NO_PORTS,
+            peer4: first(IpAddr::is_ipv4),
+            peer6: first(IpAddr::is_ipv6),
+        }
     }
 }
 

@@ -133,7 +133,8 @@ impl State {
         let (holders, recounted) = self.holders()?;
         let Self { census, policies, terms, names, rows, built, .. } = self;
         let there = census.subjects_there();
-        let applying = policies.apply(&mut census.subjects, &there, terms);
+        let stations = census.stations();
+        let applying = policies.apply(&mut census.subjects, (&there, &stations), terms);
         let networks = applying.networks();
         let named = with_default_routes(&networks);
         let before = built.as_ref().map(|built| &built.population);
@@ -141,7 +142,7 @@ impl State {
             Some(before) => Arc::clone(before),
             None => Arc::new(Population::new(census, &holders, named)),
         };
-        let endpoints = population.endpoints(census);
+        let endpoints = population.endpoints(census, &stations, &applying.selected);
         let parts = &mut Parts {
             census: &mut *census,
             terms: &mut *terms,
@@ -244,6 +245,7 @@ impl Draft {
             decisions: tables.decisions,
             cookies: tables.cookies,
             networks: self.networks,
+            local_node: state.options().local_node.clone(),
         }
     }
 }

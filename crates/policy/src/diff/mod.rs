@@ -90,7 +90,9 @@ pub struct Difference {
     pub subjects: Vec<Subject>,
     /// Whether they open flows or flows are opened to them.
     pub direction: Direction,
-    /// The other ends. A subject may be among them: flows to itself are judged like any other.
+    /// The other ends. A subject may be among them: flows to itself are judged like any other. What a
+    /// node opens to itself and to workloads on it is no matter of its policies; they may be among the
+    /// peers beside others.
     pub peers: Vec<Arc<PeerPair>>,
     /// The peers are all that both plans know, of the families that the subjects have.
     pub everyone: bool,
@@ -102,10 +104,11 @@ pub struct Difference {
     pub after: Said,
 }
 
-/// An endpoint that both plans know, with its first address of each family that it has in both.
+/// An endpoint that both plans know, with its first address of each family that it has in both. A node
+/// that only one of them has policies for is one, too: the other lets everything pass it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
-    /// The workload.
+    /// The workload, or the node.
     pub workload: WorkloadRef,
     /// Its first IPv4 address.
     pub ipv4: Option<IpAddr>,
@@ -126,8 +129,8 @@ impl Difference {
         self.before.verdict.allowed() != self.after.verdict.allowed()
     }
 
-    /// One flow for each subject and each peer with which it has a family in common. All of them
-    /// are judged as the difference says.
+    /// One flow for each subject and each peer with which it has a family in common, but for what stays
+    /// on a node. All of them are judged as the difference says.
     pub fn flows(&self) -> impl Iterator<Item = (&Subject, &PeerPair, Flow)> {
         self.subjects.iter().flat_map(move |subject| {
             self.peers
@@ -138,7 +141,8 @@ impl Difference {
 
     fn flow(&self, subject: &Subject, peer: &PeerPair) -> Option<Flow> {
         let own = subject.address(peer.is_ipv4())?;
-        let other = peer.address_beside(own);
+        let home = home_of(subject, self.direction);
+        let other = peer.address_beside(own, home)?;
         let protocol = self.services.first()?.sample(peer.is_ipv4());
         Some(match self.direction {
             Direction::Egress => Flow { source: own, destination: other, protocol },
@@ -146,6 +150,10 @@ impl Difference {
         })
     }
 }
+
+/// What comes of flows at which nobody looks.
+const UNJUDGED: Said =
+    Said { verdict: SideVerdict::DefaultAllow, response: Response::Silence, staged: None };
 
 impl Plan {
     /// What `other`, the later plan, decides differently.
@@ -161,6 +169,11 @@ impl Plan {
         differences.sort_by(|a, b| place(a).cmp(&place(b)));
         PlanDiff { added: pairs.added, removed: pairs.removed, differences }
     }
+}
+
+/// The node with whose ends a subject's policies have nothing to do.
+fn home_of(subject: &Subject, direction: Direction) -> Option<&Arc<str>> {
+    subject.workload.as_node().filter(|_| direction == Direction::Egress)
 }
 
 /// What changes traffic comes first.
@@ -180,12 +193,24 @@ type Changes = BTreeMap<(Said, Said), Vec<Services>>;
 /// The classes of peers for which the same differs on the same services.
 type Alike = BTreeMap<(Said, Said, Vec<Services>), Vec<usize>>;
 
+/// The row of each plan; none where nobody judges.
+type Rows = [Option<u16>; 2];
+
+/// Subjects that nothing tells apart in a direction.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Group<'a> {
+    policies: [Option<u32>; 2],
+    /// IPv6 first.
+    families: [bool; 2],
+    home: Option<&'a Arc<str>>,
+}
+
 /// Two plans, and the pairs of rows that were compared so far.
 struct Comparison<'a> {
     plans: [&'a Plan; 2],
     /// By family, IPv6 first.
     segments: [Vec<Segment>; 2],
-    known: HashMap<(bool, [u16; 2]), Rc<Changes>>,
+    known: HashMap<(bool, Rows), Rc<Changes>>,
 }
 
 impl<'a> Comparison<'a> {
@@ -200,16 +225,20 @@ impl<'a> Comparison<'a> {
         pairs: &Pairs,
         classes: &Classes,
     ) -> Vec<Difference> {
-        let mut groups: BTreeMap<([u32; 2], [bool; 2]), Vec<&Subject>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group<'_>, Vec<&Subject>> = BTreeMap::new();
         for (subject, policies) in &pairs.subjects {
-            let families = [subject.ipv6.is_some(), subject.ipv4.is_some()];
-            groups.entry((policies[direction as usize], families)).or_default().push(subject);
+            let group = Group {
+                policies: policies[direction as usize],
+                families: [subject.ipv6.is_some(), subject.ipv4.is_some()],
+                home: home_of(subject, direction),
+            };
+            groups.entry(group).or_default().push(subject);
         }
         // Groups of endpoint policies that differ alike are told as one.
         let mut alike: BTreeMap<_, Vec<Subject>> = BTreeMap::new();
-        for ((policies, families), subjects) in groups {
-            for ((before, after, services), peers) in self.group(policies, families, classes) {
-                let key = (before, after, services, peers, families);
+        for (group, subjects) in groups {
+            for ((before, after, services), peers) in self.group(group, classes) {
+                let key = (before, after, services, peers, group.families);
                 alike.entry(key).or_default().extend(subjects.iter().copied().cloned());
             }
         }
@@ -222,16 +251,16 @@ impl<'a> Comparison<'a> {
         told.collect()
     }
 
-    fn group(&mut self, policies: [u32; 2], families: [bool; 2], classes: &Classes) -> Alike {
+    fn group(&mut self, group: Group<'_>, classes: &Classes) -> Alike {
         let mut alike = Alike::new();
         for (number, class) in classes.all.iter().enumerate() {
-            if !families[usize::from(class.ipv4)] {
+            if !group.families[usize::from(class.ipv4)] || class.is_all_on(group.home) {
                 continue;
             }
             let row = |plan: usize| {
                 let width = self.plans[plan].peer_classes as usize;
-                self.plans[plan].row
-                    [policies[plan] as usize * width + usize::from(class.classes[plan])]
+                let line = group.policies[plan]? as usize * width;
+                Some(self.plans[plan].row[line + usize::from(class.classes[plan])])
             };
             let rows = [row(0), row(1)];
             for (&(before, after), services) in &*self.rows(class.ipv4, rows) {
@@ -241,7 +270,7 @@ impl<'a> Comparison<'a> {
         alike
     }
 
-    fn rows(&mut self, ipv4: bool, rows: [u16; 2]) -> Rc<Changes> {
+    fn rows(&mut self, ipv4: bool, rows: Rows) -> Rc<Changes> {
         if let Some(known) = self.known.get(&(ipv4, rows)) {
             return Rc::clone(known);
         }
@@ -250,7 +279,7 @@ impl<'a> Comparison<'a> {
         changes
     }
 
-    fn compare(&self, ipv4: bool, rows: [u16; 2]) -> Changes {
+    fn compare(&self, ipv4: bool, rows: Rows) -> Changes {
         let mut said: HashMap<[u16; 2], (Said, Said)> = HashMap::new();
         let mut changed: BTreeMap<(Said, Said), Vec<Segment>> = BTreeMap::new();
         for segment in &self.segments[usize::from(ipv4)] {
@@ -268,7 +297,8 @@ impl<'a> Comparison<'a> {
 }
 
 impl Plan {
-    fn said(&self, row: u16, port_class: u16) -> Said {
+    fn said(&self, row: Option<u16>, port_class: u16) -> Said {
+        let Some(row) = row else { return UNJUDGED };
         let cell = usize::from(row) * self.port_classes as usize + usize::from(port_class);
         let side = self.decided(u32::from(self.decision[cell]));
         let verdict = side.verdict().unwrap_or(SideVerdict::DefaultDeny);

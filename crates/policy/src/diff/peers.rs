@@ -53,25 +53,39 @@ pub struct PeerPair {
     pub before: PeerKey,
     /// What makes them one peer of the later plan.
     pub after: PeerKey,
-    /// Some of them: one, or two if there are as many owners.
-    examples: Vec<IpAddr>,
+    /// Some of them: one, or two if there are as many owners; on two nodes, if there are.
+    examples: Vec<Example>,
+}
+
+/// An address, and the node that it is on, as far as the plans know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Example {
+    address: IpAddr,
+    node: Option<Arc<str>>,
 }
 
 impl PeerPair {
     /// An address of theirs.
     #[must_use]
     pub fn example(&self) -> IpAddr {
-        self.examples[0]
+        self.examples[0].address
     }
 
     pub(super) fn is_ipv4(&self) -> bool {
         self.example().is_ipv4()
     }
 
-    /// An address of theirs that isn't `own`, if there is another.
-    pub(super) fn address_beside(&self, own: IpAddr) -> IpAddr {
-        let other = self.examples.iter().find(|&&address| address != own);
-        other.copied().unwrap_or(own)
+    /// An address of theirs that isn't on the node `home` and isn't `own`, if there is another.
+    pub(super) fn address_beside(&self, own: IpAddr, home: Option<&Arc<str>>) -> Option<IpAddr> {
+        let mut away = self.examples.iter().filter(|example| example.is_away_from(home));
+        let first = away.clone().next()?;
+        Some(away.find(|example| example.address != own).unwrap_or(first).address)
+    }
+}
+
+impl Example {
+    fn is_away_from(&self, home: Option<&Arc<str>>) -> bool {
+        home.is_none() || self.node.as_ref() != home
     }
 }
 
@@ -80,10 +94,13 @@ pub(super) struct Pairs {
     pub(super) added: Vec<Presence>,
     pub(super) removed: Vec<Presence>,
     /// With their endpoint policies by direction and plan.
-    pub(super) subjects: Vec<(Subject, [[u32; 2]; 2])>,
+    pub(super) subjects: Vec<(Subject, Policies)>,
     /// Peers of both plans with an address behind them.
-    pub(super) known: Vec<([u32; 2], IpAddr)>,
+    pub(super) known: Vec<([u32; 2], Example)>,
 }
+
+/// Endpoint policies by direction and plan; none where nobody judges.
+type Policies = [[Option<u32>; 2]; 2];
 
 impl Pairs {
     pub(super) fn new(before: &Plan, after: &Plan) -> Self {
@@ -93,7 +110,8 @@ impl Pairs {
             let owner = |at: usize| owner(plans[at].0, &plans[at].1, peers[at], address);
             let (old, new) = (owner(0), owner(1));
             if old == new {
-                known.push((peers, address));
+                let node = node_at(after, &plans[1].1, peers[1], address);
+                known.push((peers, Example { address, node }));
                 continue;
             }
             removed.extend(old.map(|owner| Presence { owner, address }));
@@ -108,38 +126,88 @@ impl Pairs {
     }
 }
 
-fn owners(plan: &Plan) -> HashMap<IpAddr, &WorkloadRef> {
+fn owners(plan: &Plan) -> HashMap<IpAddr, &PlannedEndpoint> {
     let endpoints = plan.endpoints.iter();
-    endpoints.flat_map(|end| end.addresses.iter().map(move |&a| (a, &end.workload))).collect()
+    endpoints.flat_map(|end| end.addresses.iter().map(move |&a| (a, end))).collect()
 }
 
 fn owner(
     plan: &Plan,
-    workloads: &HashMap<IpAddr, &WorkloadRef>,
+    endpoints: &HashMap<IpAddr, &PlannedEndpoint>,
     peer: u32,
     address: IpAddr,
 ) -> Option<Owner> {
     match &plan.peers[peer as usize].key {
         PeerKey::Network(_) => None,
         PeerKey::Node { name, .. } => Some(Owner::Node(Arc::clone(name))),
-        PeerKey::Workload { .. } => workloads.get(&address).map(|&w| Owner::Workload(w.clone())),
+        PeerKey::Workload { .. } => {
+            endpoints.get(&address).map(|end| Owner::Workload(end.workload.clone()))
+        }
     }
 }
 
-fn subjects(before: &Plan, after: &Plan) -> Vec<(Subject, [[u32; 2]; 2])> {
+/// The node that an address is on.
+fn node_at(
+    plan: &Plan,
+    endpoints: &HashMap<IpAddr, &PlannedEndpoint>,
+    peer: u32,
+    address: IpAddr,
+) -> Option<Arc<str>> {
+    match &plan.peers[peer as usize].key {
+        PeerKey::Network(_) => None,
+        PeerKey::Node { name, .. } => Some(Arc::clone(name)),
+        PeerKey::Workload { .. } => {
+            endpoints.get(&address)?.node.clone().or_else(|| plan.local_node.clone())
+        }
+    }
+}
+
+fn subjects(before: &Plan, after: &Plan) -> Vec<(Subject, Policies)> {
     let later: HashMap<&WorkloadRef, &PlannedEndpoint> =
         after.endpoints.iter().map(|endpoint| (&endpoint.workload, endpoint)).collect();
     let both = |old: &PlannedEndpoint| {
         let new = later.get(&old.workload)?;
-        let first = |ipv4: bool| {
-            let mut shared = old.addresses.iter().filter(|a| new.addresses.contains(a));
-            shared.find(|address| address.is_ipv4() == ipv4).copied()
-        };
-        let workload = old.workload.clone();
-        let subject = Subject { workload, ipv4: first(true), ipv6: first(false) };
-        Some((subject, [[old.egress, new.egress], [old.ingress, new.ingress]]))
+        let shared = Subject::with(old, |address| new.addresses.contains(address));
+        let policies = |old, new| [Some(old), Some(new)];
+        Some((shared, [policies(old.egress, new.egress), policies(old.ingress, new.ingress)]))
     };
-    before.endpoints.iter().filter_map(both).collect()
+    let mut subjects: Vec<_> = before.endpoints.iter().filter_map(both).collect();
+    let lone = |old: &PlannedEndpoint, subject| {
+        (subject, [[Some(old.egress), None], [Some(old.ingress), None]])
+    };
+    subjects.extend(lone_nodes(before, after).map(|(old, subject)| lone(old, subject)));
+    let lone = |new: &PlannedEndpoint, subject| {
+        (subject, [[None, Some(new.egress)], [None, Some(new.ingress)]])
+    };
+    subjects.extend(lone_nodes(after, before).map(|(new, subject)| lone(new, subject)));
+    subjects
+}
+
+/// Nodes that one plan has policies for, and the other one knows without any.
+fn lone_nodes<'p>(
+    plan: &'p Plan,
+    other: &'p Plan,
+) -> impl Iterator<Item = (&'p PlannedEndpoint, Subject)> {
+    let nodes = plan.endpoints.iter().filter(|end| end.workload.as_node().is_some());
+    let lone = nodes.filter(|end| other.endpoints.iter().all(|one| one.workload != end.workload));
+    lone.filter_map(|end| {
+        let subject = Subject::with(end, |&address| {
+            let peer = other.peer_of(address).map(|peer| &other.peers[peer as usize].key);
+            matches!(peer, Some(PeerKey::Node { name, .. }) if Some(name) == end.workload.as_node())
+        });
+        (subject.ipv4.is_some() || subject.ipv6.is_some()).then_some((end, subject))
+    })
+}
+
+impl Subject {
+    /// An endpoint, with its first addresses that the other plan knows as its own.
+    fn with(endpoint: &PlannedEndpoint, shared: impl Fn(&IpAddr) -> bool) -> Self {
+        let first = |of: fn(&IpAddr) -> bool| {
+            endpoint.addresses.iter().copied().find(|address| of(address) && shared(address))
+        };
+        let (ipv4, ipv6) = (first(IpAddr::is_ipv4), first(IpAddr::is_ipv6));
+        Self { workload: endpoint.workload.clone(), ipv4, ipv6 }
+    }
 }
 
 /// What the networks of both ipcaches leave to each of them: the peers of both plans, and an
@@ -224,14 +292,31 @@ pub(super) struct Class {
     pairs: Vec<Arc<PeerPair>>,
 }
 
+impl Class {
+    /// Nobody of it is away from that node.
+    pub(super) fn is_all_on(&self, home: Option<&Arc<str>>) -> bool {
+        let mut examples = self.pairs.iter().flat_map(|pair| &pair.examples);
+        !examples.any(|example| example.is_away_from(home))
+    }
+}
+
+/// Keeps two examples, on two nodes if there are.
+fn note(found: &mut Vec<Example>, example: &Example) {
+    if let [first, second] = found.as_mut_slice() {
+        if first.node == second.node && second.node != example.node {
+            second.clone_from(example);
+        }
+    } else {
+        found.push(example.clone());
+    }
+}
+
 impl Classes {
-    pub(super) fn new(before: &Plan, after: &Plan, known: &[([u32; 2], IpAddr)]) -> Self {
-        let mut examples: BTreeMap<(bool, [u32; 2]), Vec<IpAddr>> = BTreeMap::new();
-        for &(peers, address) in known {
-            let found = examples.entry((address.is_ipv4(), peers)).or_default();
-            if found.len() < 2 {
-                found.push(address);
-            }
+    pub(super) fn new(before: &Plan, after: &Plan, known: &[([u32; 2], Example)]) -> Self {
+        let mut examples: BTreeMap<(bool, [u32; 2]), Vec<Example>> = BTreeMap::new();
+        for (peers, example) in known {
+            let found = examples.entry((example.address.is_ipv4(), *peers)).or_default();
+            note(found, example);
         }
         let mut classes: BTreeMap<(bool, [u16; 2]), Vec<Arc<PeerPair>>> = BTreeMap::new();
         for ((ipv4, peers), examples) in examples {

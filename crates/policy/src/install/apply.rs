@@ -113,10 +113,11 @@ impl<S: Store> Installer<S> {
     /// Publishes a plan as one generation. Packets see the old one or the new one, never a mixture.
     ///
     /// # Errors
-    /// The plan doesn't fit, and nothing was written; or a table couldn't be written: then
+    /// The plan doesn't fit, or has policies for a node that isn't attached, and nothing was written; or a table couldn't be written: then
     /// [`Installer::generation`] says whether the old generation runs on or the new one does.
     pub fn apply(&mut self, plan: &Arc<Plan>) -> Result<Applied, InstallError<S::Error>> {
         plan.fits(&self.capacity)?;
+        self.attached_nodes(plan)?;
         let transition = self.transition(plan)?;
         let generation = next(self.store.active());
         let (ready, closed) = self.write_generation(plan, generation, &transition);
@@ -127,6 +128,17 @@ impl<S: Store> Installer<S> {
         self.settle_grace()?;
         self.contract(plan, &transition).map_err(InstallError::Store)?;
         Ok(Applied { generation, ready, closed, moved })
+    }
+
+    /// Workloads may be attached later, and are closed until then; a node would be open.
+    fn attached_nodes(&self, plan: &Plan) -> Result<(), InstallError<S::Error>> {
+        let bound: BTreeSet<&WorkloadRef> =
+            self.bindings.values().filter_map(|binding| binding.workload.as_ref()).collect();
+        let ends = plan.endpoints.iter().map(|end| &end.workload);
+        match ends.filter(|end| !bound.contains(end)).find_map(WorkloadRef::as_node) {
+            Some(node) => Err(InstallError::NodeNotAttached { node: Arc::clone(node) }),
+            None => Ok(()),
+        }
     }
 
     fn transition(&self, plan: &Plan) -> Result<Transition, InstallError<S::Error>> {
@@ -270,10 +282,14 @@ impl<S: Store> Installer<S> {
             let plan = binding.workload.as_ref().and_then(|workload| planned.get(workload));
             let plan = plan
                 .filter(|plan| binding.prefixes().all(|net| plan.addresses.contains(&net.addr())));
-            let (egress, ingress) = plan.map_or((0, 0), |plan| (plan.egress, plan.ingress));
+            let none = binding.address.without_policy();
+            let (egress, ingress) = plan.map_or((none, none), |plan| (plan.egress, plan.ingress));
             self.store.set_endpoint_policy(slot, endpoint, egress, ingress);
-            let list = if plan.is_some() { &mut ready } else { &mut closed };
-            list.extend(binding.workload.clone());
+            match plan {
+                Some(_) => ready.extend(binding.workload.clone()),
+                None if none == 0 => closed.extend(binding.workload.clone()),
+                None => {}
+            }
         }
         (ready, closed)
     }

@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use flowgate_abi::{Addr6, Be32, Mac, endpoint::Leaf};
+use flowgate_abi::{
+    Addr6, Be32, Mac,
+    endpoint::{Endpoint, Leaf},
+    policy::EndpointPolicy,
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{EndpointRow, InstallError, Installer, Store};
@@ -21,7 +25,7 @@ pub struct EndpointAddress {
     pub mac: Mac,
     /// Its router's Ethernet address: that of the host side.
     pub router_mac: Mac,
-    /// `Endpoint::REDIRECT_PEER` and its like.
+    /// `Endpoint::REDIRECT_PEER` and its like. With `Endpoint::NODE` it is this node itself.
     pub flags: u32,
 }
 
@@ -58,6 +62,13 @@ impl EndpointAddress {
     }
 }
 
+impl EndpointAddress {
+    /// Its policies where no plan has any: a workload is closed, a node open, lest nobody could tend it.
+    pub(super) const fn without_policy(&self) -> u32 {
+        if self.flags & Endpoint::NODE == 0 { 0 } else { EndpointPolicy::OPEN }
+    }
+}
+
 impl Binding {
     /// Its addresses as prefixes.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + use<> {
@@ -67,7 +78,8 @@ impl Binding {
 
 impl<S: Store> Installer<S> {
     /// Binds a workload to an interface. The endpoint is closed (`EndpointNotReady`) until a plan is
-    /// applied that contains it; flows of its addresses' earlier owners are judged again.
+    /// applied that contains it, and a node's is open; flows of its addresses' earlier owners are judged
+    /// again.
     ///
     /// A workload may have several endpoints: one for each interface, each with at most one address of
     /// either family.
@@ -88,12 +100,13 @@ impl<S: Store> Installer<S> {
         self.check_free(&workload, &address)?;
         let (slot, linked) = self.choose_slot(address.ifindex)?;
         let binding = Binding { workload: Some(workload), address, linked };
+        let policy = address.without_policy();
         // What may fail comes first: the slot is free, so the link leads nowhere yet.
         if linked {
             self.store.set_link(address.ifindex, Some(slot)).map_err(InstallError::Store)?;
         }
         for slots in 0..2 {
-            self.store.set_endpoint_policy(slots, slot, 0, 0);
+            self.store.set_endpoint_policy(slots, slot, policy, policy);
         }
         let robbed: Vec<u32> = binding.prefixes().filter_map(|net| self.peer_at(&net)).collect();
         self.store.set_endpoint(slot, &row(&address));

@@ -72,6 +72,15 @@ pub enum InstallError<E: std::error::Error + 'static> {
         /// Nodes that there are.
         have: usize,
     },
+    /// The plan has policies for a node that isn't attached, so nobody would enforce them.
+    #[error(
+        "the plan has policies for node {node}, and no uplink of it is attached: attach one, or compile with \
+         EndpointScope::LocalNode"
+    )]
+    NodeNotAttached {
+        /// The node.
+        node: Arc<str>,
+    },
     /// A workload's place is in another plan than the one that runs.
     #[error("the placement is of another plan than the running one: place it in that one")]
     OtherPlan,
@@ -117,6 +126,7 @@ impl<E: std::error::Error + 'static> InstallError<E> {
             Self::TrieInTransition { needed, have } => {
                 InstallError::TrieInTransition { needed, have }
             }
+            Self::NodeNotAttached { node } => InstallError::NodeNotAttached { node },
             Self::OtherPlan => InstallError::OtherPlan,
             Self::NoSlot { capacity } => InstallError::NoSlot { capacity },
             Self::InterfaceTaken { ifindex, workload } => {

@@ -6,7 +6,7 @@ use flowgate_conformance::generate::{Case, Generator};
 use flowgate_identity::Labels;
 use flowgate_policy::{
     inventory::{Workload, WorkloadRef},
-    model::{Policy, PolicyRef},
+    model::{Policy, PolicyRef, Subject},
 };
 
 /// A change of one object; `None`: it goes.
@@ -24,7 +24,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn generate(generator: &mut Generator) -> Self {
-        let mut states = vec![generator.case()];
+        let mut states = vec![of_pods(generator)];
         states[0].inventory.workloads.truncate(7);
         for _ in 0..3 {
             let next = change(&states[states.len() - 1], generator);
@@ -109,10 +109,17 @@ fn gone(next: &mut Case, generator: &mut Generator) {
     next.inventory.workloads.retain(|_| generator.below(3) > 0);
 }
 
+/// A case whose policies speak of pods: a node's uplink is there before any event.
+fn of_pods(generator: &mut Generator) -> Case {
+    let mut case = generator.case();
+    case.policies.retain(|policy| matches!(policy.subject, Subject::Workloads(_)));
+    case
+}
+
 /// Pods come, go, get other labels and others' addresses; namespaces get other labels; policies are
 /// replaced.
 fn anything(next: &mut Case, generator: &mut Generator) {
-    let other = generator.case();
+    let other = of_pods(generator);
     gone(next, generator);
     for workload in &mut next.inventory.workloads {
         if generator.below(4) == 0 {

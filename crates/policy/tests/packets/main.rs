@@ -7,4 +7,5 @@ mod answers;
 mod fragments;
 mod headers;
 mod link;
+mod nodes;
 mod world;

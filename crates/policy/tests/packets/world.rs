@@ -1,7 +1,7 @@
 //! A node with two pods. The server takes TCP 80, UDP 53 and pings, from the client and from
 //! 203.0.113.0/24 and `2001:db8:ffff::/48`; the client takes nothing.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use flowgate_abi::{DropReason, Settings, endpoint::Endpoint, event::Hook};
 use flowgate_conformance::frames::{Frame, tcp};
@@ -10,8 +10,8 @@ use flowgate_pipeline::Verdict;
 use flowgate_policy::{
     compile::Compiler,
     host::{HostRoom, HostTables},
-    install::{EndpointAddress, Installer},
-    inventory::{Inventory, Workload, WorkloadRef},
+    install::{Applied, EndpointAddress, InstallError, Installer},
+    inventory::{Inventory, Node, Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
         Protocol, Response, Rule, WorkloadSelector,
@@ -23,6 +23,9 @@ use flowgate_policy::{
 
 pub(crate) const CLIENT: u32 = 1;
 pub(crate) const SERVER: u32 = 2;
+/// The node's uplink.
+pub(crate) const UPLINK: u32 = 3;
+pub(crate) const NODE: [&str; 2] = ["198.51.100.1", "2001:db8:f::1"];
 pub(crate) const OUTSIDE: [&str; 2] = ["203.0.113.7", "2001:db8:ffff::7"];
 
 /// Ethernet address of the pod with this interface index.
@@ -54,6 +57,40 @@ impl World {
         }
         let _ = installer.apply(&plan(&policies(response))).unwrap();
         Self { installer, response }
+    }
+
+    /// The pods on a node that is attached, too, with more policies.
+    pub(crate) fn on_node(more: &[Policy]) -> Self {
+        let Ok(mut installer) = Installer::adopt(tables(u32::MAX));
+        for pod in [CLIENT, SERVER] {
+            installer.attach(workload(pod).id, place(pod)).unwrap();
+        }
+        installer.attach(WorkloadRef::node("n1"), uplink()).unwrap();
+        let mut world = Self { installer, response: Response::Silence };
+        world.apply(more);
+        world
+    }
+
+    /// Changes the policies of a world on a node.
+    pub(crate) fn apply(&mut self, more: &[Policy]) {
+        let _ = self.try_apply(more).unwrap();
+    }
+
+    pub(crate) fn try_apply(
+        &mut self,
+        more: &[Policy],
+    ) -> Result<Applied, InstallError<Infallible>> {
+        let node = Node {
+            name: "n1".into(),
+            labels: Labels::from_iter([("role", "edge")]),
+            addresses: NODE.map(|address| address.parse().unwrap()).to_vec(),
+        };
+        let workloads = [CLIENT, SERVER].map(workload).to_vec();
+        let inventory = Inventory { workloads, nodes: vec![node], ..Inventory::default() };
+        let options = Options { local_node: Some("n1".into()), ..Options::default() };
+        let policies = [policies(self.response), more.to_vec()].concat();
+        let plan = Compiler::new(LocalAllocator::new()).compile(&inventory, &policies, &options);
+        self.installer.apply(&Arc::new(plan.unwrap()))
     }
 
     /// What becomes of a frame at a pod.
@@ -145,6 +182,17 @@ fn place(pod: u32) -> EndpointAddress {
     }
 }
 
+pub(crate) fn uplink() -> EndpointAddress {
+    let [v4, v6] = NODE;
+    EndpointAddress {
+        ifindex: UPLINK,
+        v4: v4.parse().ok(),
+        v6: v6.parse().ok(),
+        flags: Endpoint::NODE,
+        ..EndpointAddress::default()
+    }
+}
+
 fn policies(response: Response) -> Vec<Policy> {
     let select = |app: &str| WorkloadSelector {
         namespaces: NamespaceSelector::Named("default".into()),
@@ -171,7 +219,7 @@ fn policies(response: Response) -> Vec<Policy> {
     [server, client].map(|policy| Policy { response: Some(response), ..policy }).into()
 }
 
-fn tables(answers_per_second: u32) -> HostTables {
+pub(crate) fn tables(answers_per_second: u32) -> HostTables {
     let settings = Settings {
         hash_seed: 7,
         flow4_mask: 63,
