@@ -18,6 +18,7 @@
 //! | `AdminNetworkPolicy` `policy.networking.k8s.io/v1alpha1` | the same without `tier`, with the action `Allow` for `Accept`, and `ports` (`portNumber`, `portRange`, `namedPort`) for `protocols` |
 //! | `BaselineAdminNetworkPolicy` `policy.networking.k8s.io/v1alpha1` | the same without `priority`, `Pass` and `domainNames`; `metadata.name` is `default` |
 //! | [`FlowgatePolicy`](flowgate_policy) `policy.flowgate.dev/v1alpha1` | flowgate's own: what NetworkPolicy says, and denials, nodes, entities, ICMP types, protocols, modes. An unknown field is an error |
+//! | [`FlowgateNodePolicy`](flowgate_policy) `policy.flowgate.dev/v1alpha1` | the same about nodes, by `spec.nodeSelector`; an object of the cluster |
 //! | `CiliumNetworkPolicy`, `CiliumClusterwideNetworkPolicy` `cilium.io/v2` | what they say of addresses and ports. A field that flowgate can't honour is an error |
 //!
 //! Of pods, nodes and namespaces the other fields are ignored, and those that are read must have

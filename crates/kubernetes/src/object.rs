@@ -146,6 +146,7 @@ enum Kind {
     Pod,
     NetworkPolicy,
     FlowgatePolicy,
+    FlowgateNodePolicy,
     Cilium(PolicyKind),
     ClusterPolicy(&'static cluster_policy::Api),
     Other,
@@ -167,6 +168,10 @@ fn open<'a>(field: &Field<'a>, inherited: Option<&TypeMeta>) -> Read<Opened<'a>>
         Kind::FlowgatePolicy => {
             let metadata = metadata(field, NameRule::DnsSubdomain)?;
             Object::Policy(own_policy::read(field, &metadata)?)
+        }
+        Kind::FlowgateNodePolicy => {
+            let metadata = cluster_metadata(field, "FlowgateNodePolicy")?;
+            Object::Policy(own_policy::read_of_nodes(field, &metadata)?)
         }
         Kind::Cilium(kind) => {
             let metadata = metadata(field, NameRule::DnsSubdomain)?;
@@ -237,6 +242,9 @@ fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Ki
             Ok(Kind::NetworkPolicy)
         }
         "FlowgatePolicy" if api_version.as_ref() == own_policy::VERSION => Ok(Kind::FlowgatePolicy),
+        "FlowgateNodePolicy" if api_version.as_ref() == own_policy::VERSION => {
+            Ok(Kind::FlowgateNodePolicy)
+        }
         "CiliumNetworkPolicy" if api_version.as_ref() == cilium::VERSION => {
             Ok(Kind::Cilium(PolicyKind::CiliumNetworkPolicy))
         }

@@ -6,7 +6,7 @@ use flowgate_identity::{Operator, Requirement, Selector};
 use flowgate_kubernetes::Manifests;
 use flowgate_policy::model::{
     Directions, Entity, NamespaceSelector, Peer, Peers, Policy, Port, PortMatch, Ports, Protocol,
-    Rule, Service, WorkloadSelector,
+    Rule, Service, Subject, WorkloadSelector,
 };
 use world::World;
 
@@ -113,9 +113,24 @@ fn subjects() {
     ];
     for (selector, in_shop, anywhere) in table {
         let spec = format!("{{endpointSelector: {selector}, ingress: [{{}}]}}");
-        assert_eq!(policy(&namespaced(&spec)).subject, in_shop, "{selector}");
-        assert_eq!(policy(&clusterwide(&spec)).subject, anywhere, "{selector}");
+        assert_eq!(policy(&namespaced(&spec)).subject, in_shop.into(), "{selector}");
+        assert_eq!(policy(&clusterwide(&spec)).subject, anywhere.into(), "{selector}");
     }
+}
+
+#[test]
+fn nodes_as_subjects_of_clusterwide_policies() {
+    for key in ["rack", "node:rack", "any:rack"] {
+        let spec = format!("{{nodeSelector: {{matchLabels: {{'{key}': b}}}}, ingress: [{{}}]}}");
+        let nodes = Subject::Nodes(Selector::match_label("rack", "b"));
+        assert_eq!(policy(&clusterwide(&spec)).subject, nodes, "{key}");
+    }
+    let both = "{endpointSelector: {}, nodeSelector: {}, ingress: [{}]}";
+    let error = Manifests::default().read("p.yaml", &clusterwide(both)).unwrap_err().to_string();
+    assert!(error.contains("endpointSelector and nodeSelector exclude each other"), "{error}");
+    let none = clusterwide("{ingress: [{}]}");
+    let error = Manifests::default().read("p.yaml", &none).unwrap_err().to_string();
+    assert!(error.contains("spec.endpointSelector: missing"), "{error}");
 }
 
 #[test]

@@ -112,11 +112,11 @@ fn subjects() {
             [(CLUSTER, "tier: Baseline, priority: 3, "), (ADMIN, "priority: 3, "), (BASELINE, "")]
         {
             let policy = policy(kind, &format!("{place}{subject}"));
-            assert_eq!(policy.subject, expected, "{kind}{subject}");
+            assert_eq!(policy.subject, expected.clone().into(), "{kind}{subject}");
         }
     }
     let spec = "tier: Admin, priority: 0, subject: {pods: {podSelector: {}}}";
-    assert_eq!(policy(CLUSTER, spec).subject, pods(all(), all()));
+    assert_eq!(policy(CLUSTER, spec).subject, pods(all(), all()).into());
 }
 
 /// Without rules for a direction a policy doesn't speak of it, and never isolates.

@@ -5,10 +5,13 @@ mod world;
 use std::{fs, path::Path};
 
 use flowgate_identity::Selector;
-use flowgate_kubernetes::{Manifests, Warning, flowgate_policy::custom_resource_definition};
+use flowgate_kubernetes::{
+    Manifests, Warning,
+    flowgate_policy::{custom_resource_definition, node_custom_resource_definition},
+};
 use flowgate_policy::model::{
     Directions, Entity, Mode, NamespaceSelector, Peer, Peers, Policy, Port, PortMatch, Ports,
-    Protocol, Response, Rule, RuleAction, Service, WorkloadSelector,
+    Protocol, Response, Rule, RuleAction, Service, Subject, WorkloadSelector,
 };
 use world::World;
 
@@ -32,9 +35,13 @@ fn rule(rule: &str) -> Rule {
 
 /// `FLOWGATE_WRITE_CRD=1 cargo test -p flowgate-kubernetes` writes the file.
 #[test]
-fn the_definition_in_the_repository_is_the_one_in_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crd/flowgatepolicies.yaml");
-    let definition = custom_resource_definition();
+fn the_definitions_in_the_repository_are_those_in_the_code() {
+    is_in_the_repository("crd/flowgatepolicies.yaml", custom_resource_definition());
+    is_in_the_repository("crd/flowgatenodepolicies.yaml", node_custom_resource_definition());
+}
+
+fn is_in_the_repository(path: &str, definition: String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("FLOWGATE_WRITE_CRD").is_some() {
         fs::write(&path, &definition).unwrap();
     }
@@ -82,13 +89,56 @@ fn directions_and_default_denial() {
 fn subject_mode_and_log() {
     let plain = policy("{}");
     assert_eq!((plain.mode, plain.log), (Mode::Enforce, None));
-    assert_eq!(plain.subject.namespaces, NamespaceSelector::Named("shop".into()));
-    assert_eq!(plain.subject.labels, Selector::everything());
+    assert_eq!(plain.subject, in_shop(Selector::everything()));
     let web = policy("{podSelector: {matchLabels: {app: web}}, mode: Audit, log: team-a}");
     assert_eq!((web.mode, web.log.as_deref()), (Mode::Audit, Some("team-a")));
-    assert_eq!(web.subject.labels, Selector::match_label("app", "web"));
+    assert_eq!(web.subject, in_shop(Selector::match_label("app", "web")));
     assert_eq!(policy("{mode: Staged}").mode, Mode::Staged);
     assert_eq!(policy("{mode: Enforce}").mode, Mode::Enforce);
+}
+
+fn in_shop(labels: Selector) -> Subject {
+    WorkloadSelector { namespaces: NamespaceSelector::Named("shop".into()), labels }.into()
+}
+
+fn of_nodes(spec: &str) -> String {
+    format!(
+        "apiVersion: policy.flowgate.dev/v1alpha1\nkind: FlowgateNodePolicy\n\
+         metadata: {{name: p}}\nspec: {spec}\n"
+    )
+}
+
+#[test]
+fn a_policy_of_nodes_is_the_clusters() {
+    let mut manifests = Manifests::default();
+    let spec = "{nodeSelector: {matchLabels: {rack: b}}, ingress: [{from: [{podSelector: {}}]}]}";
+    manifests.read("p.yaml", &of_nodes(spec)).unwrap();
+    let policy = manifests.policies.remove(0);
+    assert_eq!(policy.id.to_string(), "FlowgateNodePolicy/p");
+    assert_eq!(policy.subject, Subject::Nodes(Selector::match_label("rack", "b")));
+    let anybody = WorkloadSelector {
+        namespaces: NamespaceSelector::Matching(Selector::everything()),
+        labels: Selector::everything(),
+    };
+    let peers = Peers::OneOf(vec![Peer::Workloads(anybody)]);
+    assert_eq!(policy.ingress, Some(vec![Rule::allow(peers, Ports::Any)]));
+    for (text, expected) in [
+        (of_nodes("{ingress: []}"), "spec.nodeSelector: missing"),
+        (of_nodes("{nodeSelector: {}, podSelector: {}}"), "spec.podSelector: unknown field"),
+        (of_nodes("{nodeSelector: {}}").replace("name: p", "name: p, namespace: a"), "namespace"),
+    ] {
+        let error = Manifests::default().read("p.yaml", &text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn nodes_are_subjects_where_a_policy_selects_them() {
+    let world = World::with(&[of_nodes(
+        "{nodeSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: \
+         {kubernetes.io/metadata.name: shop}}}], ports: [{port: 22}]}]}",
+    )]);
+    world.check("shop/cart -> node-b", &[("tcp 22", "allow"), ("tcp 80", "default-deny")]);
 }
 
 #[test]

@@ -94,10 +94,13 @@ fn rules_that_say_nothing_are_warned_of() {
 
 #[test]
 fn the_subject_is_in_the_policys_own_namespace() {
-    let subject = policy("{podSelector: {matchLabels: {app: web}}}").subject;
-    assert_eq!(subject.namespaces, NamespaceSelector::Named("prod".into()));
-    assert_eq!(subject.labels, Selector::match_label("app", "web"));
-    assert_eq!(policy("{podSelector: {}}").subject.labels, Selector::everything());
+    let web = "{podSelector: {matchLabels: {app: web}}}";
+    for (spec, labels) in
+        [(web, Selector::match_label("app", "web")), ("{podSelector: {}}", Selector::everything())]
+    {
+        let namespaces = NamespaceSelector::Named("prod".into());
+        assert_eq!(policy(spec).subject, WorkloadSelector { namespaces, labels }.into());
+    }
 }
 
 #[test]
@@ -196,6 +199,8 @@ fn selectors() {
         ));
         let requirement = Requirement { key: "k".into(), operator };
         let expected = Selector::match_label("app", "web").and(requirement);
-        assert_eq!(policy.subject.labels, expected, "{expression}");
+        let namespaces = NamespaceSelector::Named("prod".into());
+        let subject = WorkloadSelector { namespaces, labels: expected };
+        assert_eq!(policy.subject, subject.into(), "{expression}");
     }
 }

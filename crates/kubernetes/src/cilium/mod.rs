@@ -19,7 +19,7 @@
 //!
 //! Each of `specs` becomes a policy of its own, called `name#1`, `name#2` and so on.
 //!
-//! Not here: names, services, groups, layer 7, authentication, nodes as subjects. Invariant: a field
+//! Not here: names, services, groups, layer 7, authentication. Invariant: a field
 //! that can't be honoured is an error. Tested by `tests/cilium.rs`.
 //!
 //! [`Peer::Cidr`]: flowgate_policy::model::Peer::Cidr
@@ -30,8 +30,7 @@ mod rule;
 use std::sync::Arc;
 
 use flowgate_policy::model::{
-    Directions, NamespaceSelector, Policy, PolicyKind, PolicyRef, Rule, RuleAction,
-    WorkloadSelector,
+    Directions, NamespaceSelector, Policy, PolicyKind, PolicyRef, Rule, RuleAction, Subject,
 };
 
 use crate::{
@@ -118,12 +117,14 @@ fn specs<'a>(object: &Field<'a>, name: &Arc<str>) -> Read<Vec<(Arc<str>, Field<'
     Ok(spec.into_iter().chain(numbered).collect())
 }
 
+const ENDPOINTS: &str = "endpointSelector";
+
 const SPEC: [&str; 9] = [
     "description",
     "egress",
     "egressDeny",
     "enableDefaultDeny",
-    "endpointSelector",
+    ENDPOINTS,
     "ingress",
     "ingressDeny",
     "labels",
@@ -131,8 +132,7 @@ const SPEC: [&str; 9] = [
 ];
 
 fn policy(spec: &Field<'_>, id: PolicyRef, scope: &Scope) -> Read<Policy> {
-    check(spec, &SPEC, &["nodeSelector"])?;
-    let subject = subject(&spec.require("endpointSelector")?, scope)?;
+    let subject = subject(spec, scope)?;
     let mut policy = Policy { log: log(spec)?, ..Policy::new(id, subject) };
     policy.ingress = rules(spec, &INGRESS, scope)?;
     policy.egress = rules(spec, &EGRESS, scope)?;
@@ -148,13 +148,29 @@ fn policy(spec: &Field<'_>, id: PolicyRef, scope: &Scope) -> Read<Policy> {
     Ok(policy)
 }
 
-/// The subject of a policy of a namespace is always in that namespace.
-fn subject(field: &Field<'_>, scope: &Scope) -> Read<WorkloadSelector> {
+/// The subject of a policy of a namespace is always in that namespace; one of the cluster may speak of
+/// nodes instead.
+fn subject(spec: &Field<'_>, scope: &Scope) -> Read<Subject> {
+    const NODES: &str = "nodeSelector";
+    match scope {
+        Scope::Namespace(_) => check(spec, &SPEC, &[NODES])?,
+        Scope::Cluster => check(spec, &[&SPEC[..], &[NODES]].concat(), &[])?,
+    }
+    match (spec.get(ENDPOINTS)?, spec.get(NODES)?) {
+        (Some(_), Some(_)) => {
+            Err(spec.error(Reason::Exclusive { first: ENDPOINTS, second: NODES }))
+        }
+        (None, Some(nodes)) => labels::nodes(&nodes).map(Subject::Nodes),
+        _ => endpoints(&spec.require(ENDPOINTS)?, scope),
+    }
+}
+
+fn endpoints(field: &Field<'_>, scope: &Scope) -> Read<Subject> {
     let selected = labels::endpoints(field)?;
     match scope {
-        Scope::Cluster => Ok(selected.workloads(NamespaceSelector::Matching)),
+        Scope::Cluster => Ok(selected.workloads(NamespaceSelector::Matching).into()),
         Scope::Namespace(namespace) if selected.admits(namespace) => {
-            Ok(selected.in_namespace(namespace))
+            Ok(selected.in_namespace(namespace).into())
         }
         Scope::Namespace(namespace) => {
             Err(field.error(Reason::ForeignSubject { namespace: Arc::clone(namespace) }))

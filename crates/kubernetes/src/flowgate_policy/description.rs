@@ -1,4 +1,4 @@
-//! The fields of a `FlowgatePolicy`: the one description that the reader and the schema share.
+//! The fields of flowgate's own kinds: the one description that the reader and the schemas share.
 
 use crate::{
     entity,
@@ -34,35 +34,65 @@ pub(super) static SPEC: Object = Object::of(&[
         "What becomes of what these pods open to others. Like ingress.",
         Shape::List(&Shape::Object(&EGRESS_RULE), true),
     ),
-    Property::new(
-        "defaultDeny",
-        "Whether what no rule of any policy allows is denied, by direction. Missing: it is denied in \
-         the directions whose list of rules is there, be it empty.",
-        Shape::Object(&DEFAULT_DENY),
-    ),
-    Property::new(
-        "mode",
-        "Enforce: what the policy denies is dropped. Audit: what would pass without it passes, and is \
-         counted and told. Staged: it changes nothing, and told is where it would.",
-        Shape::Choice(&MODES, Some("Enforce")),
-    ),
-    Property::new(
-        "response",
-        "What the sender of a packet that the policy denies is told. Silence: nothing. ICMP: that it is \
-         administratively prohibited. Reset: for TCP a reset, for all else as ICMP. Missing: that is left \
-         to other policies that deny the same, the quietest of which counts; Silence if there are none.",
-        Shape::Choice(&RESPONSES, None),
-    ),
-    Property::new(
-        "log",
-        "A value for the log of flows that the policy decides about.",
-        Shape::Text(1, LOG_LIMIT),
-    ),
+    ISOLATION,
+    MODE,
+    RESPONSE,
+    LOG,
 ]);
 
+pub(super) static NODE_SPEC: Object = Object::of(&[
+    Property::new(
+        "nodeSelector",
+        "The nodes of which the policy speaks, with the host-network pods on them. Empty: all of them.",
+        Shape::Object(&SELECTOR),
+    )
+    .required(),
+    Property::new(
+        "ingress",
+        "What becomes of what others open to these nodes. A denial beats an allowance, and the order \
+         of the rules makes no difference. Missing: the policy says nothing about it.",
+        Shape::List(&Shape::Object(&INGRESS_RULE), true),
+    ),
+    Property::new(
+        "egress",
+        "What becomes of what these nodes open to others, but not to themselves or to the pods on \
+         them. Like ingress.",
+        Shape::List(&Shape::Object(&EGRESS_RULE), true),
+    ),
+    ISOLATION,
+    MODE,
+    RESPONSE,
+    LOG,
+]);
+
+const ISOLATION: Property = Property::new(
+    "defaultDeny",
+    "Whether what no rule of any policy allows is denied, by direction. Missing: it is denied in \
+     the directions whose list of rules is there, be it empty.",
+    Shape::Object(&DEFAULT_DENY),
+);
+const MODE: Property = Property::new(
+    "mode",
+    "Enforce: what the policy denies is dropped. Audit: what would pass without it passes, and is \
+     counted and told. Staged: it changes nothing, and told is where it would.",
+    Shape::Choice(&MODES, Some("Enforce")),
+);
+const RESPONSE: Property = Property::new(
+    "response",
+    "What the sender of a packet that the policy denies is told. Silence: nothing. ICMP: that it is \
+     administratively prohibited. Reset: for TCP a reset, for all else as ICMP. Missing: that is left \
+     to other policies that deny the same, the quietest of which counts; Silence if there are none.",
+    Shape::Choice(&RESPONSES, None),
+);
+const LOG: Property = Property::new(
+    "log",
+    "A value for the log of flows that the policy decides about.",
+    Shape::Text(1, LOG_LIMIT),
+);
+
 pub(super) static DEFAULT_DENY: Object = Object::of(&[
-    Property::new("ingress", "For what others open to the pods.", Shape::Boolean),
-    Property::new("egress", "For what the pods open to others.", Shape::Boolean),
+    Property::new("ingress", "For what others open to its subjects.", Shape::Boolean),
+    Property::new("egress", "For what its subjects open to others.", Shape::Boolean),
 ]);
 
 pub(super) const ACTION: Property = Property::new(
@@ -105,7 +135,8 @@ pub(super) static PEER: Object = Object {
     properties: &[
         Property::new(
             "podSelector",
-            "Pods by their labels, in the policy's own namespace or in those of namespaceSelector.",
+            "Pods by their labels: of a FlowgatePolicy in its own namespace, of a FlowgateNodePolicy in all, \
+             or in those of namespaceSelector.",
             Shape::Object(&SELECTOR),
         ),
         Property::new(
@@ -126,7 +157,7 @@ pub(super) static PEER: Object = Object {
         Property::new(
             "entity",
             "all: every end. world: what is neither pod nor node; world-ipv4 and world-ipv6: of one \
-             family. cluster: pods and nodes. host: the pod's own node, with its host-network pods. \
+             family. cluster: pods and nodes. host: the subject's own node, with its host-network pods. \
              remote-node: the other nodes. none: no end.",
             Shape::Choice(&entity::NAMES, None),
         ),

@@ -1,12 +1,13 @@
-//! flowgate's own policy kind: `policy.flowgate.dev/v1alpha1` `FlowgatePolicy`.
+//! flowgate's own policy kinds: `policy.flowgate.dev/v1alpha1` `FlowgatePolicy` and `FlowgateNodePolicy`.
 //!
-//! A policy of a namespace about its own pods. It says what a NetworkPolicy says, and beside it: a
+//! A policy of a namespace about its own pods, and one of the cluster about its nodes: who may write
+//! policies in a namespace doesn't govern nodes by that. Either says what a NetworkPolicy says, and beside it: a
 //! rule may deny; a peer may be a node or an entity; a service may be an ICMP type or an IP protocol;
 //! a policy may isolate nobody, be on trial, tell whom it denies, or name a value for the log.
-//! `docs/policies.md` lists the fields, and `crd/flowgatepolicies.yaml` is what [`custom_resource_definition`] returns.
+//! `docs/policies.md` lists the fields. `crd/flowgatepolicies.yaml` is what [`custom_resource_definition`]
+//! returns, and `crd/flowgatenodepolicies.yaml` what [`node_custom_resource_definition`] does.
 //!
-//! Not here: nodes as subjects. Invariant: the reader and the schema have their fields from one
-//! description, `description.rs`.
+//! Invariant: the reader and the schemas have their fields from one description, `description.rs`.
 //! Tested by tables over the semantics and the errors, and by a walk over the description.
 //!
 //! ```
@@ -18,15 +19,16 @@ mod description;
 
 use std::sync::Arc;
 
+use flowgate_identity::Selector;
 use flowgate_policy::model::{
     Directions, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, Ports,
-    Response, Rule, RuleAction, Service, WorkloadSelector,
+    Response, Rule, RuleAction, Service, Subject, WorkloadSelector,
 };
 use serde_json::json;
 
 use self::description::{
-    ACTIONS, DEFAULT_DENY, EGRESS_RULE, ICMP, INGRESS_RULE, LOG_LIMIT, MODES, NAME_LIMIT, PEER,
-    RESPONSES, SERVICE, SPEC,
+    ACTIONS, DEFAULT_DENY, EGRESS_RULE, ICMP, INGRESS_RULE, LOG_LIMIT, MODES, NAME_LIMIT,
+    NODE_SPEC, PEER, RESPONSES, SERVICE, SPEC,
 };
 use crate::{
     Reason,
@@ -38,37 +40,67 @@ use crate::{
     selector::selector,
 };
 
-/// The API version of the kind.
+/// The API version of the kinds.
 pub(crate) const VERSION: &str = "policy.flowgate.dev/v1alpha1";
 
 /// The `CustomResourceDefinition` of `FlowgatePolicy`, for `kubectl apply`, as YAML.
 #[must_use]
 pub fn custom_resource_definition() -> String {
+    definition(&Kind {
+        names: ["FlowgatePolicy", "flowgatepolicy", "flowgatepolicies", "fgp"],
+        scope: "Namespaced",
+        description: "What the pods of a namespace may open, and what may be opened to them.",
+        spec: &SPEC,
+    })
+}
+
+/// The `CustomResourceDefinition` of `FlowgateNodePolicy`, for `kubectl apply`, as YAML.
+#[must_use]
+pub fn node_custom_resource_definition() -> String {
+    definition(&Kind {
+        names: ["FlowgateNodePolicy", "flowgatenodepolicy", "flowgatenodepolicies", "fgnp"],
+        scope: "Cluster",
+        description: "What nodes may open, and what may be opened to them.",
+        spec: &NODE_SPEC,
+    })
+}
+
+/// What distinguishes the kinds.
+struct Kind {
+    /// The kind, its name in singular and plural, and a short one.
+    names: [&'static str; 4],
+    scope: &'static str,
+    description: &'static str,
+    spec: &'static Object,
+}
+
+fn definition(Kind { names, scope, description, spec }: &Kind) -> String {
+    let [kind, singular, plural, short] = names;
     let schema = json!({
-        "description": "What the pods of a namespace may open, and what may be opened to them.",
+        "description": description,
         "type": "object",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": SPEC.to_json(),
+            "spec": spec.to_json(),
         },
     });
     to_yaml(&json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": "flowgatepolicies.policy.flowgate.dev"},
+        "metadata": {"name": format!("{plural}.policy.flowgate.dev")},
         "spec": {
             "group": "policy.flowgate.dev",
             "names": {
-                "kind": "FlowgatePolicy",
-                "listKind": "FlowgatePolicyList",
-                "plural": "flowgatepolicies",
-                "shortNames": ["fgp"],
-                "singular": "flowgatepolicy",
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "shortNames": [short],
+                "singular": singular,
             },
-            "scope": "Namespaced",
+            "scope": scope,
             "versions": [{
                 "name": "v1alpha1",
                 "schema": {"openAPIV3Schema": schema},
@@ -97,29 +129,47 @@ const EGRESS: Direction =
     Direction { field: "egress", peers: "to", rule: &EGRESS_RULE, directions: Directions::EGRESS };
 
 pub(crate) fn read(object: &Field<'_>, metadata: &Metadata) -> Read<Policy> {
+    let spec = spec(object, &SPEC)?;
+    let id = PolicyRef {
+        kind: PolicyKind::FlowgatePolicy,
+        namespace: Arc::clone(&metadata.namespace),
+        name: Arc::clone(&metadata.name),
+    };
+    let namespaces = NamespaceSelector::Named(Arc::clone(&metadata.namespace));
+    let labels = optional_selector(&spec, "podSelector")?.unwrap_or_default();
+    let subject = WorkloadSelector { namespaces: namespaces.clone(), labels };
+    with_rules(&spec, Policy::new(id, subject), &namespaces)
+}
+
+pub(crate) fn read_of_nodes(object: &Field<'_>, metadata: &Metadata) -> Read<Policy> {
+    let spec = spec(object, &NODE_SPEC)?;
+    let id = PolicyRef {
+        kind: PolicyKind::FlowgateNodePolicy,
+        namespace: "".into(),
+        name: Arc::clone(&metadata.name),
+    };
+    let everywhere = NamespaceSelector::Matching(Selector::everything());
+    let all = Policy::new(id, Subject::Nodes(Selector::everything()));
+    let policy = with_rules(&spec, all, &everywhere)?;
+    let nodes = selector(&spec.require("nodeSelector")?)?;
+    Ok(Policy { subject: Subject::Nodes(nodes), ..policy })
+}
+
+fn spec<'a>(object: &Field<'a>, known: &Object) -> Read<Field<'a>> {
     object.deny_unknown(&["apiVersion", "kind", "metadata", "spec"])?;
     object.require("metadata")?.deny_unknown(&METADATA)?;
     let spec = object.require("spec")?;
-    SPEC.check(&spec)?;
-    let namespace = &metadata.namespace;
-    let id = PolicyRef {
-        kind: PolicyKind::FlowgatePolicy,
-        namespace: Arc::clone(namespace),
-        name: Arc::clone(&metadata.name),
-    };
-    let subject = WorkloadSelector {
-        namespaces: NamespaceSelector::Named(Arc::clone(namespace)),
-        labels: optional_selector(&spec, "podSelector")?.unwrap_or_default(),
-    };
-    let mut policy = Policy {
-        mode: mode(&spec)?,
-        log: log(&spec)?,
-        response: response(&spec)?,
-        ..Policy::new(id, subject)
-    };
+    known.check(&spec)?;
+    Ok(spec)
+}
+
+/// What both kinds say. Pods whose namespaces a rule doesn't name are in `own`.
+fn with_rules(spec: &Field<'_>, policy: Policy, own: &NamespaceSelector) -> Read<Policy> {
+    let mut policy =
+        Policy { mode: mode(spec)?, log: log(spec)?, response: response(spec)?, ..policy };
     policy.default_deny = Directions::empty();
-    policy.ingress = read_direction(&spec, &INGRESS, namespace, &mut policy.default_deny)?;
-    policy.egress = read_direction(&spec, &EGRESS, namespace, &mut policy.default_deny)?;
+    policy.ingress = read_direction(spec, &INGRESS, own, &mut policy.default_deny)?;
+    policy.egress = read_direction(spec, &EGRESS, own, &mut policy.default_deny)?;
     Ok(policy)
 }
 
@@ -151,13 +201,13 @@ fn text(field: &Field<'_>, limit: usize) -> Read<Arc<str>> {
 fn read_direction(
     spec: &Field<'_>,
     direction: &Direction,
-    namespace: &Arc<str>,
+    own: &NamespaceSelector,
     default_deny: &mut Directions,
 ) -> Read<Option<Vec<Rule>>> {
     let rules = match spec.get(direction.field)? {
         Some(list) => {
             let items = list.items()?;
-            let rules = items.iter().map(|field| rule(field, direction, namespace));
+            let rules = items.iter().map(|field| rule(field, direction, own));
             Some(rules.collect::<Read<Vec<Rule>>>()?)
         }
         None => None,
@@ -173,7 +223,7 @@ fn isolates(spec: &Field<'_>, direction: &Direction) -> Read<Option<bool>> {
     field.get(direction.field)?.map(|field| field.boolean()).transpose()
 }
 
-fn rule(field: &Field<'_>, direction: &Direction, namespace: &Arc<str>) -> Read<Rule> {
+fn rule(field: &Field<'_>, direction: &Direction, own: &NamespaceSelector) -> Read<Rule> {
     direction.rule.check(field)?;
     if let Some(name) = field.get("name")? {
         text(&name, NAME_LIMIT)?;
@@ -181,7 +231,7 @@ fn rule(field: &Field<'_>, direction: &Direction, namespace: &Arc<str>) -> Read<
     let peers = match field.get(direction.peers)? {
         Some(list) => {
             let items = list.some_items()?;
-            Peers::OneOf(items.iter().map(|item| peer(item, namespace)).collect::<Read<_>>()?)
+            Peers::OneOf(items.iter().map(|item| peer(item, own)).collect::<Read<_>>()?)
         }
         None => Peers::Any,
     };
@@ -197,7 +247,7 @@ fn action(rule: &Field<'_>) -> Read<RuleAction> {
     Ok([RuleAction::Allow, RuleAction::Deny][field.choice(&ACTIONS)?])
 }
 
-fn peer(field: &Field<'_>, namespace: &Arc<str>) -> Read<Peer> {
+fn peer(field: &Field<'_>, own: &NamespaceSelector) -> Read<Peer> {
     PEER.check(field)?;
     if let Some(block) = field.get("ipBlock")? {
         return ip_block(&block);
@@ -209,9 +259,8 @@ fn peer(field: &Field<'_>, namespace: &Arc<str>) -> Read<Peer> {
         return entity(&name).map(Peer::Entity);
     }
     let namespaces = optional_selector(field, "namespaceSelector")?;
-    let own = || NamespaceSelector::Named(Arc::clone(namespace));
     Ok(Peer::Workloads(WorkloadSelector {
-        namespaces: namespaces.map_or_else(own, NamespaceSelector::Matching),
+        namespaces: namespaces.map_or_else(|| own.clone(), NamespaceSelector::Matching),
         labels: optional_selector(field, "podSelector")?.unwrap_or_default(),
     }))
 }
@@ -267,11 +316,14 @@ mod tests {
     }
 
     fn all_sites() -> Vec<Site> {
-        let document = "{apiVersion: policy.flowgate.dev/v1alpha1, kind: FlowgatePolicy, \
-                        metadata: {name: p}, spec: {@}}";
         let mut found = Vec::new();
-        let spec = Site { document: document.into(), path: "spec".into(), object: &SPEC };
-        sites(spec, &mut found);
+        for (kind, object) in [("FlowgatePolicy", &SPEC), ("FlowgateNodePolicy", &NODE_SPEC)] {
+            let document = format!(
+                "{{apiVersion: policy.flowgate.dev/v1alpha1, kind: {kind}, metadata: {{name: p}}, \
+                 spec: {{@}}}}"
+            );
+            sites(Site { document, path: "spec".into(), object }, &mut found);
+        }
         found
     }
 
@@ -287,6 +339,7 @@ mod tests {
     fn beside(site: &Site, name: &str) -> String {
         let required = site.object.properties.iter().filter(|other| other.required);
         let value = |name| match name {
+            "nodeSelector" => "nodeSelector: {}, ",
             "cidr" => "cidr: 192.0.2.0/24, ",
             "operator" => "operator: In, ",
             _ => "key: a, ",
@@ -303,7 +356,7 @@ mod tests {
     #[test]
     fn the_reader_looks_at_every_field_of_the_schema() {
         let sites = all_sites();
-        assert_eq!(sites.len(), 28);
+        assert_eq!(sites.len(), 2 * 28);
         for site in &sites {
             for property in site.object.properties {
                 let wrong = match property.shape {
