@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use flowgate_abi::{Addr6, Be32, Mac, endpoint::Endpoint, event::Counter};
+use flowgate_abi::{Addr6, Be32, event::Counter};
 use flowgate_pipeline::{Family, V4, V6};
 use flowgate_policy::{
     install::{Applied, EndpointAddress, Pressure},
@@ -16,7 +16,7 @@ use flowgate_policy::{
 use crate::{
     builder::Builder,
     counters::{Counters, DropKey, EndpointTraffic},
-    endpoint::{Attached, Delivery, EndpointId, EndpointSpec, HookKind},
+    endpoint::{Attached, Delivery, EndpointId, EndpointSpec, HookKind, UNKNOWN_MAC},
     error::{ApplyError, AskError, AttachError, TableError},
     events::{Events, SharedNames, Source},
     flows::{TrackedFlow, tracked},
@@ -87,7 +87,8 @@ impl Datapath {
         self.tables.pressure()
     }
 
-    /// Attaches an endpoint. Nothing passes it until a plan is applied that contains it.
+    /// Attaches an endpoint. Nothing passes it until a plan is applied that contains it; a node's is open
+    /// until then.
     ///
     /// An endpoint of the same interface, addresses and workload that an earlier process left is
     /// claimed: its flows go on all the time.
@@ -109,7 +110,7 @@ impl Datapath {
             v6: spec.v6,
             mac: spec.mac,
             router_mac: link.mac,
-            flags: flags(delivery, spec.mac),
+            flags: spec.flags(delivery),
         };
         let slot = self.tables.attach(spec.workload.clone(), address)?;
         let hook = match self.attach_hooks(slot, spec, link.ifindex) {
@@ -126,8 +127,9 @@ impl Datapath {
 
     /// The link, and how packets are handed over to it. The host backend makes links up.
     fn resolve(&mut self, spec: &EndpointSpec) -> Result<(Link, Delivery), AttachError> {
+        let asked = if spec.is_node() { Delivery::Stack } else { spec.delivery };
         let (Some(interface), Tables::Kernel(_)) = (&spec.interface, &self.tables) else {
-            let delivery = delivery_of(spec.delivery, Delivery::RedirectPeer);
+            let delivery = delivery_of(asked, Delivery::RedirectPeer);
             return Ok((self.made_up_link(), delivery));
         };
         let link = Link::by_name(interface).map_err(|source| AttachError::UnknownInterface {
@@ -137,7 +139,7 @@ impl Datapath {
         let pair = matches!(link.kind.as_str(), "veth" | "netkit") && link.peer_elsewhere;
         let known = spec.mac != UNKNOWN_MAC;
         let best = if pair && known { Delivery::RedirectPeer } else { Delivery::Stack };
-        let delivery = delivery_of(spec.delivery, best);
+        let delivery = delivery_of(asked, best);
         if delivery == Delivery::RedirectPeer && !pair {
             let interface = interface.clone();
             return Err(AttachError::Delivery { interface, delivery: "RedirectPeer" });
@@ -165,7 +167,8 @@ impl Datapath {
         };
         let pins = self.pins.as_ref().map(Pins::links);
         let tables = installer.store_mut();
-        let attachment = attach::attach(tables, interface, ifindex, pins.as_deref(), spec.hook)?;
+        let place = attach::Place { interface, ifindex, is_uplink: spec.is_node() };
+        let attachment = attach::attach(tables, place, pins.as_deref(), spec.hook)?;
         let kind = attachment.kind;
         self.attachments.insert(slot, attachment);
         Ok(kind)
@@ -212,7 +215,8 @@ impl Datapath {
     /// no longer allows end with their next packet.
     ///
     /// # Errors
-    /// The plan doesn't fit, or a table couldn't be written: the running generation is untouched.
+    /// The plan doesn't fit, or has policies for a node of which no uplink is attached, or a table couldn't
+    /// be written: the running generation is untouched.
     pub fn apply(&mut self, plan: &Arc<Plan>) -> Result<Applied, ApplyError> {
         // Known before it is published, so that its first event finds its names.
         self.names.plan(self.tables.generation().wrapping_add(1), plan);
@@ -377,16 +381,3 @@ const fn delivery_of(asked: Delivery, best: Delivery) -> Delivery {
         other => other,
     }
 }
-
-fn flags(delivery: Delivery, mac: Mac) -> u32 {
-    let check = if mac == UNKNOWN_MAC { 0 } else { Endpoint::CHECK_MAC };
-    check
-        | match delivery {
-            Delivery::RedirectPeer => Endpoint::REDIRECT_PEER,
-            Delivery::Redirect => Endpoint::REDIRECT,
-            Delivery::Stack | Delivery::Automatic => 0,
-        }
-}
-
-/// No frame comes from this Ethernet address.
-const UNKNOWN_MAC: Mac = [0; 6];

@@ -1,11 +1,14 @@
 //! Endpoints: what the embedder says of them, and how they are reached.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
-use flowgate_abi::Mac;
+use flowgate_abi::{Mac, endpoint::Endpoint};
 use flowgate_policy::inventory::WorkloadRef;
 
-/// An endpoint to attach: a workload's link on this node.
+/// An endpoint to attach: a workload's link on this node, or an uplink of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSpec {
     pub(crate) workload: WorkloadRef,
@@ -32,7 +35,24 @@ impl EndpointSpec {
         }
     }
 
-    /// A workload without a link: nothing is attached, and only replayed frames meet it. For asking
+    /// This node as an end of its own, on an uplink: what comes in by it to the node's addresses, and what
+    /// leaves by it from them, is judged by the policies whose subjects are nodes; so is what the node's
+    /// own workloads open to it, at their links. `name` is that of the inventory.
+    ///
+    /// - The node is open until a plan is applied in which a policy selects it, and again once none does.
+    ///   [`Policy::node_failsafe`](flowgate_policy::model::Policy::node_failsafe) keeps a way in.
+    /// - An uplink has one address of either family; other addresses of the node are judged nowhere. So
+    ///   are groups, broadcast, link-local addresses, and what isn't IP.
+    /// - What is forwarded passes unjudged. On the way out that is told by the address after netfilter: what
+    ///   it masquerades is the node's. On the way in the address before it counts: a node port is the
+    ///   node's.
+    /// - Outer packets of a tunnel are the node's, and need to be allowed.
+    #[must_use]
+    pub fn node(name: impl Into<Arc<str>>, uplink: impl Into<String>) -> Self {
+        Self::new(WorkloadRef::node(name), uplink)
+    }
+
+    /// A workload or node without a link: nothing is attached, and only replayed frames meet it. For asking
     /// the loaded programs what they would do.
     #[must_use]
     pub fn unlinked(workload: WorkloadRef) -> Self {
@@ -51,14 +71,14 @@ impl EndpointSpec {
 
     /// The Ethernet address of its own side: packets that are redirected to it carry it, and frames
     /// and ARP packets that it sends from another one are dropped. Where it isn't given, neither is
-    /// done.
+    /// done. A node's means nothing.
     #[must_use]
     pub const fn mac(mut self, mac: Mac) -> Self {
         self.mac = mac;
         self
     }
 
-    /// How packets from other local endpoints reach it.
+    /// How packets from other local endpoints reach it; a node by its stack, whatever is said.
     #[must_use]
     pub const fn delivery(mut self, delivery: Delivery) -> Self {
         self.delivery = delivery;
@@ -74,6 +94,30 @@ impl EndpointSpec {
         self
     }
 }
+
+impl EndpointSpec {
+    /// It is this node itself.
+    pub(crate) fn is_node(&self) -> bool {
+        self.workload.as_node().is_some()
+    }
+
+    /// The endpoint's flags, with this delivery.
+    pub(crate) fn flags(&self, delivery: Delivery) -> u32 {
+        if self.is_node() {
+            return Endpoint::NODE;
+        }
+        let check = if self.mac == UNKNOWN_MAC { 0 } else { Endpoint::CHECK_MAC };
+        check
+            | match delivery {
+                Delivery::RedirectPeer => Endpoint::REDIRECT_PEER,
+                Delivery::Redirect => Endpoint::REDIRECT,
+                Delivery::Stack | Delivery::Automatic => 0,
+            }
+    }
+}
+
+/// No frame comes from this Ethernet address.
+pub(crate) const UNKNOWN_MAC: Mac = [0; 6];
 
 /// How packets from other local endpoints reach an endpoint.
 #[non_exhaustive]

@@ -13,7 +13,7 @@ use nix::{
 
 use netlink_packet_route::neighbour::NeighbourState;
 
-use crate::{LabError, Mac, Namespace, Pod, netlink::Netlink, pod, sysctl};
+use crate::{EchoServers, LabError, Mac, Namespace, Pod, netlink::Netlink, pod, sysctl};
 
 /// Where kernels and tools expect the BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -62,6 +62,21 @@ impl Node {
     pub fn add_address(&mut self, address: IpAddr) -> Result<(), LabError> {
         pod::check_address(address, "the node")?;
         self.netlink.add_address(LOOPBACK, address)
+    }
+
+    /// Starts servers of the node's own that send back what they get, on these TCP and UDP ports of its
+    /// addresses. Only from the thread that has entered.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Listen`] if a port is taken.
+    pub fn serve(
+        &self,
+        addresses: &[IpAddr],
+        tcp: &[u16],
+        udp: &[u16],
+    ) -> Result<EchoServers, LabError> {
+        EchoServers::start("the node", addresses, tcp, udp)
     }
 
     /// Adds a pod with these addresses: a network namespace behind a veth pair, whose end on the node

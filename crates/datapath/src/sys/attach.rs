@@ -63,14 +63,34 @@ const HOOKS: [(&str, TcAttachType, &str); 2] = [
     (progs::TC_FROM_ENDPOINT, TcAttachType::Ingress, "from"),
 ];
 
+/// A link.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) interface: &'a str,
+    pub(crate) ifindex: u32,
+    /// The endpoint lies on this side of it.
+    pub(crate) is_uplink: bool,
+}
+
+impl Place<'_> {
+    /// Where a program goes: behind an uplink is the world, and not the endpoint.
+    fn direction(self, of_endpoint: TcAttachType) -> TcAttachType {
+        match of_endpoint {
+            TcAttachType::Egress if self.is_uplink => TcAttachType::Ingress,
+            TcAttachType::Ingress if self.is_uplink => TcAttachType::Egress,
+            direction => direction,
+        }
+    }
+}
+
 /// Attaches both programs to an interface, or takes over what is pinned for it.
 pub(crate) fn attach(
     tables: &mut KernelTables,
-    interface: &str,
-    ifindex: u32,
+    place: Place<'_>,
     pins: Option<&Path>,
     only: Option<HookKind>,
 ) -> Result<Attachment, AttachError> {
+    let Place { interface, ifindex, .. } = place;
     let mut attachment =
         Attachment { links: Vec::new(), pins: Vec::new(), kind: only.unwrap_or(HookKind::Tcx) };
     for (name, direction, short) in HOOKS {
@@ -78,7 +98,10 @@ pub(crate) fn attach(
         let pin = pins.map(|pins| pin(pins, ifindex, short));
         let link = match &pin {
             Some(pin) if pin.exists() => take_over(program, pin),
-            _ => fresh(program, interface, direction, &mut attachment.kind, only),
+            _ => {
+                let direction = place.direction(direction);
+                fresh(program, interface, direction, &mut attachment.kind, only)
+            }
         };
         let failed = |source| AttachError::Hook { interface: interface.to_owned(), source };
         let (link, kind) = link.map_err(failed)?;

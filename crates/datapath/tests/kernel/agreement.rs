@@ -30,11 +30,24 @@ fn cases() -> usize {
 
 /// The endpoint that a flow's source or destination address belongs to.
 fn owner(rig: &Rig, case: &Case, address: IpAddr) -> Option<WorkloadRef> {
-    let workload = case.inventory.workloads.iter().find(|workload| {
-        let first = workload.addresses.iter().find(|a| a.is_ipv4() == address.is_ipv4());
-        !workload.host_network && first == Some(&address)
-    })?;
-    rig.endpoints.contains_key(&workload.id).then(|| workload.id.clone())
+    let is_first = |addresses: &[IpAddr]| {
+        addresses.iter().find(|a| a.is_ipv4() == address.is_ipv4()) == Some(&address)
+    };
+    let workloads = case.inventory.workloads.iter().filter(|workload| !workload.host_network);
+    let mut own = workloads.filter(|workload| is_first(&workload.addresses));
+    let mut nodes = case.inventory.nodes.iter().filter(|node| is_first(&node.addresses));
+    let node = || Some(WorkloadRef::node(nodes.next()?.name.clone()));
+    let id = own.next().map(|workload| workload.id.clone()).or_else(node)?;
+    rig.endpoints.contains_key(&id).then_some(id)
+}
+
+/// The node that an address is, or that its workload runs on.
+fn home(case: &Case, address: IpAddr) -> Option<&str> {
+    let mut nodes = case.inventory.nodes.iter();
+    let node = nodes.find(|node| node.addresses.contains(&address)).map(|node| &*node.name);
+    let mut workloads = case.inventory.workloads.iter();
+    let on = || workloads.find(|one| one.addresses.contains(&address))?.node.as_deref();
+    node.or_else(on)
 }
 
 #[derive(Default)]
@@ -97,13 +110,16 @@ fn step(
     shares.judged += 1;
 }
 
-/// Where a packet is met: at its sender if that is an endpoint, else at its receiver.
+/// Where a packet is met: at its sender if that is an endpoint, else at its receiver. What a node sends
+/// to those on it doesn't come by its uplink.
 fn place(rig: &Rig, case: &Case, kind: &Kind, flow: Flow) -> Option<(WorkloadRef, Stage)> {
     let (sender, receiver) = match kind {
         Kind::Opening(frame) | Kind::Later(frame) => (frame.sender(), frame.receiver()),
         Kind::Error | Kind::Odd => (flow.source, flow.destination),
     };
-    if let Some(workload) = owner(rig, case, sender) {
+    if let Some(workload) = owner(rig, case, sender)
+        && !(workload.as_node().is_some() && home(case, sender) == home(case, receiver))
+    {
         return Some((workload, Stage::FromEndpoint));
     }
     owner(rig, case, receiver).map(|workload| (workload, Stage::ToEndpoint))

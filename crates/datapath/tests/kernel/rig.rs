@@ -66,6 +66,9 @@ impl Rig {
         for workload in case.inventory.workloads.iter().filter(|w| !w.host_network) {
             rig.attach(&workload.id, &workload.addresses);
         }
+        for node in &case.inventory.nodes {
+            rig.attach(&WorkloadRef::node(node.name.clone()), &node.addresses);
+        }
         rig
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn socket(pod: &Pod, family: usize, port: u16) -> SocketAddr {
     SocketAddr::new(pod.addresses()[family], port)
 }
 
-fn inventory() -> Inventory {
+pub(crate) fn inventory() -> Inventory {
     let workloads = PODS.iter().enumerate().map(|(index, pod)| Workload {
         id: name(pod),
         labels: Labels::from_iter([("app", *pod)]),
