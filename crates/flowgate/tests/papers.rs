@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate::abi::{DropReason, event::Counter};
+use flowgate::{
+    abi::{DropReason, event::Counter},
+    policy::cost::Table,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -74,6 +77,14 @@ fn the_operators_page_names_every_counter() {
     let Some(page) = paper("docs/drop-reasons.md") else { return };
     for counter in Counter::ALL {
         assert!(page.contains(&format!("\n| `{}` |", counter.name())), "{counter:?}");
+    }
+}
+
+#[test]
+fn the_operators_page_names_every_table() {
+    let Some(page) = paper("docs/drop-reasons.md") else { return };
+    for table in Table::ALL {
+        assert!(page.contains(&format!("\n| `{}` |", table.name())), "{table:?}");
     }
 }
 

@@ -88,6 +88,16 @@ pub enum Table {
 }
 
 impl Table {
+    /// All tables.
+    pub const ALL: &[Self] = &[
+        Self::Endpoints,
+        Self::Peers,
+        Self::RowCells,
+        Self::DecisionCells,
+        Self::Decisions,
+        Self::IpcacheNodes,
+    ];
+
     /// Its name in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use flowgate_abi::Settings;
 use flowgate_identity::{AllocateError, Labels, LocalAllocator, Scope, ScopeCapacities, Selector};
 use flowgate_policy::{
     compile::{CompileError, Session},
     cost::{Overflow, Table},
-    host::HostTables,
-    install::{EndpointAddress, InstallError, Installer},
+    host::{HostRoom, HostTables},
+    install::{EndpointAddress, InstallError, Installer, Store},
     inventory::{Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
@@ -32,10 +33,19 @@ fn pod(number: u8) -> Workload {
 
 /// Everybody of the namespace may be reached from these networks alone.
 fn from_networks(count: u8) -> Policy {
-    let network = |number: u8| Peer::Cidr {
-        cidr: format!("203.0.113.{number}/32").parse().expect("a network"),
-        except: vec![],
+    from_each((0..count).map(|number| format!("203.0.113.{number}/32")))
+}
+
+/// Networks that are far from each other, of one family or the other.
+fn from_scattered(v6: bool, count: u8) -> Policy {
+    let network = |number| match v6 {
+        true => format!("2001:db8:{number:x}::/64"),
+        false => format!("198.19.{number}.64/26"),
     };
+    from_each((0..count).map(network))
+}
+
+fn from_each(networks: impl Iterator<Item = String>) -> Policy {
     let id = PolicyRef {
         kind: PolicyKind::NetworkPolicy,
         namespace: "a".into(),
@@ -45,8 +55,9 @@ fn from_networks(count: u8) -> Policy {
         namespaces: NamespaceSelector::Named("a".into()),
         labels: Selector::everything(),
     };
-    let rules =
-        (0..count).map(|number| Rule::allow(Peers::OneOf(vec![network(number)]), Ports::Any));
+    let network =
+        |cidr: String| Peer::Cidr { cidr: cidr.parse().expect("a network"), except: vec![] };
+    let rules = networks.map(|cidr| Rule::allow(Peers::OneOf(vec![network(cidr)]), Ports::Any));
     Policy { ingress: Some(rules.collect()), ..Policy::new(id, subject) }
 }
 
@@ -59,7 +70,26 @@ fn session(global: u32) -> Session<LocalAllocator> {
 
 /// Tables with room for this plan alone, which runs.
 fn running(plan: &Arc<Plan>) -> Installer<HostTables> {
-    let mut installer = Installer::adopt(HostTables::for_plan(plan)).expect("host tables");
+    running_in(HostTables::for_plan(plan), plan)
+}
+
+/// Tables with so many nodes of the ipcache, and room for everything else; a plan runs in them.
+fn running_with_nodes(plan: &Arc<Plan>, nodes: usize) -> Installer<HostTables> {
+    let cells = 1 << 12;
+    let settings = Settings {
+        peers: cells,
+        row_cells: cells,
+        decision_cells: cells,
+        decisions: cells,
+        ..*HostTables::for_plan(plan).settings()
+    };
+    let room =
+        HostRoom { ipcache_nodes: u32::try_from(nodes).expect("a few nodes"), events: 1 << 4 };
+    running_in(HostTables::new(settings, room), plan)
+}
+
+fn running_in(tables: HostTables, plan: &Arc<Plan>) -> Installer<HostTables> {
+    let mut installer = Installer::adopt(tables).expect("host tables");
     for (ifindex, endpoint) in (1..).zip(&plan.endpoints) {
         let (v4, v6) = EndpointAddress::pairs(&endpoint.addresses)[0];
         let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
@@ -67,6 +97,19 @@ fn running(plan: &Arc<Plan>) -> Installer<HostTables> {
     }
     let _ = installer.apply(plan).expect("it fits");
     installer
+}
+
+/// The tables decide about flows to the pods as the plan says.
+fn assert_runs(installer: &Installer<HostTables>, plan: &Plan, sources: &[&str]) {
+    for (source, destination) in sources.iter().flat_map(|s| (1..=3).map(move |d| (s, d))) {
+        let flow = Flow {
+            source: source.parse().expect("an address"),
+            destination: IpAddr::from([198, 18, 0, destination]),
+            protocol: FlowProtocol::Tcp(80),
+        };
+        let seen = simulate(installer.store(), plan, &flow).expect("complete tables");
+        assert_eq!(seen, plan.decide(&flow), "{flow}");
+    }
 }
 
 #[test]
@@ -114,14 +157,52 @@ fn what_overflows_is_named_and_the_running_generation_stays() {
     assert_eq!((table, needed, have), (Table::Peers, after.peers.len(), before.peers.len()));
     assert_eq!(top, [(from_networks(0).id, 40)]);
     assert_eq!(installer.generation(), generation);
-    for (source, destination) in [("203.0.113.0", 1), ("203.0.113.7", 2), ("198.18.0.1", 3)] {
-        let flow = Flow {
-            source: source.parse().expect("an address"),
-            destination: IpAddr::from([198, 18, 0, destination]),
-            protocol: FlowProtocol::Tcp(80),
+    assert_runs(&installer, &before, &["203.0.113.0", "203.0.113.7", "198.18.0.1"]);
+}
+
+#[test]
+fn networks_for_which_there_are_no_nodes_are_named_in_both_families() {
+    for (v6, source) in [(false, "198.19.7.70"), (true, "198.19.0.70")] {
+        let mut session = session(100);
+        session.set_policy(from_scattered(v6, 4));
+        let before = session.plan().expect("it compiles");
+        let mut installer = running_with_nodes(&before, before.cost().ipcache_nodes);
+        let generation = installer.generation();
+        session.set_policy(from_scattered(v6, 200));
+        let after = session.plan().expect("it compiles");
+        let Err(InstallError::Overflow(overflow)) = installer.apply(&after) else {
+            panic!("196 networks more fit into nodes that were all taken");
         };
-        let seen = simulate(installer.store(), &before, &flow).expect("complete tables");
-        assert_eq!(seen, before.decide(&flow), "{flow}");
+        let Overflow { table, needed, have, top } = overflow;
+        let costs = (after.cost().ipcache_nodes, before.cost().ipcache_nodes);
+        assert_eq!((table, (needed, have)), (Table::IpcacheNodes, costs));
+        assert_eq!(top.first().map(|(policy, _)| policy), Some(&from_networks(0).id));
+        assert_eq!(installer.generation(), generation);
+        assert_runs(&installer, &before, &["198.18.0.2", "203.0.113.1", source]);
+    }
+}
+
+#[test]
+fn networks_that_fit_alone_but_not_beside_the_running_ones_come_after_these_have_gone() {
+    let mut session = session(100);
+    let empty = session.plan().expect("it compiles");
+    session.set_policy(from_scattered(false, 100));
+    let before = session.plan().expect("it compiles");
+    session.set_policy(from_scattered(true, 100));
+    let after = session.plan().expect("it compiles");
+    let nodes = before.cost().ipcache_nodes.max(after.cost().ipcache_nodes);
+    let mut installer = running_with_nodes(&before, nodes);
+    let generation = installer.generation();
+    let Err(InstallError::TrieInTransition { needed, have }) = installer.apply(&after) else {
+        panic!("two plans fit into the nodes of one");
+    };
+    assert!(needed > nodes && have == nodes, "{needed} of {have}, there are {nodes}");
+    assert_eq!(installer.generation(), generation);
+    let sources = ["198.18.0.2", "198.19.7.70", "198.19.7.1"];
+    assert_runs(&installer, &before, &sources);
+    for plan in [&empty, &after] {
+        let _ = installer.apply(plan).expect("it fits now");
+        assert_runs(&installer, plan, &sources);
     }
 }
 
