@@ -187,3 +187,44 @@ impl<A: IdentityAllocator> Session<A> {
         Ok(draft.plan(&self.state, identities))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flowgate_identity::LocalAllocator;
+
+    use super::*;
+    use crate::compile::state::SPARE;
+
+    fn pod(app: String) -> Workload {
+        Workload {
+            id: WorkloadRef { namespace: "a".into(), name: "pod".into() },
+            labels: Labels::from_iter([("app", app)]),
+            addresses: vec![std::net::IpAddr::from([198, 18, 0, 1])],
+            ports: vec![],
+            node: None,
+            host_network: false,
+        }
+    }
+
+    #[test]
+    fn what_was_is_forgotten_in_the_end_and_no_plan_shows_it() {
+        let (rounds, edits) = (40, 100);
+        let mut session = Session::new(LocalAllocator::new(), Options::default());
+        session.set_workload(pod("same".to_owned()));
+        let first = session.plan().unwrap();
+        let mut forgotten = 0;
+        for round in 0..rounds {
+            (0..edits).for_each(|edit| session.set_workload(pod(format!("app-{round}-{edit}"))));
+            session.set_workload(pod("same".to_owned()));
+            let before = session.state.remembered();
+            assert_eq!(*session.plan().unwrap(), *first, "round {round}");
+            assert!(before < 2 * SPARE, "{before} parts are remembered in round {round}");
+            forgotten += usize::from(session.state.remembered() < before);
+        }
+        // Each edit makes a kind of peers and a kind of endpoints.
+        assert!(
+            rounds * edits > SPARE && (2..rounds / 2).contains(&forgotten),
+            "{forgotten} times"
+        );
+    }
+}

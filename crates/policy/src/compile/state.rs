@@ -55,7 +55,7 @@ struct Built {
 }
 
 /// What may be remembered beside what there is.
-const SPARE: usize = 1 << 10;
+pub(super) const SPARE: usize = 1 << 10;
 
 /// A plan but for identities.
 pub(super) struct Draft {
@@ -199,9 +199,13 @@ impl State {
     pub(super) fn is_worn(&self) -> bool {
         let used = self.built.as_ref().map_or(0, |built| built.rows + built.classes.lists());
         let there = self.census.residents().count() + self.policies.iter().count() + used;
+        self.remembered() > 4 * there + SPARE
+    }
+
+    /// Parts of inputs, as they are and as they were.
+    pub(super) fn remembered(&self) -> usize {
         let kinds = (self.census.kinds.len() + self.census.subjects.len()) as usize;
-        let remembered = self.rows.len() + self.terms.lists() + self.names.all().len() + kinds;
-        remembered > 4 * there + SPARE
+        self.rows.len() + self.terms.lists() + self.names.all().len() + kinds
     }
 
     /// The same input, and nothing remembered.
