@@ -44,18 +44,25 @@ impl PortClasses {
         partition.publish()
     }
 
-    /// What a row decides about each class.
-    pub(super) fn expand(&self, row: &[Run], number: impl Fn(AccountId) -> u16) -> Vec<u16> {
-        let mut cells = vec![0; self.count as usize];
-        let mut runs = row.iter().peekable();
-        let mut here = 0;
-        for &(service, class) in &self.samples {
-            while let Some(run) = runs.next_if(|run| run.first <= service) {
-                here = number(run.account);
-            }
-            cells[usize::from(class)] = here;
+    /// Appends what a row decides about each class: everywhere what it decides at its end, but for the
+    /// classes of runs that decide otherwise.
+    pub(super) fn expand(
+        &self,
+        row: &[Run],
+        number: impl Fn(AccountId) -> u16,
+        cells: &mut Vec<u16>,
+    ) {
+        let begin = cells.len();
+        let last = row.last().map(|run| run.account);
+        cells.resize(begin + self.count as usize, last.map_or(0, &number));
+        let cells = &mut cells[begin..];
+        let ends = row.iter().skip(1).map(|run| run.first);
+        for (run, end) in row.iter().zip(ends).filter(|(run, _)| Some(run.account) != last) {
+            let here = number(run.account);
+            let from = self.samples.partition_point(|(service, _)| *service < run.first);
+            let classes = self.samples[from..].iter().take_while(|(service, _)| *service < end);
+            classes.for_each(|(_, class)| cells[usize::from(*class)] = here);
         }
-        cells
     }
 }
 
@@ -180,8 +187,9 @@ mod tests {
         let classes = classes(&[low.clone(), high.clone()]);
         assert_eq!(classes.count, 4);
         let same = |account| u16::try_from(account).unwrap();
-        assert_eq!(classes.expand(&low, same), [0, 1, 1, 0]);
-        assert_eq!(classes.expand(&high, same), [0, 0, 1, 1]);
+        let mut cells = vec![7];
+        [low, high].iter().for_each(|row| classes.expand(row, same, &mut cells));
+        assert_eq!(cells, [7, 0, 1, 1, 0, 0, 0, 1, 1]);
     }
 
     #[test]

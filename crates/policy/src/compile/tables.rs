@@ -129,7 +129,7 @@ impl Source<'_> {
             for run in runs.last().into_iter().chain(runs) {
                 made.number(run.account)?;
             }
-            cells.extend(ports.expand(runs, |account| made.known(account)));
+            ports.expand(runs, |account| made.known(account), &mut cells);
         }
         Ok(cells)
     }
