@@ -1,0 +1,207 @@
+//! What types can't say: contradictions, each at the field that is wrong.
+
+use std::{collections::HashSet, fmt::Display, time::Duration};
+
+use flowgate_services::{
+    ServiceError, Services, TableSize,
+    model::{BackendId, ServiceName},
+};
+
+use super::{
+    Reason,
+    duration::print,
+    model::{Check, Config, Http, Https, Probe, Service},
+};
+
+/// Intervals of checks: shorter ones are a load, longer ones no check.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
+const LONGEST_NAME: usize = 63;
+/// What fits into one datagram of any path.
+const LONGEST_PROBE: usize = 1200;
+
+/// A contradiction, at a field such as `services[0].name`.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub(super) field: String,
+    pub(super) reason: Reason,
+}
+
+type Checking = Result<(), Mistake>;
+
+/// Checks a configuration; the services that it stands for.
+pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
+    interfaces(config)?;
+    let mut services = Vec::new();
+    for (at, service) in config.services.iter().enumerate() {
+        let place = format!("services[{at}]");
+        fields(service, &place)?;
+        services.push(service.typed());
+    }
+    Services::new(services).map_err(|error| Mistake {
+        field: place_of(&error, &config.services),
+        reason: match error {
+            ServiceError::NoWeight { .. } => Reason::NoWeight,
+            ServiceError::NoMac { .. } => Reason::NoMac,
+            other => other.into(),
+        },
+    })
+}
+
+fn mistake(field: impl Display, reason: Reason) -> Mistake {
+    Mistake { field: field.to_string(), reason }
+}
+
+fn interfaces(config: &Config) -> Checking {
+    if config.interfaces.is_empty() {
+        return Err(mistake("interfaces", Reason::NoInterface));
+    }
+    let mut known = HashSet::new();
+    for (at, interface) in config.interfaces.iter().enumerate() {
+        if !known.insert(&interface.name) {
+            let twice = Reason::Twice(interface.name.clone());
+            return Err(mistake(format_args!("interfaces[{at}].name"), twice));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the fields of a service, each by itself.
+fn fields(service: &Service, place: &str) -> Checking {
+    let character = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let name = &service.name;
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(character) {
+        return Err(mistake(format_args!("{place}.name"), Reason::Name(name.clone())));
+    }
+    if let Some(slots) = service.table.filter(|slots| TableSize::new(*slots).is_none()) {
+        return Err(mistake(format_args!("{place}.table"), Reason::TableSize(slots)));
+    }
+    if let Some(check) = &service.check {
+        if service.port == 0 && check.port.is_none() {
+            return Err(mistake(format_args!("{place}.check"), Reason::NoCheckPort));
+        }
+        checking(check, &format!("{place}.check"))?;
+    } else if service.fail_open {
+        let field = format_args!("{place}.fail_open").to_string();
+        return Err(mistake(field, Reason::Contradiction("nothing fails without `check`")));
+    }
+    Ok(())
+}
+
+fn checking(check: &Check, place: &str) -> Checking {
+    let [shortest, longest] = INTERVALS;
+    within(check.interval, [shortest, longest], print, &format!("{place}.interval"))?;
+    within(check.timeout, [Duration::from_millis(1), longest], print, &format!("{place}.timeout"))?;
+    if check.timeout > check.interval {
+        return Err(mistake(format_args!("{place}.timeout"), Reason::Overlap));
+    }
+    let plain = |number: u32| number.to_string();
+    within(check.rise, [1, 100], plain, &format!("{place}.rise"))?;
+    within(check.fall, [1, 100], plain, &format!("{place}.fall"))?;
+    within(u32::from(check.jitter), [0, 50], plain, &format!("{place}.jitter"))?;
+    if check.port == Some(0) {
+        let wrong = Reason::Contradiction("nobody listens on port 0");
+        return Err(mistake(format_args!("{place}.port"), wrong));
+    }
+    probe(&check.probe, &format!("{place}.probe"))
+}
+
+fn within<T: PartialOrd + Copy>(
+    found: T,
+    [least, most]: [T; 2],
+    print: impl Fn(T) -> String,
+    field: &str,
+) -> Checking {
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    let [found, least, most] = [found, least, most].map(print);
+    Err(mistake(field, Reason::Range { found, least, most }))
+}
+
+fn probe(probe: &Probe, place: &str) -> Checking {
+    match probe {
+        Probe::Tcp => Ok(()),
+        Probe::Http(http) => request(http, &format!("{place}.http")),
+        Probe::Https(https) => secured(https, &format!("{place}.https")),
+        Probe::Udp(udp) => {
+            let sent = udp.send.0.len();
+            let place = format!("{place}.udp.send");
+            within(sent, [1, LONGEST_PROBE], |length| format!("{length} bytes"), &place)
+        }
+    }
+}
+
+fn request(http: &Http, place: &str) -> Checking {
+    let is_path = |c: char| c.is_ascii_graphic();
+    if !http.path.starts_with('/') || !http.path.chars().all(is_path) {
+        let wrong = Reason::Contradiction("a path begins with / and has no spaces");
+        return Err(mistake(format_args!("{place}.path"), wrong));
+    }
+    let host = http.host.as_deref().unwrap_or("host");
+    if host.is_empty() || !host.chars().all(is_path) {
+        let wrong = Reason::Contradiction("that is no name of a host");
+        return Err(mistake(format_args!("{place}.host"), wrong));
+    }
+    let plain = |status: u16| status.to_string();
+    within(http.least_status, [100, 599], plain, &format!("{place}.least_status"))?;
+    within(http.most_status, [http.least_status, 599], plain, &format!("{place}.most_status"))
+}
+
+fn secured(https: &Https, place: &str) -> Checking {
+    request(&https.plain(), place)?;
+    match (&https.ca, https.insecure) {
+        (None, false) => {
+            let wrong = Reason::Contradiction("write `ca`, or `insecure: true`");
+            Err(mistake(place, wrong))
+        }
+        (Some(_), true) => {
+            let wrong = Reason::Contradiction("`ca` says whom to trust, `insecure` says everybody");
+            Err(mistake(format_args!("{place}.insecure"), wrong))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The field that the library complains about.
+fn place_of(error: &ServiceError, services: &[Service]) -> String {
+    let at =
+        |name: &ServiceName| services.iter().rposition(|service| service.name == name.as_str());
+    let service = |name: &ServiceName, field: &str| match at(name) {
+        Some(at) => format!("services[{at}].{field}"),
+        None => "services".to_owned(),
+    };
+    let backend = |name: &ServiceName, id: &BackendId, field: &str| {
+        let backends = at(name).map(|at| &services[at].backends);
+        let found = backends.and_then(|all| all.iter().rposition(|one| one.address == id.address));
+        service(name, &format!("backends[{}].{field}", found.unwrap_or_default()))
+    };
+    match error {
+        ServiceError::DuplicateName { name } => service(name, "name"),
+        ServiceError::NoAddress { service: name } => service(name, "addresses"),
+        ServiceError::DuplicateFrontend { second, .. } => service(second, "addresses"),
+        ServiceError::Address { service: name, address } => {
+            address_at(services, (at(name), *address))
+        }
+        ServiceError::DuplicateBackend { service, backend: id } => backend(service, id, "address"),
+        ServiceError::NoWeight { service, backend: id } => backend(service, id, "weight"),
+        ServiceError::NoMac { service, backend: id } => backend(service, id, "mac"),
+        ServiceError::Mtu { service, backend: id, .. } => backend(service, id, "mtu"),
+        ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
+        ServiceError::TableTooSmall { service: name, .. } => service(name, "table"),
+        ServiceError::TooManyBackends { service: name, .. } => service(name, "backends"),
+        _ => "services".to_owned(),
+    }
+}
+
+/// An address of the service's own, or of one of its backends.
+fn address_at(services: &[Service], (at, address): (Option<usize>, std::net::IpAddr)) -> String {
+    let Some(at) = at else { return "services".to_owned() };
+    let service = &services[at];
+    let own = service.addresses.iter().position(|own| *own == address);
+    let backend = service.backends.iter().position(|backend| backend.address == address);
+    match (own, backend) {
+        (Some(own), _) => format!("services[{at}].addresses[{own}]"),
+        (None, Some(backend)) => format!("services[{at}].backends[{backend}].address"),
+        (None, None) => format!("services[{at}]"),
+    }
+}

@@ -1,0 +1,110 @@
+//! The configuration: one YAML file that says everything.
+//!
+//! [`model`] is what may be written; [`read`] and [`parse`] turn text into a [`Config`] that contradicts
+//! itself nowhere; [`reference()`] is the operators' page about it, made from the types.
+//!
+//! Not here: whether interfaces, files and addresses exist on this machine, and what operators change
+//! while it runs ([`crate::overlay`]).
+//!
+//! Invariant: whatever isn't understood in full is an error that names file, line and field. Tested in
+//! `tests/config.rs`, an error of each kind with its line; fuzzed as `lb_config`.
+
+mod bytes;
+mod check;
+mod duration;
+mod error;
+mod lines;
+mod mac;
+pub mod model;
+mod reference;
+mod typed;
+
+use std::{fs, path::Path};
+
+pub use bytes::Bytes;
+pub use error::{ConfigError, Reason};
+use flowgate_services::Services;
+pub use mac::Mac;
+pub use reference::reference;
+
+use lines::Lines;
+use model::Config;
+
+/// A configuration that was checked: what was written, and the services that it stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// As it was written, defaults filled in.
+    pub config: Config,
+    /// Its services, without what health checks and operators have to say.
+    pub services: Services,
+}
+
+/// Reads a file.
+///
+/// # Errors
+///
+/// [`ConfigError`] with the place of the first mistake.
+pub fn read(path: &Path) -> Result<Checked, ConfigError> {
+    let source = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(&source, None, "", Reason::Unreadable(error)))?;
+    parse(&source, &text)
+}
+
+/// Reads a text; `source` is what errors call it.
+///
+/// # Errors
+///
+/// [`ConfigError`] with the place of the first mistake.
+pub fn parse(source: &str, text: &str) -> Result<Checked, ConfigError> {
+    let config = deserialize(source, text)?;
+    let services = check::check(&config).map_err(|mistake| {
+        let line = Lines::of(text).find(&mistake.field);
+        ConfigError::new(source, line, &mistake.field, mistake.reason)
+    })?;
+    Ok(Checked { config, services })
+}
+
+fn deserialize(source: &str, text: &str) -> Result<Config, ConfigError> {
+    let mut field = String::new();
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+        serde_path_to_error::deserialize(yaml).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    });
+    read.map_err(|error| located(source, text, (&field, &error)))
+}
+
+/// Where serde's error is, and what it says in the file's own words.
+fn located(source: &str, text: &str, (field, error): (&str, &serde_saphyr::Error)) -> ConfigError {
+    // The root, and what is inside of a key, have no path.
+    let field = if [".", "?"].contains(&field) { "" } else { field };
+    let line = error.location().map(|location| location.line() as usize);
+    match error {
+        serde_saphyr::Error::SerdeMissingField { field: missing, .. } => {
+            let line = Lines::of(text).find(field);
+            let dot = if field.is_empty() { "" } else { "." };
+            ConfigError::new(source, line, &format!("{field}{dot}{missing}"), Reason::Missing)
+        }
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+            let key = key.clone().unwrap_or_default();
+            ConfigError::new(source, line, field, Reason::Twice(key))
+        }
+        _ => {
+            let said = error.to_string();
+            let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+            ConfigError::new(source, line, field, Reason::Yaml(said.to_owned()))
+        }
+    }
+}
+
+/// One way to write everything: no merge keys, no second spelling of booleans, no tags.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+        reject_unsupported_tags: true,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}

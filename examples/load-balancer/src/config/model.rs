@@ -1,0 +1,364 @@
+//! What may be written in the file.
+//!
+//! The documentation of these types is the operators' reference: [`super::reference()`] prints it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, Mac, duration};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The network namespace in which everything happens, by its path, or by the name that `ip netns` gave
+    /// it. Without it: the one in which the program was started. Fixed while it runs.
+    pub namespace: Option<PathBuf>,
+    /// The interfaces by which packets come.
+    pub interfaces: Vec<Interface>,
+    /// The directory for the admin socket `api.sock` and for `state.json`, which has what operators changed and
+    /// which backends failed their checks. Made if it isn't there. Fixed while it runs.
+    #[serde(default = "default::directory")]
+    pub directory: PathBuf,
+    /// The directory, on a BPF file system, in which programs and flows outlive the process. Fixed while it
+    /// runs.
+    #[serde(default = "default::pin")]
+    pub pin: PathBuf,
+    /// Metrics for Prometheus. Without it there are none.
+    pub metrics: Option<Metrics>,
+    /// For how much there is room. Fixed while it runs.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is balanced.
+    #[serde(default)]
+    pub services: Vec<Service>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Where in the kernel the program runs.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Where in the kernel the program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the driver if it can do that, otherwise behind it.
+    #[default]
+    Any,
+    /// In the driver, or not at all.
+    Native,
+    /// Behind the driver: slower, but every driver can do that.
+    Generic,
+}
+
+/// Metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port, in the configured network namespace; `/metrics` is served there over HTTP, to
+    /// everybody who can reach it.
+    pub listen: SocketAddr,
+}
+
+/// For how much there is room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Addresses of all services together.
+    pub addresses: u32,
+    /// Backends of all services together, each counted once for each of its services.
+    pub backends: u32,
+    /// Slots of all services' tables together.
+    pub slots: u32,
+    /// Flows that are remembered while backends change.
+    pub flows: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { addresses: 1024, backends: 4096, slots: 1 << 20, flows: 1 << 18 }
+    }
+}
+
+/// A service: what clients know, and who serves it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name in statistics, metrics and commands: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// The addresses that clients know, of either family.
+    pub addresses: Vec<IpAddr>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its port; 0: every port of its addresses that no other service has.
+    pub port: u16,
+    /// How packets reach the backends.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// How many slots its table has: 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 65537 or 131071. Without
+    /// it: the first that has a hundred for each backend.
+    pub table: Option<u32>,
+    /// What of a packet chooses its backend.
+    #[serde(default)]
+    pub hash: Hash,
+    /// What becomes of fragmented datagrams.
+    #[serde(default)]
+    pub fragments: Fragments,
+    /// How its backends are checked. Without it they aren't.
+    pub check: Option<Check>,
+    /// If all backends fail their checks: new flows are spread over all of them as if none failed. Otherwise
+    /// new flows are dropped then.
+    #[serde(default)]
+    pub fail_open: bool,
+    /// Who serves it.
+    pub backends: Vec<Backend>,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// How packets reach the backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// In IP: backends have a tunnel device, and the service's address.
+    #[default]
+    Tunnel,
+    /// In UDP (generic UDP encapsulation, variant 1).
+    Gue(Gue),
+    /// As it is, to the backend's Ethernet address: the backend is in the same segment and has the service's
+    /// address.
+    Layer2,
+}
+
+/// Generic UDP encapsulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gue {
+    /// The port on which backends listen for it.
+    #[serde(default = "default::gue_port")]
+    pub port: u16,
+}
+
+/// What of a packet chooses its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Hash {
+    /// Source address and port: each connection by itself.
+    #[default]
+    Connection,
+    /// The source address: all connections of a client have one backend as long as backends don't change.
+    Source,
+}
+
+/// What becomes of fragmented datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fragments {
+    /// They are dropped, and counted.
+    #[default]
+    Drop,
+    /// Those behind the first one go where it went.
+    Track,
+}
+
+/// Somebody who serves a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its share of new flows, in proportion to the others'; at least 1.
+    #[serde(default = "default::weight")]
+    pub weight: u16,
+    /// Whether it gets new flows.
+    #[serde(default)]
+    pub state: State,
+    /// Its Ethernet address: for `layer2` forwarding.
+    pub mac: Option<Mac>,
+    /// The largest IP packet that the path to it carries, outer headers included, in bytes. Without it: that of
+    /// the interface.
+    pub mtu: Option<u16>,
+}
+
+/// Whether a backend gets new flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It does, if its checks don't fail.
+    #[default]
+    Active,
+    /// It doesn't, and keeps those that it has.
+    Drain,
+}
+
+/// How backends are checked.
+///
+/// A backend fails after `fall` failed checks in a row, and works again after `rise` good ones. The first
+/// check after a start decides by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// The port that is asked. Without it: the service's.
+    pub port: Option<u16>,
+    /// From one check of a backend to the next.
+    #[serde(default = "default::interval", with = "duration")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// For how long an answer is waited for; no longer than the interval.
+    #[serde(default = "default::timeout", with = "duration")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+    /// Good checks in a row after which a failed backend works again; at least 1.
+    #[serde(default = "default::rise")]
+    pub rise: u32,
+    /// Failed checks in a row after which a backend fails; at least 1.
+    #[serde(default = "default::fall")]
+    pub fall: u32,
+    /// By how many percent intervals differ by chance, so that balancers don't ask at the same moment; at
+    /// most 50.
+    #[serde(default = "default::jitter")]
+    pub jitter: u8,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// A TCP connection can be opened.
+    Tcp,
+    /// An HTTP request is answered.
+    Http(Http),
+    /// An HTTP request over TLS is answered.
+    Https(Https),
+    /// A datagram is answered.
+    Udp(Udp),
+}
+
+/// An HTTP request: `GET`, version 1.1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// What is asked for, from its slash on.
+    pub path: String,
+    /// The `Host` header. Without it: the backend's address and port.
+    pub host: Option<String>,
+    /// The least status that is good.
+    pub least_status: u16,
+    /// The highest status that is good.
+    pub most_status: u16,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { path: "/".into(), host: None, least_status: 200, most_status: 399 }
+    }
+}
+
+/// An HTTP request over TLS. Either `ca` or `insecure` has to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Https {
+    /// What is asked for, from its slash on.
+    #[serde(default = "default::path")]
+    pub path: String,
+    /// The name that the certificate must be for, and the `Host` header.
+    pub host: String,
+    /// The least status that is good.
+    #[serde(default = "default::least_status")]
+    pub least_status: u16,
+    /// The highest status that is good.
+    #[serde(default = "default::most_status")]
+    pub most_status: u16,
+    /// A file with the certificates (PEM) by one of which the backend's is signed.
+    pub ca: Option<PathBuf>,
+    /// Any certificate will do: the check then says that somebody answers, not who.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// A datagram and its answer. That a port is closed is an answer, too: the check fails at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Udp {
+    /// What is sent: text, or `hex:` and hexadecimal digits.
+    pub send: Bytes,
+    /// With what the answer must begin. Without it any answer is good.
+    pub expect: Option<Bytes>,
+}
+
+mod default {
+    use std::{path::PathBuf, time::Duration};
+
+    use super::Http;
+
+    pub(super) fn directory() -> PathBuf {
+        "/run/flowgate-lb".into()
+    }
+
+    pub(super) fn pin() -> PathBuf {
+        "/sys/fs/bpf/flowgate-lb".into()
+    }
+
+    pub(super) const fn gue_port() -> u16 {
+        6080
+    }
+
+    pub(super) const fn weight() -> u16 {
+        1
+    }
+
+    pub(super) const fn interval() -> Duration {
+        Duration::from_secs(2)
+    }
+
+    pub(super) const fn timeout() -> Duration {
+        Duration::from_secs(1)
+    }
+
+    pub(super) const fn rise() -> u32 {
+        2
+    }
+
+    pub(super) const fn fall() -> u32 {
+        3
+    }
+
+    pub(super) const fn jitter() -> u8 {
+        10
+    }
+
+    pub(super) fn path() -> String {
+        Http::default().path
+    }
+
+    pub(super) fn least_status() -> u16 {
+        Http::default().least_status
+    }
+
+    pub(super) fn most_status() -> u16 {
+        Http::default().most_status
+    }
+}

@@ -1,0 +1,71 @@
+//! What is written, as the library has it.
+
+use flowgate_services::{
+    TableSize,
+    model::{self, BackendState, NextHop, ServiceOptions},
+};
+
+use super::model::{Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Service, State};
+
+impl Service {
+    /// As the library has it.
+    #[must_use]
+    pub fn typed(&self) -> model::Service {
+        let protocol = match self.protocol {
+            Protocol::Tcp => model::Protocol::Tcp,
+            Protocol::Udp => model::Protocol::Udp,
+        };
+        let mut typed = model::Service::new(self.name.as_str(), protocol, self.port)
+            .forwarding(match self.forwarding {
+                Forwarding::Tunnel => model::Forwarding::Tunnel,
+                Forwarding::Gue(gue) => model::Forwarding::Gue { port: gue.port },
+                Forwarding::Layer2 => model::Forwarding::Layer2,
+            })
+            .options(options(self));
+        typed.addresses.clone_from(&self.addresses);
+        typed.table = self.table.and_then(TableSize::new);
+        typed.backends = self.backends.iter().map(Backend::typed).collect();
+        typed
+    }
+}
+
+fn options(service: &Service) -> ServiceOptions {
+    let mut options = ServiceOptions::default();
+    options.hash = match service.hash {
+        Hash::Connection => model::HashMode::Connection,
+        Hash::Source => model::HashMode::Source,
+    };
+    options.fragments = match service.fragments {
+        Fragments::Drop => model::Fragments::Drop,
+        Fragments::Track => model::Fragments::Track,
+    };
+    options
+}
+
+impl Backend {
+    /// As the library has it.
+    #[must_use]
+    pub fn typed(&self) -> model::Backend {
+        let mut typed =
+            model::Backend::new(self.address).weight(self.weight).state(match self.state {
+                State::Active => BackendState::Active,
+                State::Drain => BackendState::Draining,
+            });
+        typed.next_hop = self.mac.map_or(NextHop::Gateway, |mac| NextHop::Mac(mac.0));
+        typed.mtu = self.mtu;
+        typed
+    }
+}
+
+impl Https {
+    /// The request without its encryption.
+    #[must_use]
+    pub fn plain(&self) -> Http {
+        Http {
+            path: self.path.clone(),
+            host: Some(self.host.clone()),
+            least_status: self.least_status,
+            most_status: self.most_status,
+        }
+    }
+}

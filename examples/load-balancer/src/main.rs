@@ -1,0 +1,4 @@
+//! `flowgate-lb`.
+fn main() {
+    print!("{}", flowgate_lb::config::reference());
+}

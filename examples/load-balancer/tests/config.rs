@@ -1,0 +1,187 @@
+//! The file: the example in the tree, and every kind of mistake with its line and field.
+
+use flowgate_lb::config::{self, ConfigError, model::*};
+use flowgate_services::model::{BackendState, Forwarding as Way, NextHop};
+
+/// A file with these lines for its only service, the first of which is line 4.
+fn service(lines: &str) -> String {
+    format!(
+        "interfaces: [{{name: eth0}}]\nservices:\n  - name: web\n    {}\n",
+        lines.replace('\n', "\n    ")
+    )
+}
+
+const PLAIN: &str =
+    "addresses: [198.51.100.1]\nprotocol: tcp\nport: 80\nbackends: [{address: 198.18.0.1}]";
+
+fn refused(text: &str) -> ConfigError {
+    config::parse("lb.yaml", text).expect_err(text)
+}
+
+/// Line, field, and a part of the reason.
+#[track_caller]
+fn at(text: &str, (line, field, reason): (usize, &str, &str)) {
+    let error = refused(text);
+    let said = error.to_string();
+    assert_eq!((error.line(), error.field()), (Some(line), field), "{said}\n{text}");
+    assert!(said.contains(reason), "{said}\n{text}");
+    assert!(said.starts_with(&format!("lb.yaml:{line}: ")), "{said}");
+}
+
+#[test]
+fn the_example_is_understood() {
+    let read = config::parse("lb.yaml", include_str!("../lb.yaml")).unwrap();
+    let names: Vec<&str> = read.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["dns", "web", "web-plain"]);
+    let web = read.services.get(&"web".into()).unwrap();
+    assert_eq!(web.backends.len(), 3);
+    assert_eq!(web.backends[2].state, BackendState::Draining);
+    assert_eq!(web.backends[1].weight, 2);
+    assert_eq!(read.services.get(&"web-plain".into()).unwrap().forwarding, Way::Gue { port: 6080 });
+    let dns = read.services.get(&"dns".into()).unwrap();
+    assert_eq!(dns.backends[0].next_hop, NextHop::Mac([2, 0, 0, 0, 1, 0x21]));
+    let Some(Check { probe: Probe::Udp(udp), .. }) = &read.config.services[2].check else {
+        panic!()
+    };
+    assert_eq!(udp.expect.as_ref().unwrap().0, [0, 1]);
+}
+
+/// Whatever the types know is in the example: so it can be looked up there.
+#[test]
+fn the_example_has_every_field() {
+    let example = include_str!("../lb.yaml");
+    let reference = config::reference();
+    let rows = reference.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names: Vec<&str> = rows.filter_map(|row| row.split(['`', ':']).next()).collect();
+    assert!(names.len() > 50, "{names:?}");
+    for name in names {
+        let field = example.contains(&format!("{name}:"));
+        let word =
+            example.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+        assert!(field || word, "{name} isn't in the example");
+    }
+}
+
+#[test]
+fn the_page_of_the_reference_is_that_of_the_types() {
+    let page = include_str!("../../../docs/load-balancer-configuration.md");
+    assert_eq!(page, config::reference(), "write it anew: flowgate-lb reference");
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let read = config::parse("lb.yaml", &service(PLAIN)).unwrap().config;
+    assert_eq!(read.directory.to_str(), Some("/run/flowgate-lb"));
+    assert_eq!((read.interfaces[0].mode, read.metrics), (Mode::Any, None));
+    let web = &read.services[0];
+    assert_eq!((web.forwarding, web.hash, web.table), (Forwarding::Tunnel, Hash::Connection, None));
+    assert_eq!((web.backends[0].weight, web.backends[0].state), (1, State::Active));
+}
+
+#[test]
+fn what_isnt_yaml_is_refused_on_its_line() {
+    at("interfaces: [\n  {name: eth0}\nservices: [", (3, "interfaces", ""));
+    assert!(refused("").to_string().starts_with("lb.yaml"));
+    assert!(refused("a: &x [*x]").to_string().starts_with("lb.yaml:1"));
+}
+
+#[test]
+fn unknown_fields_are_refused() {
+    at("interfaces: []\nservice: []\n", (2, "service", "unknown field"));
+    let text = service(&format!("{PLAIN}\nweigth: 1"));
+    at(&text, (8, "services[0].weigth", "unknown field"));
+    let text = service(&PLAIN.replace("198.18.0.1}", "198.18.0.1, wait: 1}"));
+    at(&text, (7, "services[0].backends[0].wait", "unknown field"));
+}
+
+#[test]
+fn duplicates_are_refused() {
+    at("interfaces: []\ninterfaces: []\n", (2, "", "interfaces is named twice"));
+    let twice = "interfaces:\n  - name: eth0\n  - name: eth0\n";
+    at(twice, (3, "interfaces[1].name", "eth0 is named twice"));
+    let text = service(&PLAIN.replace("198.18.0.1}", "198.18.0.1}, {address: 198.18.0.1}"));
+    at(&text, (7, "services[0].backends[1].address", "lists backend 198.18.0.1 twice"));
+    let again = PLAIN.replace('\n', "\n    ");
+    let text = format!("{}  - name: web\n    {again}\n", service(PLAIN));
+    at(&text, (8, "services[1].name", "two services are called web"));
+    let text = format!("{}  - name: web2\n    {again}\n", service(PLAIN));
+    at(&text, (9, "services[1].addresses", "198.51.100.1 TCP/80"));
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused() {
+    let with = |from: &str, to: &str| service(&PLAIN.replace(from, to));
+    at(&with("port: 80", "port: 65536"), (6, "services[0].port", ""));
+    at(&with("port: 80", "port: http"), (6, "services[0].port", ""));
+    at(&with("tcp", "sctp"), (5, "services[0].protocol", "sctp"));
+    at(&with("198.18.0.1}", "198.18.0.256}"), (7, "services[0].backends[0].address", "IP address"));
+    at(
+        &with("198.18.0.1}", "198.18.0.1, mac: 02}"),
+        (7, "services[0].backends[0].mac", "02:00:00"),
+    );
+    at(
+        &service("addresses: []\nprotocol: tcp\nport: 80"),
+        (3, "services[0].backends", "is missing"),
+    );
+    let check = format!("{PLAIN}\ncheck:\n  probe: tcp\n  interval: 2");
+    at(&service(&check), (10, "services[0].check.interval", "500ms, 2s, 5m or 1h"));
+    let check = format!("{PLAIN}\ncheck:\n  probe: {{ftp: {{}}}}");
+    at(&service(&check), (9, "services[0].check.probe", "ftp"));
+}
+
+#[test]
+fn services_that_contradict_themselves_are_refused() {
+    let with = |from: &str, to: &str| service(&PLAIN.replace(from, to));
+    at(&with("[198.51.100.1]", "[]"), (4, "services[0].addresses", "no address"));
+    at(&with("198.51.100.1", "127.0.0.1"), (4, "services[0].addresses[0]", "127.0.0.1"));
+    at(&with("198.18.0.1}", "'::1'}"), (7, "services[0].backends[0].address", "::1"));
+    at(
+        &with("198.18.0.1}", "198.18.0.1, weight: 0}"),
+        (7, "services[0].backends[0].weight", "drain"),
+    );
+    at(&with("198.18.0.1}", "198.18.0.1, mtu: 100}"), (7, "services[0].backends[0].mtu", "596"));
+    at(
+        &service(&format!("{PLAIN}\nforwarding: layer2")),
+        (7, "services[0].backends[0].mac", "Ethernet"),
+    );
+    at(&service(&format!("{PLAIN}\ntable: 1000")), (8, "services[0].table", "1021"));
+    at(
+        &service(&format!("{PLAIN}\nforwarding: {{gue: {{port: 0}}}}")),
+        (8, "services[0].forwarding.gue.port", "GUE"),
+    );
+    at(&service(PLAIN).replace("name: web", "name: a b"), (3, "services[0].name", "a b"));
+    at("interfaces: []\n", (1, "interfaces", "at least one interface"));
+}
+
+#[test]
+fn checks_that_contradict_themselves_are_refused() {
+    let check =
+        |lines: &str| service(&format!("{PLAIN}\ncheck:\n  {}", lines.replace('\n', "\n  ")));
+    at(
+        &check("probe: tcp\ntimeout: 3s"),
+        (10, "services[0].check.timeout", "longer than the interval"),
+    );
+    at(
+        &check("probe: tcp\ninterval: 1ms"),
+        (10, "services[0].check.interval", "between 100ms and 1h"),
+    );
+    at(&check("probe: tcp\nfall: 0"), (10, "services[0].check.fall", "between 1 and 100"));
+    at(&check("probe: tcp\njitter: 51"), (10, "services[0].check.jitter", "between 0 and 50"));
+    at(&check("probe: tcp\nport: 0"), (10, "services[0].check.port", "port 0"));
+    at(
+        &check("probe: {http: {path: a}}"),
+        (9, "services[0].check.probe.http.path", "begins with /"),
+    );
+    at(&check("probe: {https: {host: a}}"), (9, "services[0].check.probe.https", "`ca`"));
+    at(&check("probe: {udp: {send: ''}}"), (9, "services[0].check.probe.udp.send", "0 bytes"));
+    at(
+        &check("probe: {udp: {send: 'hex:0'}}"),
+        (9, "services[0].check.probe.udp.send", "two hexadecimal"),
+    );
+    let all = service(&PLAIN.replace("port: 80", "port: 0\ncheck: {probe: tcp}"));
+    at(&all, (7, "services[0].check", "all ports"));
+    at(
+        &service(&format!("{PLAIN}\nfail_open: true")),
+        (8, "services[0].fail_open", "without `check`"),
+    );
+}
