@@ -1,3 +1,4 @@
 //! x
 pub mod capture;
 pub mod config;
+pub mod health;
