@@ -11,6 +11,12 @@ pub fn bytes(text: &str) -> Result<Vec<u8>, CaptureError> {
     line(text).ok_or(CaptureError::NotHex { line: 1 })
 }
 
+/// Two digits for each byte.
+#[must_use]
+pub fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A frame for each line that isn't empty.
 pub(super) fn frames(file: &[u8]) -> Result<Vec<Frame>, CaptureError> {
     let text = str::from_utf8(file).map_err(|_| CaptureError::NotText)?;

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use crate::capture::hex;
+
 const HEX: &str = "hex:";
 
 /// Bytes: written as the text that they are, or as `hex:` and two digits for each.
@@ -15,7 +17,7 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let Some(digits) = text.strip_prefix(HEX) else { return Ok(Self(text.into_bytes())) };
-        crate::capture::hex::bytes(digits).map(Self).map_err(D::Error::custom)
+        hex::bytes(digits).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -23,10 +25,7 @@ impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) if !text.starts_with(HEX) => to.serialize_str(text),
-            _ => {
-                let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-                to.serialize_str(&format!("{HEX}{digits}"))
-            }
+            _ => to.serialize_str(&format!("{HEX}{}", hex::digits(&self.0))),
         }
     }
 }

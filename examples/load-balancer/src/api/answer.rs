@@ -1,0 +1,165 @@
+//! What answers say. Fields are added, never renamed or taken away.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{config::model::Protocol, health::Health};
+
+/// How the balancer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// For how long it runs, in seconds.
+    pub uptime: u64,
+    /// The configuration.
+    pub config: String,
+    /// Why the file wasn't taken over when it was last read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
+    /// Interfaces, and how the program runs there.
+    pub interfaces: Vec<Attached>,
+    /// What operators changed since the file was read, in words.
+    pub changes: Vec<String>,
+    /// How many services there are.
+    pub services: usize,
+    /// How many backends, counted once for each service.
+    pub backends: usize,
+    /// How many of them fail their checks.
+    pub down: usize,
+    /// Packets that were dropped.
+    pub dropped: u64,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its port; 0: all.
+    pub port: u16,
+    /// `tunnel`, `gue` or `layer2`.
+    pub forwarding: String,
+    /// Slots of its table.
+    pub slots: u32,
+    /// Its backends.
+    pub backends: usize,
+    /// Those that get new flows.
+    pub active: usize,
+}
+
+/// A backend of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// The service.
+    pub service: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight.
+    pub weight: u16,
+    /// What packets are told: `active`, `draining`, `quarantined` or `terminating`.
+    pub state: String,
+    /// What its checks say; `null`: it isn't checked.
+    pub health: Option<Health>,
+    /// For how many seconds they have said so; `null`: since before the process began.
+    pub since: Option<u64>,
+    /// What was wrong with the last check.
+    pub failure: Option<String>,
+}
+
+/// What was counted since the pinned state was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// When it was read, in milliseconds since the process began.
+    pub at: u64,
+    /// By service and backend.
+    pub backends: Vec<Counted>,
+    /// Dropped packets by reason; reasons that didn't occur are left out.
+    pub drops: Vec<Dropped>,
+}
+
+/// What was counted of a backend of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The service.
+    pub service: String,
+    /// The backend.
+    pub backend: IpAddr,
+    /// Packets to it.
+    pub packets: u64,
+    /// Bytes of IP packets to it, without outer headers.
+    pub bytes: u64,
+    /// Flows that were opened.
+    pub opened: u64,
+}
+
+/// How often a reason occurred.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The reason.
+    pub reason: String,
+    /// How many packets.
+    pub packets: u64,
+}
+
+/// What is remembered of a service's flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// The service.
+    pub service: String,
+    /// Slots of its table.
+    pub slots: u32,
+    /// Slots that are on their way to another backend.
+    pub moving_slots: u32,
+    /// Flows that are remembered because of that.
+    pub tracked: u64,
+}
+
+/// A change was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done, in words; empty: nothing had to be.
+    pub changed: Vec<String>,
+}
+
+/// Where a flow goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The service.
+    pub service: String,
+    /// The slot of its table.
+    pub slot: u32,
+    /// The backend; `null`: nobody.
+    pub backend: Option<IpAddr>,
+    /// Why.
+    pub why: String,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Simulated {
+    /// `forwarded`, `answered`, `passed` or `dropped`.
+    pub verdict: String,
+    /// Why it is dropped.
+    pub reason: Option<String>,
+    /// The backend to which it goes.
+    pub backend: Option<IpAddr>,
+    /// The frame as it goes on, in hexadecimal digits; empty if it doesn't.
+    pub frame: String,
+}

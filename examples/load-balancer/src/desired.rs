@@ -1,0 +1,349 @@
+//! What is to be balanced: the file, what operators changed since, and what health checks say.
+//!
+//! An operator's change is kept as the backend that it leads to, beside the file's; one that leads back to
+//! the file's is forgotten. Reading the file anew replaces all changes: whoever wants to keep one writes it
+//! into the file.
+//!
+//! Not here: how packets get there (the library), and how health is found out ([`crate::health`]).
+//!
+//! Invariant: a change that would contradict something changes nothing.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use flowgate_services::{
+    ServiceError, Services,
+    model::{self, BackendState},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    config::{
+        Checked,
+        model::{Backend, Config, Service, State},
+    },
+    health::{Health, Plan, Target},
+};
+
+/// Why a change is refused.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    /// No service has this name.
+    #[error("there is no service {0}")]
+    UnknownService(String),
+    /// The service has no such backend.
+    #[error("service {service} has no backend {backend}")]
+    UnknownBackend {
+        /// The service.
+        service: String,
+        /// The backend.
+        backend: IpAddr,
+    },
+    /// It is there already.
+    #[error("service {service} has backend {backend} already")]
+    Known {
+        /// The service.
+        service: String,
+        /// The backend.
+        backend: IpAddr,
+    },
+    /// The services would contradict themselves.
+    #[error(transparent)]
+    Services(#[from] ServiceError),
+}
+
+/// What operators changed since the file was read: by service and address, the backend as it is now, or
+/// `None` if it was removed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changes(BTreeMap<String, BTreeMap<IpAddr, Option<Backend>>>);
+
+impl Changes {
+    /// Nothing was changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each in words.
+    pub fn describe(&self) -> impl Iterator<Item = String> + '_ {
+        let one = |service: &str, address: &IpAddr, to: &Option<Backend>| match to {
+            None => format!("{service}: {address} removed"),
+            Some(Backend { state: State::Drain, .. }) => format!("{service}: {address} draining"),
+            Some(backend) => format!("{service}: {address} active, weight {}", backend.weight),
+        };
+        self.0.iter().flat_map(move |(service, backends)| {
+            backends.iter().map(move |(address, to)| one(service, address, to))
+        })
+    }
+}
+
+/// The file and the changes to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    file: Config,
+    changes: Changes,
+    services: Services,
+}
+
+impl Desired {
+    /// What a file says, without any change.
+    #[must_use]
+    pub fn new(checked: Checked) -> Self {
+        Self { file: checked.config, changes: Changes::default(), services: checked.services }
+    }
+
+    /// With changes that were made to the same file earlier.
+    ///
+    /// # Errors
+    ///
+    /// They contradict it.
+    pub fn with_changes(&self, changes: Changes) -> Result<Self, ChangeError> {
+        let services = self.file.services.iter().map(|service| overlaid(service, &changes).typed());
+        let services = Services::new(services)?;
+        Ok(Self { file: self.file.clone(), changes, services })
+    }
+
+    /// The file as it was read.
+    #[must_use]
+    pub fn file(&self) -> &Config {
+        &self.file
+    }
+
+    /// What was changed since.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The services as they are now, as they are written.
+    pub fn written(&self) -> impl Iterator<Item = Service> + '_ {
+        self.file.services.iter().map(|service| overlaid(service, &self.changes))
+    }
+
+    /// With a backend in another state.
+    ///
+    /// # Errors
+    ///
+    /// There is no such backend.
+    pub fn with_state(
+        &self,
+        service: &str,
+        backend: IpAddr,
+        state: State,
+    ) -> Result<Self, ChangeError> {
+        let known = self.find(service, backend)?.ok_or_else(|| unknown(service, backend))?;
+        self.with(service, backend, Some(Backend { state, ..known }))
+    }
+
+    /// With a backend more.
+    ///
+    /// # Errors
+    ///
+    /// It is there already, or contradicts its service.
+    pub fn with_backend(&self, service: &str, backend: Backend) -> Result<Self, ChangeError> {
+        let address = backend.address;
+        match self.find(service, address)? {
+            Some(_) => Err(ChangeError::Known { service: service.into(), backend: address }),
+            None => self.with(service, address, Some(backend)),
+        }
+    }
+
+    /// Without a backend.
+    ///
+    /// # Errors
+    ///
+    /// There is no such backend.
+    pub fn without_backend(&self, service: &str, backend: IpAddr) -> Result<Self, ChangeError> {
+        self.find(service, backend)?.ok_or_else(|| unknown(service, backend))?;
+        self.with(service, backend, None)
+    }
+
+    /// The services as they are to be balanced, if backends are in this health.
+    #[must_use]
+    pub fn services(&self, health: impl Fn(&Target) -> Health) -> Services {
+        let services = self.services.iter().map(|service| {
+            let mut service = (**service).clone();
+            let written = self.file.services.iter().find(|one| one.name == service.name.as_str());
+            let failed = failed_state(written.is_some_and(|one| one.fail_open));
+            for backend in &mut service.backends {
+                let target = Target { service: service.name.clone(), backend: backend.address };
+                if backend.state == BackendState::Active && health(&target) == Health::Down {
+                    backend.state = failed;
+                }
+            }
+            service
+        });
+        Services::new(services).expect("states contradict nothing")
+    }
+
+    /// What is to be checked.
+    pub fn plans(&self) -> impl Iterator<Item = (Target, Plan)> + '_ {
+        self.services.iter().flat_map(|service| {
+            let written = self.file.services.iter().find(|one| one.name == service.name.as_str());
+            let check = written.and_then(|service| service.check.as_ref());
+            let each = move |check: &crate::config::model::Check| {
+                let (check, port) = (check.clone(), check.port.unwrap_or(service.port));
+                service
+                    .backends
+                    .iter()
+                    .map(move |backend| plan(service, backend, (port, &check)))
+                    .collect::<Vec<_>>()
+            };
+            check.map(each).unwrap_or_default()
+        })
+    }
+
+    fn find(&self, service: &str, backend: IpAddr) -> Result<Option<Backend>, ChangeError> {
+        let found = self.written().find(|one| one.name == service);
+        let found = found.ok_or_else(|| ChangeError::UnknownService(service.into()))?;
+        Ok(found.backends.into_iter().find(|one| one.address == backend))
+    }
+
+    fn with(
+        &self,
+        service: &str,
+        address: IpAddr,
+        to: Option<Backend>,
+    ) -> Result<Self, ChangeError> {
+        let written = self.file.services.iter().find(|one| one.name == service);
+        let of_file = written.and_then(|one| one.backends.iter().find(|b| b.address == address));
+        let mut changes = self.changes.clone();
+        let of_service = changes.0.entry(service.to_owned()).or_default();
+        match of_file == to.as_ref() {
+            true => of_service.remove(&address),
+            false => of_service.insert(address, to),
+        };
+        if of_service.is_empty() {
+            changes.0.remove(service);
+        }
+        self.with_changes(changes)
+    }
+}
+
+fn unknown(service: &str, backend: IpAddr) -> ChangeError {
+    ChangeError::UnknownBackend { service: service.into(), backend }
+}
+
+/// A service of the file with the changes to its backends; what was added comes last.
+fn overlaid(service: &Service, changes: &Changes) -> Service {
+    let Some(changed) = changes.0.get(&service.name) else { return service.clone() };
+    let mut overlaid = service.clone();
+    overlaid.backends.retain(|backend| !changed.contains_key(&backend.address));
+    overlaid.backends.extend(changed.values().flatten().cloned());
+    overlaid
+}
+
+/// A failed backend gets flows again when no other is left, or not at all.
+const fn failed_state(fail_open: bool) -> BackendState {
+    if fail_open { BackendState::Terminating } else { BackendState::Quarantined }
+}
+
+fn plan(
+    service: &model::Service,
+    backend: &model::Backend,
+    (port, check): (u16, &crate::config::model::Check),
+) -> (Target, Plan) {
+    let target = Target { service: service.name.clone(), backend: backend.address };
+    (target, Plan { address: (backend.address, port).into(), check: check.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const FILE: &str = "\
+interfaces: [{name: eth0}]
+services:
+  - name: web
+    addresses: [198.51.100.1]
+    protocol: tcp
+    port: 80
+    check: {probe: tcp, port: 8080}
+    backends: [{address: 198.18.0.1}, {address: 198.18.0.2, state: drain}]
+  - name: open
+    addresses: [198.51.100.2]
+    protocol: tcp
+    port: 80
+    fail_open: true
+    check: {probe: tcp}
+    backends: [{address: 198.18.0.1}]
+";
+
+    fn desired() -> Desired {
+        Desired::new(config::parse("lb.yaml", FILE).unwrap())
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [198, 18, 0, last].into()
+    }
+
+    fn states(desired: &Desired, service: &str, health: Health) -> Vec<(IpAddr, BackendState)> {
+        let services = desired.services(|_| health);
+        let backends = &services.get(&service.into()).unwrap().backends;
+        backends.iter().map(|backend| (backend.address, backend.state)).collect()
+    }
+
+    fn backend(last: u8) -> Backend {
+        let text = format!("{{\"address\": \"198.18.0.{last}\"}}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn failed_backends_get_no_new_flows() {
+        use BackendState::{Active, Draining, Quarantined, Terminating};
+        let desired = desired();
+        for healthy in [Health::Up, Health::Unknown] {
+            let web = states(&desired, "web", healthy);
+            assert_eq!(web, [(address(1), Active), (address(2), Draining)]);
+        }
+        let web = states(&desired, "web", Health::Down);
+        assert_eq!(web, [(address(1), Quarantined), (address(2), Draining)]);
+        assert_eq!(states(&desired, "open", Health::Down), [(address(1), Terminating)]);
+    }
+
+    #[test]
+    fn changes_lie_over_the_file_until_they_lead_back() {
+        let file = desired();
+        let drained = file.with_state("web", address(1), State::Drain).unwrap();
+        assert_eq!(drained.changes().describe().collect::<Vec<_>>(), ["web: 198.18.0.1 draining"]);
+        assert_eq!(drained.with_state("web", address(1), State::Active).unwrap(), file);
+        let removed = drained.without_backend("web", address(1)).unwrap();
+        assert_eq!(states(&removed, "web", Health::Up).len(), 1);
+        let added = removed.with_backend("web", backend(3)).unwrap();
+        let words: Vec<String> = added.changes().describe().collect();
+        assert_eq!(words, ["web: 198.18.0.1 removed", "web: 198.18.0.3 active, weight 1"]);
+        let back = added.without_backend("web", address(3)).unwrap();
+        assert_eq!(back.with_backend("web", backend(1)).unwrap(), file);
+    }
+
+    #[test]
+    fn what_contradicts_is_refused() {
+        let file = desired();
+        let nobody = file.with_state("web", address(9), State::Drain).unwrap_err();
+        assert_eq!(nobody.to_string(), "service web has no backend 198.18.0.9");
+        let nothing = file.without_backend("mail", address(1)).unwrap_err();
+        assert_eq!(nothing.to_string(), "there is no service mail");
+        let known = file.with_backend("web", backend(1)).unwrap_err();
+        assert_eq!(known.to_string(), "service web has backend 198.18.0.1 already");
+        let weightless = Backend { weight: 0, ..backend(3) };
+        assert!(matches!(file.with_backend("web", weightless), Err(ChangeError::Services(_))));
+    }
+
+    #[test]
+    fn everybody_of_a_checked_service_is_checked() {
+        let added = desired().with_backend("web", backend(3)).unwrap();
+        let plans: Vec<String> = added
+            .plans()
+            .map(|(target, plan)| format!("{} {}", target.service, plan.address))
+            .collect();
+        let expected = [
+            "open 198.18.0.1:80",
+            "web 198.18.0.1:8080",
+            "web 198.18.0.2:8080",
+            "web 198.18.0.3:8080",
+        ];
+        assert_eq!(plans, expected);
+    }
+}

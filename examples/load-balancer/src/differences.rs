@@ -1,0 +1,48 @@
+//! What changes from one configuration to another, in words.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    config::model::{Backend, Service},
+    desired::Desired,
+};
+
+/// A line for each service and backend that comes, goes or changes.
+pub(crate) fn between(old: &Desired, new: &Desired) -> Vec<String> {
+    let by_name = |desired: &Desired| -> BTreeMap<String, Service> {
+        desired.written().map(|service| (service.name.clone(), service)).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let mut said: Vec<String> = gone.map(|name| format!("service {name} removed")).collect();
+    for (name, service) in &new {
+        match old.get(name) {
+            None => said.push(format!("service {name} added")),
+            Some(before) => of_service(before, service, &mut said),
+        }
+    }
+    said
+}
+
+fn of_service(old: &Service, new: &Service, said: &mut Vec<String>) {
+    let name = &new.name;
+    let find = |service: &Service, wanted: &Backend| {
+        service.backends.iter().find(|one| one.address == wanted.address).cloned()
+    };
+    for gone in old.backends.iter().filter(|one| find(new, one).is_none()) {
+        said.push(format!("{name}: {} removed", gone.address));
+    }
+    for backend in &new.backends {
+        match find(old, backend) {
+            None => said.push(format!("{name}: {} added", backend.address)),
+            Some(before) if before != *backend => {
+                said.push(format!("{name}: {} changed", backend.address));
+            }
+            Some(_) => {}
+        }
+    }
+    let without = |service: &Service| Service { backends: Vec::new(), ..service.clone() };
+    if without(old) != without(new) {
+        said.push(format!("service {name} changed"));
+    }
+}

@@ -1,0 +1,142 @@
+//! What flowgate-lb needs of a load balancer: [`Plane`]. The library's is one, and so is the one that tests
+//! bring along to say no at will.
+
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use flowgate_services::{Services, model::ServiceName};
+
+use crate::config::model::{Interface, Protocol};
+
+/// What went wrong in a load balancer.
+pub type PlaneError = Box<dyn Error + Send + Sync>;
+
+/// A load balancer.
+pub trait Plane {
+    /// Puts it on an interface, or replaces an earlier process's program there. Returns how it runs: `native`
+    /// or `generic`.
+    ///
+    /// # Errors
+    ///
+    /// The interface isn't there or refuses; nothing has changed then.
+    fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError>;
+
+    /// Takes it from an interface.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    fn detach(&mut self, interface: &str) -> Result<(), PlaneError>;
+
+    /// Replaces what is balanced, and says what happens now and what later.
+    ///
+    /// # Errors
+    ///
+    /// There is no room; nothing has changed then.
+    fn apply(&mut self, services: &Services, now: Instant) -> Result<String, PlaneError>;
+
+    /// Has time pass; says when to call again.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    fn tick(&mut self, now: Instant) -> Result<Duration, PlaneError>;
+
+    /// What was counted since the pinned state was made.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    fn counts(&self) -> Result<Counts, PlaneError>;
+
+    /// Where a flow goes, and why, in words; `None`: it is no service's.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    fn explain(&self, flow: &Flow) -> Result<Option<Explained>, PlaneError>;
+
+    /// Runs the loaded program on a frame.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses, or the frame isn't one.
+    fn simulate(&mut self, frame: &[u8]) -> Result<Simulated, PlaneError>;
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By service.
+    pub services: Vec<ServiceCounts>,
+    /// Dropped packets by reason.
+    pub drops: Vec<(String, u64)>,
+}
+
+/// What was counted of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCounts {
+    /// The service.
+    pub name: ServiceName,
+    /// Slots of its table.
+    pub slots: u32,
+    /// Slots that are on their way to another backend.
+    pub moving_slots: u32,
+    /// Flows that are remembered.
+    pub tracked: u64,
+    /// By backend.
+    pub backends: Vec<BackendCounts>,
+}
+
+/// What was counted of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendCounts {
+    /// The backend.
+    pub address: IpAddr,
+    /// Packets to it.
+    pub packets: u64,
+    /// Bytes of IP packets to it, without outer headers.
+    pub bytes: u64,
+    /// Flows that were opened.
+    pub opened: u64,
+}
+
+/// A flow: who sends to which service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The client.
+    pub client: SocketAddr,
+    /// The service's address and port.
+    pub service: SocketAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+/// Where a flow goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The service.
+    pub service: ServiceName,
+    /// The slot of its table.
+    pub slot: u32,
+    /// The backend; `None`: nobody.
+    pub backend: Option<IpAddr>,
+    /// Why.
+    pub why: String,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulated {
+    /// `forwarded`, `answered`, `passed` or `dropped`.
+    pub verdict: String,
+    /// Why it is dropped.
+    pub reason: Option<String>,
+    /// The backend to which it goes.
+    pub backend: Option<IpAddr>,
+    /// The frame as it goes on; empty if it doesn't.
+    pub frame: Vec<u8>,
+}
