@@ -2,7 +2,8 @@
 //!
 //! [`Node::enter`] moves the calling thread into fresh network and mount namespaces; [`Node::add_pod`]
 //! makes a further network namespace, tied to the node by a veth pair and routed there by the
-//! node's own stack; [`Pod::run`] runs code in it. [`probe`] and [`Talk`] open connections,
+//! node's own stack; a [`Segment`] ties hosts together without a router. [`Pod::run`] runs code in it. [`probe`]
+//! and [`Talk`] open connections,
 //! [`EchoServers`] answers them, and a [`Crowd`] is many at once. [`Datagrams`] and [`ByteStream`] are
 //! loads in which a lost packet or a cut connection shows. A [`RawSocket`] sends whatever frame it is given.
 //!
@@ -48,6 +49,7 @@ mod pod;
 pub mod probe;
 mod raw;
 mod running;
+mod segment;
 mod stack;
 mod sysctl;
 mod talk;
@@ -64,5 +66,6 @@ pub use node::Node;
 pub use pod::Pod;
 pub use probe::Answer;
 pub use raw::RawSocket;
+pub use segment::Segment;
 pub use stack::StackCounters;
 pub use talk::Talk;

@@ -71,6 +71,24 @@ impl Netlink {
         self.create(RouteNetlinkMessage::NewLink(message), request)
     }
 
+    /// Makes a bridge: an Ethernet segment for the links that are put into it.
+    pub(crate) fn add_bridge(&mut self, name: &str) -> Result<(), LabError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+        self.create(RouteNetlinkMessage::NewLink(message), || format!("add bridge {name}"))
+    }
+
+    /// Puts a link into a bridge.
+    pub(crate) fn set_bridge(&mut self, index: u32, bridge: u32) -> Result<(), LabError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Controller(bridge));
+        self.acknowledged(RouteNetlinkMessage::SetLink(message), 0, || {
+            format!("put link {index} into bridge {bridge}")
+        })
+    }
+
     /// The interface index of a link.
     pub(crate) fn index_of(&mut self, name: &str) -> Result<u32, LabError> {
         let mut message = LinkMessage::default();
@@ -115,9 +133,19 @@ impl Netlink {
 
     /// Gives a link an address of its own, on no network.
     pub(crate) fn add_address(&mut self, index: u32, address: IpAddr) -> Result<(), LabError> {
+        self.add_address_on(index, address, longest(address))
+    }
+
+    /// Gives a link an address on a network of this prefix length.
+    pub(crate) fn add_address_on(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+    ) -> Result<(), LabError> {
         let mut message = AddressMessage::default();
         message.header.family = family(address);
-        message.header.prefix_len = longest(address);
+        message.header.prefix_len = prefix;
         message.header.index = index;
         message.attributes.push(AddressAttribute::Address(address));
         message.attributes.push(AddressAttribute::Local(address));

@@ -13,7 +13,7 @@ use nix::{
 
 use netlink_packet_route::neighbour::NeighbourState;
 
-use crate::{EchoServers, LabError, Mac, Namespace, Pod, netlink::Netlink, pod, sysctl};
+use crate::{EchoServers, LabError, Mac, Namespace, Pod, Segment, netlink::Netlink, pod, sysctl};
 
 /// Where kernels and tools expect the BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -28,6 +28,7 @@ pub struct Node {
     namespace: Namespace,
     netlink: Netlink,
     pods_made: u32,
+    segments_made: u32,
 }
 
 impl Node {
@@ -51,7 +52,7 @@ impl Node {
         sysctl::set_on_a_node()?;
         let mut netlink = Netlink::open()?;
         netlink.set_up(LOOPBACK)?;
-        Ok(Self { namespace, netlink, pods_made: 0 })
+        Ok(Self { namespace, netlink, pods_made: 0, segments_made: 0 })
     }
 
     /// Gives the node an address of its own, on its loopback interface.
@@ -91,6 +92,33 @@ impl Node {
         self.pods_made += 1;
         let number = self.pods_made;
         Pod::make(&mut self.netlink, number, name, addresses)
+    }
+
+    /// Adds an Ethernet segment without hosts. The node has no address in it.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses.
+    pub fn add_segment(&mut self) -> Result<Segment, LabError> {
+        self.segments_made += 1;
+        Segment::make(&mut self.netlink, self.segments_made)
+    }
+
+    /// Adds a host to a segment: a network namespace behind a veth pair, with addresses on networks of 24
+    /// (IPv4) and 64 bits (IPv6). It finds the segment's other hosts by asking for them, and knows no router.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Address`] for an address that no host can have, otherwise what the kernel refuses.
+    pub fn add_host(
+        &mut self,
+        segment: &Segment,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<Pod, LabError> {
+        self.pods_made += 1;
+        let number = self.pods_made;
+        Pod::make_on(&mut self.netlink, (number, segment), name, addresses)
     }
 
     /// Takes a pod away, together with its link and its routes. Dropping a [`Pod`] does it too, but

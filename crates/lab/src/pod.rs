@@ -8,7 +8,7 @@ use std::{
 use netlink_packet_route::neighbour::NeighbourState::Permanent;
 
 use crate::{
-    Answer, Crowd, EchoServers, LabError, Mac, Namespace, RawSocket, StackCounters, Talk,
+    Answer, Crowd, EchoServers, LabError, Mac, Namespace, RawSocket, Segment, StackCounters, Talk,
     namespace::on_a_thread,
     netlink::{Netlink, VethEnd},
     probe, sysctl,
@@ -58,6 +58,38 @@ impl Pod {
         pod.configure_inside(&mut inside)?;
         pod.configure_node(node)?;
         Ok(pod)
+    }
+
+    /// Makes host `number` of the node, in one of its segments.
+    pub(crate) fn make_on(
+        node: &mut Netlink,
+        (number, segment): (u32, &Segment),
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<Self, LabError> {
+        addresses.iter().try_for_each(|&address| check_address(address, name))?;
+        let (namespace, mut inside) = new_namespace()?;
+        let (host, own) = link(node, number, &mut inside, &namespace)?;
+        for &address in addresses {
+            let prefix = if address.is_ipv4() { 24 } else { 64 };
+            inside.add_address_on(own.index, address, prefix)?;
+        }
+        node.set_bridge(host.index, segment.bridge())?;
+        Ok(Self { name: name.to_owned(), addresses: addresses.to_vec(), namespace, host, own })
+    }
+
+    /// Gives it an address that others have, too, and for which it doesn't answer in its segment: one whose
+    /// packets a load balancer hands on.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Address`] if it can't be one, [`LabError::Netlink`] if the kernel refuses it.
+    pub fn add_silent_address(&self, address: IpAddr) -> Result<(), LabError> {
+        check_address(address, &self.name)?;
+        self.run(|| {
+            sysctl::be_silent()?;
+            Netlink::open()?.add_address(LOOPBACK, address)
+        })?
     }
 
     /// Its name.

@@ -26,6 +26,10 @@ const ON_A_NODE: [(&str, &str); 3] = [
     ("ipv6/conf/default/forwarding", "1"),
 ];
 
+/// Addresses of the loopback interface are nobody's business in the segment.
+const SILENT: [(&str, &str); 2] =
+    [("ipv4/conf/all/arp_ignore", "1"), ("ipv4/conf/all/arp_announce", "2")];
+
 /// Sets up the calling thread's namespace, for a node or a pod.
 pub(crate) fn set_everywhere() -> Result<(), LabError> {
     EVERYWHERE.iter().try_for_each(set)
@@ -34,6 +38,11 @@ pub(crate) fn set_everywhere() -> Result<(), LabError> {
 /// Makes a router of the calling thread's namespace.
 pub(crate) fn set_on_a_node() -> Result<(), LabError> {
     ON_A_NODE.iter().try_for_each(set)
+}
+
+/// Has the calling thread's namespace answer on a link for that link's addresses alone.
+pub(crate) fn be_silent() -> Result<(), LabError> {
+    SILENT.iter().try_for_each(set)
 }
 
 fn set(&(name, value): &(&str, &'static str)) -> Result<(), LabError> {

@@ -216,3 +216,22 @@ fn a_raw_frame_says_what_it_is_told_to_say() {
     assert_eq!(node.neighbour(&client, victim).unwrap(), Some(client.mac()));
     assert_eq!(node.neighbour(&server, victim).unwrap(), Some(server.mac()));
 }
+
+#[test]
+fn hosts_of_a_segment_are_neighbours_and_a_silent_address_is_nobodys() {
+    if skipped("hosts_of_a_segment_are_neighbours_and_a_silent_address_is_nobodys") {
+        return;
+    }
+    let mut node = Node::enter().unwrap();
+    let segment = node.add_segment().unwrap();
+    let client = node.add_host(&segment, "client", &addresses(1)).unwrap();
+    let server = node.add_host(&segment, "server", &addresses(2)).unwrap();
+    let silent: [IpAddr; 2] = ["198.18.0.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+    silent.iter().for_each(|&address| server.add_silent_address(address).unwrap());
+    for &address in server.addresses() {
+        assert_eq!(client.ping(address, SOON).unwrap(), Answer::Echoed, "{address}");
+    }
+    for address in silent {
+        assert_ne!(client.ping(address, BRIEFLY).unwrap(), Answer::Echoed, "{address}");
+    }
+}
