@@ -120,15 +120,7 @@ impl<P: Plane> Balancer<P> {
         let desired = Desired::new(checked);
         let mut said: Vec<String> =
             self.desired.changes().describe().map(|change| format!("undone: {change}")).collect();
-        let wanted = &desired.file().interfaces;
-        let added: Vec<_> =
-            wanted.iter().filter(|one| !self.desired.file().interfaces.contains(one)).collect();
-        let mut attached = Vec::new();
-        for interface in &added {
-            attached.push(attach(&mut self.plane, interface).inspect_err(|_| {
-                warn!(interface = interface.name, "can't be attached");
-            })?);
-        }
+        let attached = self.attach_added(desired.file())?;
         if let Err(error) = self.apply(&desired, now) {
             self.take_back(&attached);
             return Err(error);
@@ -198,6 +190,17 @@ impl<P: Plane> Balancer<P> {
         self.desired.file()
     }
 
+    /// Notes why the file isn't taken over; `None`: it is.
+    pub fn refuse(&mut self, why: Option<String>) {
+        self.refused = why;
+    }
+
+    /// The plane, still running.
+    #[must_use]
+    pub fn into_plane(self) -> P {
+        self.plane
+    }
+
     /// What is to survive this process.
     #[must_use]
     pub fn saved(&self) -> Saved {
@@ -218,6 +221,22 @@ impl<P: Plane> Balancer<P> {
         self.next_tick = now;
         info!(services = services.len(), "{applied}");
         Ok(())
+    }
+
+    /// Attaches what the new file says otherwise than the running one; all of it, or nothing.
+    fn attach_added(&mut self, new: &Config) -> Result<Vec<Attached>, Refused> {
+        let running = self.desired.file().interfaces.clone();
+        let mut attached = Vec::new();
+        for interface in new.interfaces.iter().filter(|one| !running.contains(one)) {
+            match attach(&mut self.plane, interface) {
+                Ok(done) => attached.push(done),
+                Err(error) => {
+                    self.take_back(&attached);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(attached)
     }
 
     /// After a reload that failed.
@@ -292,6 +311,7 @@ fn fixed(old: &Config, new: &Config) -> Result<(), Refused> {
         ("directory", old.directory == new.directory),
         ("pin", old.pin == new.pin),
         ("limits", old.limits == new.limits),
+        ("uplink", old.uplink == new.uplink),
     ];
     match fields.into_iter().find(|(_, same)| !same) {
         Some((field, _)) => Err(Refused::Fixed(field)),

@@ -160,6 +160,10 @@ impl Desired {
     }
 
     /// The services as they are to be balanced, if backends are in this health.
+    ///
+    /// # Panics
+    ///
+    /// Never: states contradict nothing.
     #[must_use]
     pub fn services(&self, health: impl Fn(&Target) -> Health) -> Services {
         let services = self.services.iter().map(|service| {

@@ -11,8 +11,8 @@ use crate::{
     balancer::{Balancer, Refused},
     capture::hex,
     config::model::State,
-    desired::Desired,
     health::{Health, Target},
+    metrics::Measured,
     plane::{Flow, Plane, PlaneError},
 };
 
@@ -34,6 +34,16 @@ impl<P: Plane> Balancer<P> {
             change => self.alter(change, now).map(value).map_err(Into::into),
         };
         answered.map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+    }
+
+    /// What metrics are made of.
+    ///
+    /// # Errors
+    ///
+    /// The plane can't be read.
+    pub fn measured(&self, now: Instant) -> Result<Measured, PlaneError> {
+        let (counts, backends) = (self.plane.counts()?, self.backends(None, now));
+        Ok(Measured { counts, backends, refused: self.refused.is_some() })
     }
 
     fn alter(&mut self, request: &Request, now: Instant) -> Result<answer::Done, Refused> {
@@ -180,12 +190,6 @@ impl<P: Plane> Balancer<P> {
 
     fn health(&self, target: &Target) -> Health {
         self.checks.state(target).map_or(Health::Unknown, |state| state.health)
-    }
-
-    /// The services as the plane has them.
-    #[must_use]
-    pub fn desired(&self) -> &Desired {
-        &self.desired
     }
 }
 

@@ -185,3 +185,20 @@ fn checks_that_contradict_themselves_are_refused() {
         (8, "services[0].fail_open", "without `check`"),
     );
 }
+
+/// The blocks of a page that are in this language.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("```{language}\n");
+    page.split(begin.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn the_files_of_the_guide_are_understood() {
+    let guide = include_str!("../../../docs/load-balancer-operators.md");
+    let mut files = blocks(guide, "yaml");
+    files.extend(guide.split("<<'END'\n").skip(1).filter_map(|rest| rest.split("END\n").next()));
+    assert_eq!(files.len(), 2);
+    for file in files {
+        config::parse("guide", file).unwrap();
+    }
+}

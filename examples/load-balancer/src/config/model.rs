@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub struct Config {
     /// For how much there is room. Fixed while it runs.
     #[serde(default)]
     pub limits: Limits,
+    /// The network between the balancer and its backends. Fixed while it runs.
+    #[serde(default)]
+    pub uplink: Uplink,
     /// What is balanced.
     #[serde(default)]
     pub services: Vec<Service>,
@@ -73,13 +77,16 @@ pub struct Metrics {
     pub listen: SocketAddr,
 }
 
-/// For how much there is room.
+/// For how much there is room. Memory is taken once, at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Addresses of all services together.
-    pub addresses: u32,
-    /// Backends of all services together, each counted once for each of its services.
+    /// Services.
+    pub services: u32,
+    /// Addresses of all services together, and once more for each address.
+    pub frontends: u32,
+    /// Backends of all services together, each counted for each of its services, and twice if the service has
+    /// addresses of both families.
     pub backends: u32,
     /// Slots of all services' tables together.
     pub slots: u32,
@@ -89,7 +96,37 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { addresses: 1024, backends: 4096, slots: 1 << 20, flows: 1 << 18 }
+        Self { services: 1024, frontends: 2048, backends: 8192, slots: 1 << 20, flows: 1 << 18 }
+    }
+}
+
+/// The network between the balancer and its backends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uplink {
+    /// The Ethernet address of the router to which packets for backends go. Without it: whoever delivered the
+    /// packet of the client, which is the router where clients come from elsewhere.
+    pub gateway: Option<Mac>,
+    /// Outer source addresses of IPv4 tunnels: which of them, depends on the flow, so that a backend spreads
+    /// packets over its receive queues. Backends never answer to them.
+    #[schemars(with = "String")]
+    pub source4: Ipv4Net,
+    /// Outer source addresses of IPv6 tunnels.
+    #[schemars(with = "String")]
+    pub source6: Ipv6Net,
+    /// The largest IP packet that paths to backends carry, outer headers included, in bytes, where a backend
+    /// says nothing else.
+    pub mtu: u16,
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            gateway: None,
+            source4: Ipv4Net::new_assert([172, 16, 0, 0].into(), 16),
+            source6: Ipv6Net::new_assert([0x100, 0, 0, 0, 0, 0, 0, 0].into(), 64),
+            mtu: 1500,
+        }
     }
 }
 
@@ -197,7 +234,7 @@ pub struct Backend {
     /// Its Ethernet address: for `layer2` forwarding.
     pub mac: Option<Mac>,
     /// The largest IP packet that the path to it carries, outer headers included, in bytes. Without it: that of
-    /// the interface.
+    /// `uplink`.
     pub mtu: Option<u16>,
 }
 

@@ -11,7 +11,7 @@ use super::{Health, Plan, Target, Threshold, probe::Failure};
 #[derive(Debug)]
 pub struct Checks {
     entries: BTreeMap<Target, Entry>,
-    /// Sequence of chance: the state of a linear generator (SplitMix64).
+    /// Sequence of chance: the state of a linear generator (`SplitMix64`).
     chance: u64,
     jobs_made: u64,
 }

@@ -2,7 +2,7 @@
 //!
 //! Addresses are asked as they are: nothing is resolved, and no proxy of the environment is used.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes, client::conn::http1, header};
@@ -77,7 +77,7 @@ async fn within<T>(
     timeout(time, work).await.unwrap_or(Err(Failure::TimedOut))
 }
 
-/// Closes by RST: a check leaves nothing in TIME_WAIT.
+/// Closes by RST: a check leaves nothing in `TIME_WAIT`.
 async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_zero_linger()?;
@@ -98,14 +98,13 @@ async fn request(
         .body(Empty::<Bytes>::new())
         .map_err(|error| Failure::Http(error.to_string()))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(wrong)?;
-    // The connection has to be driven while the answer is waited for, and is dropped with it.
+    // The connection has to be driven while the answer is waited for. It may end with the answer.
+    let mut asked = pin!(sender.send_request(request));
     let answer = tokio::select! {
-        answer = sender.send_request(request) => answer.map_err(wrong)?,
-        ended = connection => match ended {
-            Ok(()) => return Err(Failure::Http("closed without an answer".into())),
-            Err(error) => return Err(wrong(error)),
-        },
+        answer = &mut asked => answer,
+        _ = connection => asked.await,
     };
+    let answer = answer.map_err(wrong)?;
     let status = answer.status().as_u16();
     match (http.least_status..=http.most_status).contains(&status) {
         true => Ok(()),

@@ -1,0 +1,204 @@
+//! The command line.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Mac, model::Protocol};
+
+/// An L4 load balancer for the front of a service, from one file.
+///
+/// Exit status: 0 done, 1 refused or failed, 2 the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "flowgate-lb", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Balances, until it is told to end; what it did goes on without it
+    Run {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Says what is wrong with a file, and touches nothing
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Prints what may be written in a file, as Markdown
+    Reference,
+    /// How the running balancer is
+    Status(Client),
+    /// Its services
+    Services(Client),
+    /// Its backends, and what their checks say
+    Backends {
+        /// Those of one service alone
+        service: Option<String>,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Keeps new flows from a backend
+    Drain(Named),
+    /// Gives new flows to a backend again
+    Undrain(Named),
+    /// Adds a backend to a service
+    Add(Add),
+    /// Takes a backend from a service, and its flows with it
+    Remove(Named),
+    /// What was counted
+    Stats {
+        /// Once a second, with rates
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// What is remembered of flows, and which tables are changing
+    Flows(Client),
+    /// Where a flow goes, and why
+    Explain {
+        /// The client, as ADDRESS:PORT
+        #[arg(value_name = "CLIENT")]
+        from: SocketAddr,
+        /// The service, as ADDRESS:PORT
+        service: SocketAddr,
+        /// Its protocol
+        #[arg(value_enum, default_value_t = Transport::Tcp)]
+        protocol: Transport,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Runs the loaded program on packets: verdict, backend and the packet as it goes on
+    Simulate {
+        /// pcap, pcapng, or text with a frame in hexadecimal digits on each line
+        file: PathBuf,
+        /// Writes the packets as they go on, as pcapng
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Has the file read anew, which undoes what operators changed
+    Reload(Client),
+    /// Shows all of it in namespaces of its own, as root: exit status 1 if requests failed
+    Demo(Demo),
+    /// A server of the demo's
+    #[command(hide = true)]
+    DemoBackend {
+        /// What it answers
+        name: String,
+        /// Where it listens
+        port: u16,
+    },
+}
+
+/// Which balancer, and how it answers.
+#[derive(Debug, Args)]
+pub(crate) struct Client {
+    /// The balancer's directory, as its file says
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/flowgate-lb")]
+    pub(crate) directory: PathBuf,
+    /// How answers are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// A backend of a service.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The service
+    pub(crate) service: String,
+    /// The backend's address
+    pub(crate) backend: IpAddr,
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+/// A new backend.
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Its share of new flows
+    #[arg(long, default_value_t = 1)]
+    pub(crate) weight: u16,
+    /// Its Ethernet address, for layer-2 forwarding
+    #[arg(long)]
+    pub(crate) mac: Option<Mac>,
+    /// The largest IP packet that the path to it carries
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u16>,
+}
+
+/// The demo.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How many requests each step lasts for, at least
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) requests: usize,
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For the eye
+    Table,
+    /// The answer as JSON, on one line
+    Json,
+}
+
+/// A protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Those that begin a line of the operators' guide.
+    #[test]
+    fn the_commands_of_the_guide_are_understood() {
+        let guide = include_str!("../../../docs/load-balancer-operators.md");
+        let lines = guide.lines().filter(|line| line.starts_with("flowgate-lb "));
+        let commands: Vec<&str> =
+            lines.map(|line| line.split(['#', '&']).next().unwrap_or_default().trim()).collect();
+        assert!(commands.len() > 10, "{commands:?}");
+        for command in commands {
+            let parsed = Arguments::try_parse_from(command.split_whitespace());
+            assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+        }
+    }
+}

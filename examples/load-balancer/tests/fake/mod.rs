@@ -1,0 +1,111 @@
+//! A plane that notes what it is told, and refuses at will.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use flowgate_lb::{
+    config::model::Interface,
+    plane::{BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated},
+};
+use flowgate_services::{Services, model::BackendState};
+
+/// What it was told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) services: Services,
+    pub(crate) interfaces: BTreeMap<String, String>,
+    pub(crate) applied: usize,
+    /// What it refuses: an interface, or `apply`.
+    pub(crate) refuses: Option<String>,
+}
+
+impl Told {
+    fn refusal(&self, what: &str) -> Result<(), PlaneError> {
+        match self.refuses.as_deref() == Some(what) {
+            true => Err(format!("{what} is refused").into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Shared with the test.
+#[derive(Clone, Default)]
+pub(crate) struct Fake(pub(crate) Rc<RefCell<Told>>);
+
+impl Fake {
+    /// The states of a service's backends, by the last number of their addresses.
+    #[allow(dead_code, reason = "each test target uses a part of it")]
+    pub(crate) fn states(&self, service: &str) -> Vec<(u8, BackendState)> {
+        let told = self.0.borrow();
+        let service = told.services.get(&service.into()).expect("it was applied");
+        let last = |address: std::net::IpAddr| match address {
+            std::net::IpAddr::V4(address) => address.octets()[3],
+            std::net::IpAddr::V6(address) => address.octets()[15],
+        };
+        service.backends.iter().map(|one| (last(one.address), one.state)).collect()
+    }
+}
+
+impl Plane for Fake {
+    fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError> {
+        let mut told = self.0.borrow_mut();
+        told.refusal(&interface.name)?;
+        let mode = format!("{:?}", interface.mode).to_lowercase();
+        told.interfaces.insert(interface.name.clone(), mode.clone());
+        Ok(mode)
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
+        self.0.borrow_mut().interfaces.remove(interface);
+        Ok(())
+    }
+
+    fn apply(&mut self, services: &Services, _: Instant) -> Result<String, PlaneError> {
+        let mut told = self.0.borrow_mut();
+        told.refusal("apply")?;
+        told.services = services.clone();
+        told.applied += 1;
+        Ok("applied".into())
+    }
+
+    fn tick(&mut self, _: Instant) -> Result<Duration, PlaneError> {
+        Ok(Duration::from_secs(3600))
+    }
+
+    fn counts(&self) -> Result<Counts, PlaneError> {
+        let told = self.0.borrow();
+        let services = told.services.iter().map(|service| ServiceCounts {
+            name: service.name.clone(),
+            slots: service.slots().slots(),
+            moving_slots: 0,
+            tracked: 0,
+            backends: service
+                .backends
+                .iter()
+                .map(|one| BackendCounts { address: one.address, packets: 1, bytes: 60, opened: 1 })
+                .collect(),
+        });
+        Ok(Counts { services: services.collect(), drops: vec![("no backend".into(), 3)] })
+    }
+
+    fn explain(&self, flow: &Flow) -> Result<Option<Explained>, PlaneError> {
+        let told = self.0.borrow();
+        let found = told.services.iter().find(|one| one.addresses.contains(&flow.service.ip()));
+        Ok(found.map(|service| Explained {
+            service: service.name.clone(),
+            slot: 7,
+            backend: service.backends.first().map(|one| one.address),
+            why: "its slot's".into(),
+        }))
+    }
+
+    fn simulate(&mut self, frame: &[u8]) -> Result<Simulated, PlaneError> {
+        let reason = (frame.len() < 14).then(|| "too short".to_owned());
+        let verdict = if reason.is_some() { "dropped" } else { "passed" }.to_owned();
+        Ok(Simulated { verdict, reason, backend: None, frame: frame.to_vec() })
+    }
+}
