@@ -111,6 +111,8 @@ fn every_path_that_the_papers_name_exists() {
         "docs/drop-reasons.md",
         "docs/guarantees.md",
         "docs/proofs.md",
+        "docs/load-balancer-configuration.md",
+        "docs/load-balancer-operators.md",
         "docs/semantics.md",
     ] {
         let Some(text) = paper(name) else { return };
