@@ -5,7 +5,7 @@
 //! two pods; event records are those of a few flows. What `cargo xtask fuzz --merge` found lies
 //! beside them.
 
-use std::{fs, io, net::IpAddr, path::Path};
+use std::{fs, io, net::IpAddr, path::Path, time::UNIX_EPOCH};
 
 use flowgate_abi::event::Hook;
 use flowgate_conformance::{
@@ -14,6 +14,7 @@ use flowgate_conformance::{
     shapes,
     trio::{Rules, Trio},
 };
+use flowgate_lb::capture::{self, write};
 use flowgate_policy::{
     host::HostTables,
     outcome::{Flow, FlowProtocol},
@@ -51,6 +52,14 @@ fn main() -> io::Result<()> {
     fs::create_dir_all(&events)?;
     for (number, record) in records().into_iter().enumerate() {
         fs::write(events.join(format!("record-{number}")), record)?;
+    }
+    let [configurations, captures] =
+        ["lb_config", "capture"].map(|name| fuzz.join("corpus").join(name));
+    fs::create_dir_all(&configurations)?;
+    fs::copy(fuzz.join("../examples/load-balancer/lb.yaml"), configurations.join("lb.yaml"))?;
+    fs::create_dir_all(&captures)?;
+    for (name, bytes) in self::captures()? {
+        fs::write(captures.join(name), bytes)?;
     }
     let manifests = fuzz.join("corpus/manifest");
     fs::create_dir_all(&manifests)?;
@@ -150,4 +159,18 @@ fn neighbour(icmp_type: u8, hops: u8, target: &str) -> Vec<u8> {
 fn with(mut bytes: Vec<u8>, at: usize, replacement: &[u8]) -> Vec<u8> {
     bytes[at..at + replacement.len()].copy_from_slice(replacement);
     bytes
+}
+
+/// One frame, in every way in which it may be handed over.
+fn captures() -> io::Result<[(&'static str, Vec<u8>); 3]> {
+    let bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6];
+    let hex = format!("# a frame\n{}\n", flowgate_lb::capture::hex::digits(&bytes));
+    let mut pcapng = Vec::new();
+    write::header(&mut pcapng)?;
+    write::frame(&mut pcapng, &capture::Frame::whole(bytes.clone()), UNIX_EPOCH)?;
+    let mut pcap = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
+    pcap.extend([0; 8]);
+    pcap.extend([0, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 0, 14, 0, 0, 0]);
+    pcap.extend(&bytes);
+    Ok([("frame.hex", hex.into_bytes()), ("frame.pcapng", pcapng), ("frame.pcap", pcap)])
 }
