@@ -106,7 +106,7 @@ impl<P: Plane> Balancer<P> {
             false => Health::Unknown,
         };
         balancer.checks.replace(balancer.desired.plans(), known, now);
-        balancer.apply(&balancer.desired.clone(), now)?;
+        apply((&mut balancer.plane, &balancer.checks), &balancer.desired, now)?;
         Ok(balancer)
     }
 
@@ -155,9 +155,10 @@ impl<P: Plane> Balancer<P> {
         let Some(change) = self.checks.finished(job, result, now) else { return false };
         tell(&change);
         // Only a failing plane refuses states; the next change tries again.
-        if let Err(error) = self.apply(&self.desired.clone(), now) {
+        if let Err(error) = apply((&mut self.plane, &self.checks), &self.desired, now) {
             warn!(%error, "the change of a backend's health can't be applied");
         }
+        self.next_tick = now;
         true
     }
 
@@ -212,14 +213,10 @@ impl<P: Plane> Balancer<P> {
         }
     }
 
+    /// Has the plane do what is desired; what is desired isn't changed.
     fn apply(&mut self, desired: &Desired, now: Instant) -> Result<(), Refused> {
-        let health = |target: &Target| {
-            self.checks.state(target).map_or(Health::Unknown, |state| state.health)
-        };
-        let services = desired.services(health);
-        let applied = self.plane.apply(&services, now).map_err(Refused::Plane)?;
+        apply((&mut self.plane, &self.checks), desired, now)?;
         self.next_tick = now;
-        info!(services = services.len(), "{applied}");
         Ok(())
     }
 
@@ -289,6 +286,19 @@ fn resume(desired: Desired, saved: Option<Saved>) -> (Desired, Vec<Target>) {
             (desired, down)
         }
     }
+}
+
+fn apply<P: Plane>(
+    (plane, checks): (&mut P, &Checks),
+    desired: &Desired,
+    now: Instant,
+) -> Result<(), Refused> {
+    let health =
+        |target: &Target| checks.state(target).map_or(Health::Unknown, |state| state.health);
+    let services = desired.services(health);
+    let applied = plane.apply(&services, now).map_err(Refused::Plane)?;
+    info!(services = services.len(), "{applied}");
+    Ok(())
 }
 
 fn attach<P: Plane>(

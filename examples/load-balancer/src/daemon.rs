@@ -10,7 +10,8 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use nix::fcntl::{Flock, FlockArg};
@@ -18,7 +19,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
 use tracing::{error, info, warn};
@@ -45,6 +46,10 @@ use crate::{
 
 /// Messages that may wait.
 const WAITING: usize = 1024;
+/// Checks at the same time, each of which has a socket; others wait.
+const CHECKS: usize = 256;
+/// Changes of health are saved no more often; commands at once.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why it ends, or doesn't begin.
 #[non_exhaustive]
@@ -149,6 +154,11 @@ struct Daemon<P> {
     watch: Watch,
     hangup: Signal,
     ends: [Signal; 2],
+    /// For checks at the same time.
+    places: Arc<Semaphore>,
+    /// Health has changed since it was saved.
+    unsaved: bool,
+    saved: Instant,
 }
 
 /// The result of a check, with the target and number of its job.
@@ -168,6 +178,9 @@ impl<P: Plane> Daemon<P> {
             watch: Watch::new(path)?,
             hangup: signal(SignalKind::hangup())?,
             ends: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+            places: Arc::new(Semaphore::new(CHECKS)),
+            unsaved: false,
+            saved: Instant::now(),
         };
         daemon.metrics = daemon.serve_metrics(&daemon.balancer.config().clone()).await?;
         daemon.save();
@@ -186,9 +199,7 @@ impl<P: Plane> Daemon<P> {
                 _ = interrupt.recv() => break,
                 _ = self.hangup.recv() => { let _ = self.reload().await; }
                 Some((target, number, result)) = self.results.1.recv() => {
-                    if self.balancer.checked((&target, number), result, Instant::now()) {
-                        self.save();
-                    }
+                    self.unsaved |= self.balancer.checked((&target, number), result, Instant::now());
                 }
                 Some(asked) = self.asked.recv() => self.answer(asked).await,
                 Some(wanted) = self.wanted.1.recv() => self.measure(wanted),
@@ -205,9 +216,13 @@ impl<P: Plane> Daemon<P> {
     fn advance(&mut self) {
         let now = Instant::now();
         self.balancer.tick(now);
+        if self.unsaved && now >= self.saved + SAVE_EVERY {
+            self.save();
+        }
         for job in self.balancer.due(now) {
-            let results = self.results.0.clone();
+            let (results, places) = (self.results.0.clone(), Arc::clone(&self.places));
             tokio::spawn(async move {
+                let _place = places.acquire().await;
                 let result = probe::ask(&job.plan).await;
                 // Nobody wants to know any more when the program ends.
                 let _ = results.send((job.target, job.number, result)).await;
@@ -224,10 +239,9 @@ impl<P: Plane> Daemon<P> {
                 Err(why) => Reply::Error(why),
             },
             request => {
-                let before = self.balancer.saved();
                 let answer = self.balancer.respond(&request, Instant::now());
-                if self.balancer.saved() != before {
-                    info!(?request, "changed by the admin API");
+                if request.is_change() {
+                    info!(?request, "asked for by the admin API");
                     self.save();
                 }
                 answer
@@ -308,7 +322,8 @@ impl<P: Plane> Daemon<P> {
         }
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
+        (self.unsaved, self.saved) = (false, Instant::now());
         let saved: Result<(), SaveError> =
             self.balancer.saved().write(&self.balancer.config().directory);
         if let Err(error) = saved {

@@ -8,7 +8,10 @@
 //!
 //! Invariant: a change that would contradict something changes nothing.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use flowgate_services::{
     ServiceError, Services,
@@ -20,7 +23,7 @@ use thiserror::Error;
 use crate::{
     config::{
         Checked,
-        model::{Backend, Config, Service, State},
+        model::{Backend, Check, Config, Service, State},
     },
     health::{Health, Plan, Target},
 };
@@ -166,10 +169,11 @@ impl Desired {
     /// Never: states contradict nothing.
     #[must_use]
     pub fn services(&self, health: impl Fn(&Target) -> Health) -> Services {
+        let written = self.by_name();
         let services = self.services.iter().map(|service| {
             let mut service = (**service).clone();
-            let written = self.file.services.iter().find(|one| one.name == service.name.as_str());
-            let failed = failed_state(written.is_some_and(|one| one.fail_open));
+            let fail_open = written.get(service.name.as_str()).is_some_and(|one| one.fail_open);
+            let failed = failed_state(fail_open);
             for backend in &mut service.backends {
                 let target = Target { service: service.name.clone(), backend: backend.address };
                 if backend.state == BackendState::Active && health(&target) == Health::Down {
@@ -183,25 +187,24 @@ impl Desired {
 
     /// What is to be checked.
     pub fn plans(&self) -> impl Iterator<Item = (Target, Plan)> + '_ {
-        self.services.iter().flat_map(|service| {
-            let written = self.file.services.iter().find(|one| one.name == service.name.as_str());
-            let check = written.and_then(|service| service.check.as_ref());
-            let each = move |check: &crate::config::model::Check| {
-                let (check, port) = (check.clone(), check.port.unwrap_or(service.port));
-                service
-                    .backends
-                    .iter()
-                    .map(move |backend| plan(service, backend, (port, &check)))
-                    .collect::<Vec<_>>()
-            };
-            check.map(each).unwrap_or_default()
+        let written = self.by_name();
+        self.services.iter().flat_map(move |service| {
+            let check = written.get(service.name.as_str()).and_then(|one| one.check.as_ref());
+            check.into_iter().flat_map(move |check| {
+                service.backends.iter().map(move |backend| plan(service, backend, check))
+            })
         })
     }
 
+    fn by_name(&self) -> HashMap<&str, &Service> {
+        self.file.services.iter().map(|service| (service.name.as_str(), service)).collect()
+    }
+
     fn find(&self, service: &str, backend: IpAddr) -> Result<Option<Backend>, ChangeError> {
-        let found = self.written().find(|one| one.name == service);
+        let found = self.file.services.iter().find(|one| one.name == service);
         let found = found.ok_or_else(|| ChangeError::UnknownService(service.into()))?;
-        Ok(found.backends.into_iter().find(|one| one.address == backend))
+        let backends = overlaid(found, &self.changes).backends;
+        Ok(backends.into_iter().find(|one| one.address == backend))
     }
 
     fn with(
@@ -243,12 +246,9 @@ const fn failed_state(fail_open: bool) -> BackendState {
     if fail_open { BackendState::Terminating } else { BackendState::Quarantined }
 }
 
-fn plan(
-    service: &model::Service,
-    backend: &model::Backend,
-    (port, check): (u16, &crate::config::model::Check),
-) -> (Target, Plan) {
+fn plan(service: &model::Service, backend: &model::Backend, check: &Check) -> (Target, Plan) {
     let target = Target { service: service.name.clone(), backend: backend.address };
+    let port = check.port.unwrap_or(service.port);
     (target, Plan { address: (backend.address, port).into(), check: check.clone() })
 }
 

@@ -31,6 +31,7 @@ mod demo;
 pub mod desired;
 mod differences;
 pub mod health;
+mod library;
 pub mod metrics;
 mod namespace;
 pub mod plane;
@@ -75,6 +76,6 @@ fn run(command: &Command) -> Result<bool, Box<dyn Error>> {
 
 fn balance(config: &std::path::Path) -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    let _ = config;
+    daemon::run(config, library::open)?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What the balancer answers to requests of the admin API.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use flowgate_services::model::{BackendState, Forwarding};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::{
     api::{Reply, Request, answer},
     balancer::{Balancer, Refused},
     capture::hex,
-    config::model::State,
+    config::model::{Protocol, State},
     health::{Health, Target},
     metrics::Measured,
     plane::{Flow, Plane, PlaneError},
@@ -86,15 +86,15 @@ impl<P: Plane> Balancer<P> {
 
     fn services(&self) -> Vec<answer::Service> {
         let services = self.desired.services(|target| self.health(target));
-        let written: Vec<_> = self.desired.written().collect();
+        let protocols: HashMap<String, Protocol> =
+            self.desired.written().map(|one| (one.name, one.protocol)).collect();
         let service = |typed: &flowgate_services::model::Service| {
-            let written = written.iter().find(|one| one.name == typed.name.as_str());
             let active =
                 |one: &&flowgate_services::model::Backend| one.state == BackendState::Active;
             answer::Service {
                 name: typed.name.to_string(),
                 addresses: typed.addresses.clone(),
-                protocol: written.expect("each is written").protocol,
+                protocol: protocols[typed.name.as_str()],
                 port: typed.port,
                 forwarding: forwarding(typed.forwarding).to_owned(),
                 slots: typed.slots().slots(),

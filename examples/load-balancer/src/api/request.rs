@@ -70,6 +70,17 @@ pub enum Request {
     Reload,
 }
 
+impl Request {
+    /// Whether it changes what is balanced.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Drain { .. } | Self::Undrain { .. } | Self::Add { .. } | Self::Remove { .. }
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

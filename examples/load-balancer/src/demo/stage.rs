@@ -47,6 +47,10 @@ pub(super) struct Backend {
 struct Process(Child);
 
 impl Process {
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+
     fn kill(mut self) -> io::Result<()> {
         self.0.kill()?;
         self.0.wait().map(drop)
@@ -105,16 +109,22 @@ impl Stage {
         let log =
             File::options().create(true).append(true).open(self.log()).map_err(io_error("log"))?;
         let arguments = ["run", "--config", &config.display().to_string()];
-        self.process = Some(spawn(&self.balancer, &arguments, Some(log))?);
-        let ready = self.wait("the balancer doesn't answer", || {
-            Client::connect(&self.files)
-                .and_then(|mut client| client.ask::<Status>(&Request::Status))
-                .is_ok()
+        let mut process = spawn(&self.balancer, &arguments, Some(log))?;
+        let mut ready = false;
+        let waited = self.wait("the balancer doesn't answer", || {
+            let answer = Client::connect(&self.files)
+                .and_then(|mut client| client.ask::<Status>(&Request::Status));
+            ready = answer.is_ok();
+            ready || process.has_ended()
         });
-        ready.map_err(|_| DemoError::NotReady {
-            what: "the balancer",
-            said: fs::read_to_string(self.log()).unwrap_or_default(),
-        })
+        self.process = Some(process);
+        match ready {
+            true => waited,
+            false => Err(DemoError::NotReady {
+                what: "the balancer",
+                said: fs::read_to_string(self.log()).unwrap_or_default(),
+            }),
+        }
     }
 
     /// Kills the balancer's process; it has no chance to clean up.

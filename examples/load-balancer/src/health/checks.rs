@@ -1,7 +1,7 @@
 //! Who is to be asked when, and what is known of whom.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,8 @@ use super::{Health, Plan, Target, Threshold, probe::Failure};
 #[derive(Debug)]
 pub struct Checks {
     entries: BTreeMap<Target, Entry>,
+    /// Those that aren't under way, by when they are due.
+    queue: BTreeSet<(Instant, Target)>,
     /// Sequence of chance: the state of a linear generator (`SplitMix64`).
     chance: u64,
     jobs_made: u64,
@@ -68,7 +70,7 @@ impl Checks {
     /// None yet. Those with another seed keep other intervals.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { entries: BTreeMap::new(), chance: seed, jobs_made: 0 }
+        Self { entries: BTreeMap::new(), queue: BTreeSet::new(), chance: seed, jobs_made: 0 }
     }
 
     /// Replaces what is checked. Whose plan is the same carries on; a new or changed one is due at once, and
@@ -80,12 +82,16 @@ impl Checks {
         now: Instant,
     ) {
         let mut before = std::mem::take(&mut self.entries);
+        self.queue.clear();
         for (target, plan) in wanted {
             let entry = match before.remove(&target) {
                 Some(entry) if entry.plan == plan => entry,
                 Some(entry) => Entry::new(plan, entry.threshold.health(), now),
                 None => Entry::new(plan, known(&target), now),
             };
+            if let Next::Due(due) = entry.next {
+                self.queue.insert((due, target.clone()));
+            }
             self.entries.insert(target, entry);
         }
     }
@@ -93,13 +99,12 @@ impl Checks {
     /// The checks that are due; they count as under way until [`Checks::finished`].
     pub fn due(&mut self, now: Instant) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for (target, entry) in &mut self.entries {
-            if matches!(entry.next, Next::Due(due) if due <= now) {
-                self.jobs_made += 1;
-                entry.next = Next::Running { job: self.jobs_made, begun: now };
-                let (target, plan) = (target.clone(), entry.plan.clone());
-                jobs.push(Job { target, plan, number: self.jobs_made });
-            }
+        while self.queue.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, target)) = self.queue.pop_first() else { break };
+            let Some(entry) = self.entries.get_mut(&target) else { continue };
+            self.jobs_made += 1;
+            entry.next = Next::Running { job: self.jobs_made, begun: now };
+            jobs.push(Job { target, plan: entry.plan.clone(), number: self.jobs_made });
         }
         jobs
     }
@@ -107,11 +112,7 @@ impl Checks {
     /// When the next check is due, unless all are under way.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        let due = |entry: &Entry| match entry.next {
-            Next::Due(due) => Some(due),
-            Next::Running { .. } => None,
-        };
-        self.entries.values().filter_map(due).min()
+        self.queue.first().map(|(due, _)| *due)
     }
 
     /// Takes a result; says whether it changes what somebody is taken for.
@@ -128,7 +129,9 @@ impl Checks {
         }
         let wait = jittered(entry.plan.check.interval, entry.plan.check.jitter, &mut self.chance);
         // Time that the check took isn't waited for again.
-        entry.next = Next::Due((begun + wait).max(now));
+        let due = (begun + wait).max(now);
+        entry.next = Next::Due(due);
+        self.queue.insert((due, target.clone()));
         let health = entry.threshold.result(result.is_ok());
         entry.failure = result.err();
         let health = health?;
