@@ -137,10 +137,13 @@ impl Running {
     ) -> Moved {
         let before = self.slot(store, slot);
         let target = u32::from(self.target[slot as usize]);
+        // Who doesn't answer has no handshakes under way that an announcement could save, and whatever else
+        // opens there meanwhile would be lost.
+        let fails = self.fails(before.default_backend());
         let wanted = Wanted {
             target,
-            opens: self.service.protocol == Protocol::Tcp,
-            may_begin: allowance.covers(self),
+            opens: self.service.protocol == Protocol::Tcp && !fails,
+            may_begin: allowance.covers(self) || fails,
         };
         let next = life::changed(before, wanted, |number| self.members.is_gone(number));
         let began = is_costly(next) && !is_costly(before);
@@ -159,6 +162,13 @@ impl Running {
             moving: usize::from(next != before && Stage::of(next) != Stage::Stable),
             staged: usize::from(waits),
         }
+    }
+
+    /// The backend of a number fails its health checks.
+    fn fails(&self, number: u32) -> bool {
+        let id = self.members.named(number);
+        let backend = id.and_then(|id| self.service.find(id));
+        backend.is_some_and(|backend| backend.state == BackendState::Quarantined)
     }
 
     /// Writes a slot's next word; its clock begins anew with a stage.

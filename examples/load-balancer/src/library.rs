@@ -1,57 +1,263 @@
-//! The library's load balancer as a [`Plane`]: where it will be opened.
+//! The library's load balancer as a [`Plane`].
 //!
-//! `flowgate_datapath` has none yet that could be, so [`open`] refuses, and nobody is ever a [`Plane`] here.
+//! Not here: what a plane is asked for and when ([`crate::balancer`]), and what the answers look like to
+//! operators ([`crate::respond`]).
+//!
+//! Invariant: a balancer that was adopted or began to balance is left running when this is dropped, also
+//! after an error: the next process carries on. Tested by `tests/netns_demo.rs`.
+
+mod frame;
 
 use std::{
-    convert::Infallible,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use flowgate_services::Services;
+use flowgate_datapath::lb::{
+    AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, XdpAttach, XdpError,
+};
+use flowgate_services::{
+    Applied, ClientFlow, Services,
+    life::Stage,
+    model::{self, Frontend},
+};
+use tracing::{info, warn};
 
 use crate::{
-    config::model::{Config, Interface},
-    plane::{Counts, Explained, Flow, Plane, PlaneError, Simulated},
+    config::model::{Config, Interface, Limits, Mode, Protocol},
+    plane::{BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated},
 };
 
-/// Said instead of balancing nothing in silence.
-pub(crate) const MISSING: &str = "this build has no load balancer for the kernel";
+/// The kernel's load balancer.
+pub(crate) struct Library {
+    balancer: Option<LoadBalancer>,
+    /// The interfaces, and how they were attached.
+    modes: BTreeMap<String, Mode>,
+    /// There is something that has to go on without this process.
+    balances: bool,
+}
 
 /// Opens the load balancer, or adopts what an earlier process left pinned.
 ///
 /// # Errors
 ///
-/// Always, as yet.
-pub(crate) fn open(_: &Config) -> Result<Infallible, PlaneError> {
-    Err(MISSING.into())
+/// The kernel lacks something, or what is pinned is another's.
+pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
+    let builder = LoadBalancer::builder().options(options(config)).pin(&config.pin);
+    let balancer = builder.open()?;
+    info!("opened: {}", balancer.report());
+    let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
+    Ok(Library { balancer: Some(balancer), modes: BTreeMap::new(), balances })
 }
 
-impl Plane for Infallible {
-    fn attach(&mut self, _: &Interface) -> Result<String, PlaneError> {
-        match *self {}
+fn options(config: &Config) -> BalancerOptions {
+    let limits = &config.limits;
+    let uplink = &config.uplink;
+    BalancerOptions {
+        frontends: limits.frontends as usize,
+        slots: limits.slots as usize,
+        lines: lines(limits),
+        services: limits.services as usize,
+        tracked: limits.flows as usize,
+        uplink: flowgate_services::Uplink {
+            gateway: uplink.gateway.map(|mac| mac.0),
+            source4: uplink.source4,
+            source6: uplink.source6,
+            mtu: uplink.mtu,
+        },
+        ..BalancerOptions::default()
+    }
+}
+
+/// Lines in which so many backends fit, however services share them: for each of two families a service
+/// takes a quarter more than it has backends, or five more, in eights.
+fn lines(limits: &Limits) -> usize {
+    let backends = limits.backends as usize;
+    backends + backends / 4 + 2 * 12 * limits.services as usize
+}
+
+impl Library {
+    fn balancer(&mut self) -> &mut LoadBalancer {
+        self.balancer.as_mut().expect("it is there until this is dropped")
     }
 
-    fn detach(&mut self, _: &str) -> Result<(), PlaneError> {
-        match *self {}
+    fn shared(&self) -> &LoadBalancer {
+        self.balancer.as_ref().expect("it is there until this is dropped")
     }
 
-    fn apply(&mut self, _: &Services, _: Instant) -> Result<String, PlaneError> {
-        match *self {}
+    /// Attaches anew in another mode, or as it was before.
+    fn replace(&mut self, interface: &Interface, before: Mode) -> Result<AttachedXdp, XdpError> {
+        self.balancer().detach(&interface.name)?;
+        let attached = self.balancer().attach(&interface.name, xdp(interface.mode));
+        if attached.is_err()
+            && let Err(error) = self.balancer().attach(&interface.name, xdp(before))
+        {
+            self.modes.remove(&interface.name);
+            warn!(interface = interface.name, %error, "can't be attached as it was");
+        }
+        attached
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        let Some(balancer) = self.balancer.take() else { return };
+        if self.balances
+            && let Err(error) = balancer.persist()
+        {
+            warn!(%error, "what runs can't be left running");
+        }
+    }
+}
+
+impl Plane for Library {
+    fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError> {
+        let before = self.modes.get(&interface.name).copied();
+        let attached = match before {
+            Some(before) => self.replace(interface, before)?,
+            None => self.balancer().attach(&interface.name, xdp(interface.mode))?,
+        };
+        self.modes.insert(interface.name.clone(), interface.mode);
+        Ok(attached.mode.to_string())
     }
 
-    fn tick(&mut self, _: Instant) -> Result<Duration, PlaneError> {
-        match *self {}
+    fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
+        self.modes.remove(interface);
+        self.balancer().detach(interface)?;
+        Ok(())
+    }
+
+    fn apply(&mut self, services: &Services, now: Instant) -> Result<String, PlaneError> {
+        let applied = self.balancer().apply(services, now);
+        self.balances |= applied.is_ok();
+        Ok(said(&applied?))
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Duration, PlaneError> {
+        Ok(self.balancer().tick(now)?.next)
     }
 
     fn counts(&self) -> Result<Counts, PlaneError> {
-        match *self {}
+        let stats = self.shared().stats()?;
+        let drops = stats.drops.iter();
+        Ok(Counts {
+            services: stats.services.into_iter().map(service_counts).collect(),
+            drops: drops.map(|(reason, tally)| (reason.to_string(), tally.packets)).collect(),
+        })
     }
 
-    fn explain(&self, _: &Flow) -> Result<Option<Explained>, PlaneError> {
-        match *self {}
+    fn explain(&self, flow: &Flow) -> Result<Option<Explained>, PlaneError> {
+        let frontend = Frontend {
+            address: flow.service.ip(),
+            protocol: protocol(flow.protocol),
+            port: flow.service.port(),
+        };
+        let flow = ClientFlow { client: flow.client.ip(), port: flow.client.port(), frontend };
+        Ok(self.shared().explain(&flow).map(explained))
     }
 
-    fn simulate(&mut self, _: &[u8]) -> Result<Simulated, PlaneError> {
-        match *self {}
+    /// The program runs with all its effects: what it counts counts, and a flow that it would remember is
+    /// remembered.
+    fn simulate(&mut self, frame: &[u8]) -> Result<Simulated, PlaneError> {
+        let before = self.counts()?.drops;
+        let balanced = self.balancer().replay(frame)?;
+        let services = self.shared().services();
+        let sent = match balanced.fate {
+            Fate::Transmit => Some(frame::Sent::of(frame, &balanced.frame, services)),
+            _ => None,
+        };
+        let reason = match balanced.fate {
+            Fate::Drop(Some(reason)) => Some(reason.to_string()),
+            Fate::Drop(None) => risen(&before, &self.counts()?.drops),
+            _ => None,
+        };
+        Ok(Simulated {
+            verdict: verdict(balanced.fate, sent).to_owned(),
+            reason,
+            backend: sent.and_then(frame::Sent::backend),
+            frame: if sent.is_some() { balanced.frame } else { Vec::new() },
+        })
     }
+}
+
+const fn xdp(mode: Mode) -> XdpAttach {
+    match mode {
+        Mode::Any => XdpAttach::Any,
+        Mode::Native => XdpAttach::Native,
+        Mode::Generic => XdpAttach::Generic,
+    }
+}
+
+const fn protocol(protocol: Protocol) -> model::Protocol {
+    match protocol {
+        Protocol::Tcp => model::Protocol::Tcp,
+        Protocol::Udp => model::Protocol::Udp,
+    }
+}
+
+fn said(applied: &Applied) -> String {
+    let Applied { added, changed, removed, slots, .. } = applied;
+    format!(
+        "services: {added} added, {changed} changed, {removed} removed; slots: {} moved at once, {} on their \
+         way, {} wait for room",
+        slots.at_once, slots.moving, slots.staged
+    )
+}
+
+fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
+    let [announced, moving, settling] = stats.moving;
+    let pending = announced + stats.staged;
+    let backends = stats.backends.iter();
+    ServiceCounts {
+        name: stats.name.clone(),
+        slots: stats.slots as u32,
+        moving_slots: (pending + moving + settling) as u32,
+        pending_slots: pending as u32,
+        tracked: stats.tracked as u64,
+        backends: backends
+            .map(|(id, traffic)| BackendCounts {
+                address: id.address,
+                packets: traffic.packets,
+                bytes: traffic.bytes,
+                opened: traffic.opened,
+            })
+            .collect(),
+    }
+}
+
+fn explained(explained: flowgate_services::Explained) -> Explained {
+    let why = match (explained.entry, explained.stage) {
+        (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
+        (None, Stage::Stable) => "the slot's backend, for every flow of it",
+        (None, Stage::Announce) => "the slot's backend, until the announced change",
+        (None, Stage::Move) => {
+            "the slot's backend of before the change, unless this packet opens the flow"
+        }
+        (None, Stage::Settle) => "the slot's new backend: the flow isn't remembered",
+    };
+    Explained {
+        backend: explained.backend().map(|id| id.address),
+        service: explained.service,
+        slot: explained.slot,
+        why: why.to_owned(),
+    }
+}
+
+const fn verdict(fate: Fate, sent: Option<frame::Sent>) -> &'static str {
+    match (fate, sent) {
+        (Fate::Pass, _) => "passed",
+        (Fate::Drop(_), _) => "dropped",
+        (Fate::Transmit, Some(frame::Sent::Answer)) => "answered",
+        (Fate::Transmit, _) => "forwarded",
+    }
+}
+
+/// The one reason that was counted meanwhile; `None` if others' packets were dropped as well.
+fn risen(before: &[(String, u64)], after: &[(String, u64)]) -> Option<String> {
+    let earlier = |reason: &str| {
+        before.iter().find(|(name, _)| name == reason).map_or(0, |(_, packets)| *packets)
+    };
+    let mut risen = after.iter().filter(|(reason, packets)| *packets > earlier(reason));
+    let first = risen.next()?;
+    risen.next().is_none().then(|| first.0.clone())
 }

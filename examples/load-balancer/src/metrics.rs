@@ -95,6 +95,12 @@ impl Measured {
             "moving_slots",
             "Slots on their way to another backend",
             service(|one| one.moving_slots.into()),
+        )?;
+        gauges(
+            to,
+            "pending_slots",
+            "Slots whose new flows still go to the former backend",
+            service(|one| one.pending_slots.into()),
         )
     }
 
@@ -204,6 +210,7 @@ mod tests {
             name: "web".into(),
             slots: 251,
             moving_slots: 7,
+            pending_slots: 3,
             tracked: 2,
             backends: vec![counted],
         };
@@ -227,6 +234,7 @@ mod tests {
             "flowgate_lb_tracked_flows{service=\"web\"} 2".into(),
             "flowgate_lb_slots{service=\"web\"} 251".into(),
             "flowgate_lb_moving_slots{service=\"web\"} 7".into(),
+            "flowgate_lb_pending_slots{service=\"web\"} 3".into(),
             format!("flowgate_lb_backend_up{labels} 0"),
             format!("flowgate_lb_backend_active{labels} 0"),
             "flowgate_lb_config_refused 1".into(),

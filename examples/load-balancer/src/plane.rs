@@ -83,8 +83,10 @@ pub struct ServiceCounts {
     pub name: ServiceName,
     /// Slots of its table.
     pub slots: u32,
-    /// Slots that are on their way to another backend.
+    /// Slots that are on their way to another backend, or wait to be.
     pub moving_slots: u32,
+    /// Those among them whose new flows still go to the former one.
+    pub pending_slots: u32,
     /// Flows that are remembered.
     pub tracked: u64,
     /// By backend.

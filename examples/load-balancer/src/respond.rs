@@ -158,6 +158,7 @@ impl<P: Plane> Balancer<P> {
             service: service.name.to_string(),
             slots: service.slots,
             moving_slots: service.moving_slots,
+            pending_slots: service.pending_slots,
             tracked: service.tracked,
         });
         Ok(flows.collect())

@@ -88,12 +88,13 @@ impl Show for Stats {
 impl Show for Vec<Flows> {
     fn show(&self) -> String {
         let row = |one: &Flows| {
-            let numbers = [u64::from(one.slots), u64::from(one.moving_slots), one.tracked];
+            let numbers: [u64; 4] =
+                [one.slots.into(), one.moving_slots.into(), one.pending_slots.into(), one.tracked];
             let mut row = vec![one.service.clone()];
             row.extend(numbers.map(|number| number.to_string()));
             row
         };
-        table(&["service", "slots", "moving", "tracked"], self.iter().map(row))
+        table(&["service", "slots", "moving", "pending", "tracked"], self.iter().map(row))
     }
 }
 

@@ -125,8 +125,10 @@ pub struct Flows {
     pub service: String,
     /// Slots of its table.
     pub slots: u32,
-    /// Slots that are on their way to another backend.
+    /// Slots that are on their way to another backend, or wait to be.
     pub moving_slots: u32,
+    /// Those among them whose new flows still go to the former one.
+    pub pending_slots: u32,
     /// Flows that are remembered because of that.
     pub tracked: u64,
 }

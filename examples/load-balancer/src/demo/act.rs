@@ -97,12 +97,12 @@ impl Play {
         self.settle()
     }
 
-    /// Waits until new flows go where they should: the tables are on their way only for old ones.
+    /// Waits until new flows go where they should. Old ones are remembered for minutes after that.
     fn settle(&self) -> Result<(), DemoError> {
         let mut api = self.stage.api()?;
-        self.stage.wait("the tables don't come to rest", || {
+        self.stage.wait("new flows don't go where they should", || {
             let flows: Result<Vec<Flows>, ClientError> = api.ask(&Request::Flows);
-            flows.is_ok_and(|flows| flows.iter().all(|one| one.moving_slots == 0))
+            flows.is_ok_and(|flows| flows.iter().all(|one| one.pending_slots == 0))
         })
     }
 

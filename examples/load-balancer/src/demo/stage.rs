@@ -179,7 +179,7 @@ impl Stage {
         let text = format!(
             "directory: {}\n\
              interfaces:\n  - {{ name: {}, mode: generic }}\n\
-             limits: {{ slots: 16384, flows: 4096, frontends: 64, backends: 64, services: 16 }}\n\
+             limits: {{ slots: 16384, frontends: 64, backends: 64, services: 16 }}\n\
              services:\n  - name: web\n    addresses: [{four}, \"{six}\"]\n    protocol: tcp\n    port: {PORT}\n    \
              forwarding: layer2\n    check: {{ probe: {{ http: {{}} }}, interval: 200ms, timeout: 200ms, fall: 1 }}\n    \
              backends:\n{backends}",

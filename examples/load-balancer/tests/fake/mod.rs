@@ -82,6 +82,7 @@ impl Plane for Fake {
             name: service.name.clone(),
             slots: service.slots().slots(),
             moving_slots: 0,
+            pending_slots: 0,
             tracked: 0,
             backends: service
                 .backends
