@@ -147,7 +147,7 @@ fn a_node_is_open_until_a_policy_selects_it() {
     for v6 in [false, true] {
         let Ok(mut installer) = Installer::adopt(tables(u32::MAX));
         installer.attach(WorkloadRef::node("n1"), uplink()).unwrap();
-        let fresh = World { installer };
+        let fresh = World { installer, response: Response::Silence };
         let telnet = between(outside(v6), node(v6), FlowProtocol::Tcp(23));
         assert_eq!(arrive(&fresh, telnet), Ok(()), "before the first plan");
         let mut world = World::on_node(&[]);
@@ -164,7 +164,7 @@ fn a_node_is_open_until_a_policy_selects_it() {
 #[test]
 fn a_plan_for_a_node_without_an_uplink_is_refused() {
     let Ok(installer) = Installer::adopt(tables(u32::MAX));
-    let mut world = World { installer };
+    let mut world = World { installer, response: Response::Silence };
     let refused = world.try_apply(&[ssh_only()]);
     let Err(InstallError::NodeNotAttached { node }) = refused else { panic!("{refused:?}") };
     assert_eq!((&*node, world.installer.generation()), ("n1", 0));

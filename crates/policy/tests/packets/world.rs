@@ -41,7 +41,7 @@ pub(crate) fn address(pod: u32, v6: bool) -> IpAddr {
 
 pub(crate) struct World {
     pub(crate) installer: Installer<HostTables>,
-    response: Response,
+    pub(crate) response: Response,
 }
 
 impl World {
