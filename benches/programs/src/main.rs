@@ -23,6 +23,7 @@ use aya_ebpf::{
     btf_maps::{Array, PerCpuArray, ProgramArray},
     helpers::{
         bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_push, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len,
     },
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -112,7 +113,8 @@ fn restore(ctx: *mut xdp_md) -> Option<()> {
 
 #[inline(always)]
 fn length(ctx: *mut xdp_md) -> u64 {
-    u64::from(field!(ctx, data_end)) - u64::from(field!(ctx, data))
+    // SAFETY: a plain helper call.
+    unsafe { bpf_xdp_get_buff_len(ctx) }
 }
 
 /// Makes a live frame the next flow's and hands it to the stack, as if it had come in.

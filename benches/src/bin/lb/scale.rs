@@ -86,7 +86,7 @@ fn sized(count: usize, backends: usize) -> BalancerOptions {
     let slots = TableSize::for_backends(backends).slots() as usize;
     BalancerOptions {
         frontends: count + count.div_ceil(PORTS),
-        slots: (count * slots).next_multiple_of(16),
+        slots: count * slots.next_multiple_of(16),
         lines: count * (backends + (backends / 4).max(5)).next_multiple_of(8) + 8,
         services: count,
         ..BalancerOptions::default()
