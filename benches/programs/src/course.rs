@@ -38,6 +38,13 @@ impl Course {
     /// shorter than a head.
     #[inline(always)]
     pub fn put_next(&mut self, head: *mut u8, end: *mut u8) -> Option<()> {
+        let number = self.base + self.put_port(head, end)?;
+        put_short(head, end, self.address_at, (self.address + (number >> 16)) as u16)
+    }
+
+    /// As [`Course::put_next`], with whatever destination address was there before; the flow's number.
+    #[inline(always)]
+    pub fn put_port(&mut self, head: *mut u8, end: *mut u8) -> Option<u64> {
         if head.wrapping_add(HEAD) > end {
             return None;
         }
@@ -47,10 +54,35 @@ impl Course {
         }
         let flow = self.next;
         self.next = if flow + 1 < self.flows { flow + 1 } else { 0 };
-        let number = self.base + flow;
-        put_short(head, end, self.port_at, number as u16)?;
-        put_short(head, end, self.address_at, (self.address + (number >> 16)) as u16)
+        put_short(head, end, self.port_at, (self.base + flow) as u16)?;
+        Some(flow)
     }
+}
+
+/// Where the destination's address begins, behind an Ethernet header without tags.
+const DESTINATION_V4: usize = 30;
+const DESTINATION_V6: usize = 38;
+
+/// Makes an address, as it lies in memory, the destination of a packet whose head lies between two pointers.
+#[inline(always)]
+pub fn put_destination(head: *mut u8, end: *mut u8, address: &[u64; 2]) -> Option<()> {
+    if head.wrapping_add(HEAD) > end {
+        return None;
+    }
+    // SAFETY: inside of the head; packets are read and written unaligned.
+    unsafe {
+        if ptr::read_volatile(head.add(12)) == 8 {
+            let place = head.add(DESTINATION_V4).cast::<u32>();
+            if ptr::read_volatile(place) != address[0] as u32 {
+                ptr::write_volatile(place, address[0] as u32);
+            }
+        } else {
+            let place = head.add(DESTINATION_V6).cast::<u64>();
+            restore(place, address[0], u64::MAX);
+            restore(place.add(1), address[1], u64::MAX);
+        }
+    }
+    Some(())
 }
 
 /// In network byte order; inside of the head.

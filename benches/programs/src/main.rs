@@ -6,7 +6,8 @@
 //! the packet the next flow's ([`course`]). [`tc_next_packet`] then tail-calls the program under test,
 //! which returns to the kernel; what it costs by itself is measured by having it tail-call an empty
 //! program; [`xdp_next_frame`] does the same before programs for XDP, and puts the frame's ends back
-//! too. [`xdp_next_packet`] hands a live frame to the stack.
+//! too. [`xdp_next_packet`] hands a live frame to the stack. What flowgate is compared with is here
+//! too ([`tries`]).
 //!
 //! Bytes are written only where they differ, so that the program under test finds them in the cache
 //! as it would find those of a packet that came in, and not in the store buffer.
@@ -15,6 +16,7 @@
 #![feature(asm_experimental_arch)]
 
 mod course;
+mod tries;
 
 use core::ptr;
 
@@ -29,7 +31,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
-use crate::course::Course;
+use crate::course::{Course, put_destination};
 
 #[btf_map]
 pub static COURSE: Array<Course, 1> = Array::new();
@@ -39,6 +41,10 @@ pub static TESTED: ProgramArray<1> = ProgramArray::new();
 /// The same for XDP: one array has programs of one type.
 #[btf_map]
 pub static TESTED_XDP: ProgramArray<1> = ProgramArray::new();
+/// Addresses as they lie in memory, an IPv4 one in the first half of the first word: the destinations
+/// that [`tc_next_target`] and [`xdp_next_target`] take in turn.
+#[btf_map]
+pub static TARGETS: Array<[u64; 2], 1> = Array::new();
 /// Where [`tc_redirect`] and [`tc_redirect_peer`] send packets: an interface index.
 #[btf_map]
 pub static TARGET: Array<u64, 1> = Array::new();
@@ -117,6 +123,18 @@ fn length(ctx: *mut xdp_md) -> u64 {
     unsafe { bpf_xdp_get_buff_len(ctx) }
 }
 
+/// As [`tc_next_packet`], with a destination of its own for each flow.
+#[classifier]
+pub fn tc_next_target(ctx: TcContext) -> i32 {
+    // SAFETY: the mark may be written.
+    unsafe { ptr::write_volatile(&raw mut (*ctx.skb.skb).mark, 0) };
+    if put_target(field!(ctx.skb.skb, data), field!(ctx.skb.skb, data_end)).is_some() {
+        // SAFETY: nothing here needs to be dropped.
+        unsafe { TESTED.tail_call(&ctx, 0) };
+    }
+    FAILED
+}
+
 /// Makes a live frame the next flow's and hands it to the stack, as if it had come in.
 #[xdp]
 pub fn xdp_next_packet(ctx: XdpContext) -> u32 {
@@ -124,6 +142,22 @@ pub fn xdp_next_packet(ctx: XdpContext) -> u32 {
         Some(()) => xdp_action::XDP_PASS,
         None => xdp_action::XDP_ABORTED,
     }
+}
+
+/// As [`xdp_next_packet`], with a destination of its own for each flow.
+#[xdp]
+pub fn xdp_next_target(ctx: XdpContext) -> u32 {
+    match put_target(field!(ctx.ctx, data), field!(ctx.ctx, data_end)) {
+        Some(()) => xdp_action::XDP_PASS,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+fn put_target(head: u32, end: u32) -> Option<()> {
+    let (head, end) = (head as usize as *mut u8, end as usize as *mut u8);
+    let flow = course()?.put_port(head, end)?;
+    put_destination(head, end, TARGETS.get(flow as u32)?)
 }
 
 #[inline(always)]
