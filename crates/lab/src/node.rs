@@ -121,6 +121,20 @@ impl Node {
         Pod::make_on(&mut self.netlink, (number, segment), name, addresses)
     }
 
+    /// Sends whatever of a family (4 or 6) the node has no other route for to a pod.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Netlink`] if the kernel refuses the route.
+    ///
+    /// # Panics
+    ///
+    /// If the pod has no address of the family.
+    pub fn route_rest_to(&mut self, pod: &Pod, family: u8) -> Result<(), LabError> {
+        let gateway = pod.address_of(family).expect("an address of the family");
+        self.netlink.add_default_route(pod.host_interface_index(), gateway)
+    }
+
     /// Takes a pod away, together with its link and its routes. Dropping a [`Pod`] does it too, but
     /// later: as soon as the kernel comes to it.
     ///
