@@ -3,11 +3,11 @@
 //!
 //! Its source is `benches/programs`; `cargo xtask build-ebpf --bench` builds it.
 
-use std::error::Error;
+use std::{error::Error, net::IpAddr};
 
 use crate::packets::Packet;
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader,
     maps::{Array, MapData, ProgramArray},
     programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions},
 };
@@ -70,6 +70,7 @@ pub struct Run {
 /// The loaded program.
 pub struct Driver {
     ebpf: Ebpf,
+    program: &'static str,
     course: Array<MapData, Element>,
     tested: ProgramArray<MapData>,
 }
@@ -80,12 +81,23 @@ impl Driver {
     /// # Errors
     /// The kernel doesn't take it.
     pub fn load() -> Result<Self> {
-        let mut ebpf = Ebpf::load(OBJECT)?;
-        let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).ok_or(MISSING)?.try_into()?;
+        Self::start(Ebpf::load(OBJECT)?, "tc_next_packet")
+    }
+
+    /// Loads the one that gives each flow a destination of its own, of which there are as many as flows.
+    ///
+    /// # Errors
+    /// The kernel doesn't take it.
+    pub fn to_targets(targets: &[IpAddr]) -> Result<Self> {
+        Self::start(load_with_targets(targets)?, "tc_next_target")
+    }
+
+    fn start(mut ebpf: Ebpf, name: &'static str) -> Result<Self> {
+        let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(MISSING)?.try_into()?;
         program.load()?;
         let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
         let tested = ProgramArray::try_from(ebpf.take_map("TESTED").ok_or(MISSING)?)?;
-        Ok(Self { ebpf, course, tested })
+        Ok(Self { ebpf, program: name, course, tested })
     }
 
     /// Runs a program on so many packets, from the course's next flow on.
@@ -101,7 +113,7 @@ impl Driver {
             ..TestRunOptions::default()
         };
         let program: &mut SchedClassifier =
-            self.ebpf.program_mut(PROGRAM).ok_or(MISSING)?.try_into()?;
+            self.ebpf.program_mut(self.program).ok_or(MISSING)?.try_into()?;
         let result = program.test_run(options)?;
         Ok(Run {
             nanoseconds: result.duration.as_nanos() as f64,
@@ -110,8 +122,36 @@ impl Driver {
     }
 }
 
-const PROGRAM: &str = "tc_next_packet";
-const MISSING: &str = "the bench's object isn't what it should be";
+/// What is wrong if a program or a map is missing.
+pub const MISSING: &str = "the bench's object isn't what it should be";
+
+/// The object, with these destinations for flows.
+///
+/// # Errors
+/// The kernel doesn't take it.
+pub fn load_with_targets(targets: &[IpAddr]) -> Result<Ebpf> {
+    let count = u32::try_from(targets.len())?;
+    let mut ebpf = EbpfLoader::new().map_max_entries("TARGETS", count).load(OBJECT)?;
+    let mut map: Array<_, [u64; 2]> = Array::try_from(ebpf.map_mut("TARGETS").ok_or(MISSING)?)?;
+    for (index, target) in (0..).zip(targets) {
+        map.set(index, in_memory(*target), 0)?;
+    }
+    Ok(ebpf)
+}
+
+/// An address as it lies in memory, an IPv4 one at the beginning.
+#[must_use]
+pub const fn in_memory(address: IpAddr) -> [u64; 2] {
+    let bytes = match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(address) => address.octets(),
+    };
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+}
 
 fn element(course: &Course) -> Element {
     let Course { packet, flows, next, grown } = course;

@@ -10,6 +10,7 @@
 //! | `... --bin memory` | what the maps take |
 //! | `... --bin scale` | what size costs |
 //! | `... --bin lb` | the load balancer: kinds of packets, size |
+//! | `... --bin networks` | new flows among many networks, beside other schemes |
 //!
 //! All but the first need root; they work in network namespaces of their own, and where they can't,
 //! they print `SKIPPED` and why. Not here: a claim about what is fast enough; `docs/measurements.md`
@@ -23,3 +24,4 @@ pub mod packets;
 pub mod rig;
 pub mod sampling;
 pub mod spread;
+pub mod way;

@@ -4,7 +4,12 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     error::Error,
-    sync::atomic::{AtomicBool, Ordering},
+    fs, io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -14,8 +19,8 @@ use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::{
     Datapath, Delivery, EndpointId, EndpointSpec, Events, Options, ProgramReport, Stage,
 };
-use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT, TC_TO_ENDPOINT};
-use flowgate_policy::plan::PlannedEndpoint;
+use flowgate_ebpf_progs::{OBJECT, TC_EMPTY, TC_FROM_ENDPOINT, TC_TO_ENDPOINT};
+use flowgate_policy::plan::{Plan, PlannedEndpoint};
 
 use crate::{
     course::{Course, Driver, Run},
@@ -35,6 +40,17 @@ const REDIRECTED: i32 = 7;
 
 /// The bytes of an eBPF object.
 pub type Object = Cow<'static, [u8]>;
+
+/// The object to measure: that of the path `FLOWGATE_OBJECT`, or the shipped one.
+///
+/// # Errors
+/// It can't be read.
+pub fn object() -> io::Result<Object> {
+    match std::env::var_os("FLOWGATE_OBJECT") {
+        Some(path) => Ok(fs::read(path)?.into()),
+        None => Ok(Cow::Borrowed(OBJECT)),
+    }
+}
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,18 +94,43 @@ impl Rig {
     /// # Panics
     /// Never.
     pub fn new(object: Object, delivery: Delivery, options: Options) -> Result<Self> {
+        let plan = manifests::compile(&manifests::read(manifests::NODE));
+        Self::of(&plan, object, delivery, options)
+    }
+
+    /// As [`Rig::new`], with the pods of another plan, the client among them.
+    ///
+    /// # Errors
+    /// The kernel refuses something of it.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn of(
+        plan: &Arc<Plan>,
+        object: Object,
+        delivery: Delivery,
+        options: Options,
+    ) -> Result<Self> {
         let mut datapath = Datapath::builder().options(options).object(object).open()?;
         let events = datapath.events().expect("not taken before");
-        let plan = manifests::compile(&manifests::read(manifests::NODE));
         let (own, others): (Vec<_>, Vec<_>) =
             plan.endpoints.iter().partition(|p| *p.workload.name == *End::Client.name());
         // First, so that it gets the slot that its interface index names.
         for planned in own.into_iter().chain(others) {
             let _ = attach(&mut datapath, planned, delivery)?;
         }
-        let _ = datapath.apply(&plan)?;
+        let _ = datapath.apply(plan)?;
         let programs = programs(&datapath.report().programs)?;
         Ok(Self { datapath, events, driver: Driver::load()?, programs })
+    }
+
+    /// From now on each flow has a destination of its own.
+    ///
+    /// # Errors
+    /// The kernel doesn't take the program for it.
+    pub fn aim(&mut self, targets: &[IpAddr]) -> Result<()> {
+        self.driver = Driver::to_targets(targets)?;
+        Ok(())
     }
 
     /// What verifier and JIT said of the programs.
@@ -157,6 +198,25 @@ impl Rig {
             samples.push(Sample { program: run.nanoseconds, empty });
         }
         Ok(Sample::mean(&samples))
+    }
+
+    /// One round: a program of another scheme, which lets every packet pass, and the empty one.
+    ///
+    /// # Errors
+    /// The kernel doesn't run it, or the last packet doesn't pass.
+    pub fn time_other(
+        &mut self,
+        other: &ProgramFd,
+        course: &mut Course,
+        runs: u32,
+    ) -> Result<Sample> {
+        let empty = self.run(TC_EMPTY, course, runs)?.nanoseconds;
+        let run = self.driver.run(other, course, runs)?;
+        if run.action != PASSED {
+            return Err(format!("another scheme says {}", run.action).into());
+        }
+        course.next = (course.next + runs as usize) % course.flows;
+        Ok(Sample { program: run.nanoseconds, empty })
     }
 
     fn run(&mut self, program: &'static str, course: &Course, runs: u32) -> Result<Run> {

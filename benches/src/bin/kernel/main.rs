@@ -9,9 +9,9 @@ mod row;
 mod rows;
 mod table;
 
-use std::{borrow::Cow, error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
-use flowgate_benches::ending;
+use flowgate_benches::{ending, rig};
 
 use crate::table::Line;
 
@@ -27,10 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let object = match std::env::var_os("FLOWGATE_OBJECT") {
-        Some(path) => std::fs::read(path)?.into(),
-        None => Cow::Borrowed(flowgate_ebpf_progs::OBJECT),
-    };
+    let object = rig::object()?;
     let mut lines: Vec<Line> = Vec::new();
     let mut reports = Vec::new();
     for load in 0..LOADS {

@@ -7,17 +7,12 @@
 //! way.
 
 mod nft;
-mod way;
 mod ways;
 
 use std::{error::Error, process::ExitCode};
 
-use flowgate_benches::{ending, spread::Spread};
+use flowgate_benches::{ending, spread::Spread, way::stay_on_one_cpu};
 use flowgate_lab::available;
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 
 use crate::ways::Row;
 
@@ -43,15 +38,6 @@ fn run() -> Result<()> {
     }
     print(&rows);
     Ok(())
-}
-
-fn stay_on_one_cpu() -> Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this)?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu) == Ok(true));
-    let mut one = CpuSet::new();
-    one.set(last.ok_or("no CPU")?)?;
-    Ok(sched_setaffinity(this, &one)?)
 }
 
 fn print(rows: &[Row]) {

@@ -1,9 +1,9 @@
 //! The ways that are measured.
 
-use flowgate_benches::{course::Course, manifests, packets::End};
+use flowgate_benches::{course::Course, manifests, packets::End, way::Way};
 use flowgate_datapath::{Datapath, Delivery, EndpointSpec, HookKind, Options};
 
-use crate::{Result, nft, way::Way};
+use crate::{Result, nft};
 
 /// What others are compared with.
 pub(crate) const ROUTING: &str = "routing";
