@@ -26,6 +26,8 @@ pub(crate) enum Bench {
     Memory,
     /// What size costs
     Scale,
+    /// New flows among many networks
+    Networks,
     /// The load balancer: kinds of packets, size
     Lb,
 }
