@@ -122,7 +122,7 @@ impl Way {
         let address = |end: End| end.address(Version::V4).parse();
         let (source, destination) = (address(End::Client)?, address(End::Server)?);
         let flow = Flow { source, destination, protocol: FlowProtocol::Udp(80) };
-        let mut packet = self.from_client(&Frame::opening(flow, PORT));
+        let mut packet = self.clients_packet(&Frame::opening(flow, PORT));
         // When source ports end, the next destination port.
         packet.address_at = packet.port_at + 2;
         Ok(Course::of(&packet, flows))
@@ -132,10 +132,10 @@ impl Way {
     #[must_use]
     pub fn openings(&self, version: Version, flows: usize) -> Course {
         let opening = syn(version, End::Client, End::World, PORT);
-        Course::of(&self.from_client(&opening), flows)
+        Course::of(&self.clients_packet(&opening), flows)
     }
 
-    fn from_client(&self, frame: &Frame) -> Packet {
+    fn clients_packet(&self, frame: &Frame) -> Packet {
         let mut packet = Packet::new(frame);
         packet.bytes[..6].copy_from_slice(&self.client.host_mac().0);
         packet.bytes[6..12].copy_from_slice(&self.client.mac().0);

@@ -24,8 +24,8 @@ use aya_ebpf::{
     bindings::{__sk_buff, xdp_action, xdp_md},
     btf_maps::{Array, PerCpuArray, ProgramArray},
     helpers::{
-        bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_push, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
-        bpf_xdp_get_buff_len,
+        bpf_redirect, bpf_redirect_peer, bpf_skb_vlan_push, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
     },
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},

@@ -49,7 +49,7 @@ const LENGTHS_V6: [(u8, u32); 9] = [
     (128, 1000),
 ];
 
-/// Numbers without a pattern, the same each time (SplitMix64, Steele et al. 2014).
+/// Numbers without a pattern, the same each time (`SplitMix64`, Steele et al. 2014).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -75,7 +75,7 @@ impl Dice {
         found.expect("the shares are 10,000").0
     }
 
-    /// IPv4: from all that isn't special. IPv6: from 2001:db8::/32.
+    /// IPv4: from all that isn't special. IPv6: from `2001:db8::/32`.
     fn address(&mut self, version: Version) -> IpAddr {
         match version {
             Version::V4 => {

@@ -9,12 +9,7 @@ use super::{Migration, networks};
 
 pub(super) const MIGRATION: Migration = Migration {
     from: 0x198b_0e98_0894_9624,
-    fresh: &[
-        maps::FRAGMENTS.name,
-        maps::PARSED.name,
-        maps::IPCACHE.name,
-        maps::ANSWER_BUDGET.name,
-    ],
+    fresh: &[maps::FRAGMENTS.name, maps::PARSED.name, maps::IPCACHE.name, maps::ANSWER_BUDGET.name],
     settings_size: size_of::<SettingsV1>(),
     settings,
     networks: networks::read,

@@ -11,7 +11,8 @@ use flowgate_policy::{
     install::{InstallError, Installer},
     inventory::WorkloadRef,
     model::{
-        Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports, Protocol, Rule, Subject,
+        Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports, Protocol, Response, Rule,
+        Subject,
     },
     outcome::FlowProtocol,
 };
