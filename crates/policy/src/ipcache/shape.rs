@@ -61,11 +61,24 @@ pub(crate) fn parts<T>(networks: &Ipcache<T>, directory: Block) -> Vec<Part> {
 fn divide<T>(networks: &Ipcache<T>, block: Block, word: u8, parts: &mut Vec<Part>) {
     if inside(networks, block).all(|network| network.length <= word) {
         parts.push(Part::Leaves(block));
-    } else if block.length == word || few(networks, block).is_some() {
+    } else if block.length == word || is_shared(networks, block, word) {
         parts.push(Part::Node(block, shape(networks, block)));
     } else {
         block.halves().into_iter().for_each(|half| divide(networks, half, word, parts));
     }
+}
+
+/// All networks of a block fit into one bucket, and buckets of their own would be more nodes: where keys
+/// end, a bucket may do nothing but lead on.
+fn is_shared<T>(networks: &Ipcache<T>, block: Block, word: u8) -> bool {
+    let Some(few) = few(networks, block) else { return false };
+    let entries = entries(block, &few);
+    if entries.iter().all(|entry| matches!(entry, Entry::Network(_))) {
+        return true;
+    }
+    let mut apart = Vec::new();
+    block.halves().into_iter().for_each(|half| divide(networks, half, word, &mut apart));
+    nodes_of(networks, block, &Shape::Bucket(entries)) <= nodes_of_parts(networks, &apart)
 }
 
 /// The node of a block that has networks inside.
@@ -96,7 +109,10 @@ fn nodes_of_root<T>(networks: &Ipcache<T>, block: Block) -> usize {
 }
 
 fn nodes_of_directory<T>(networks: &Ipcache<T>, block: Block) -> usize {
-    let parts = parts(networks, block);
+    nodes_of_parts(networks, &parts(networks, block))
+}
+
+fn nodes_of_parts<T>(networks: &Ipcache<T>, parts: &[Part]) -> usize {
     let nodes = parts.iter().map(|part| match part {
         Part::Leaves(_) => 0,
         Part::Node(block, shape) => nodes_of(networks, *block, shape),
