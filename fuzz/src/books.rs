@@ -20,6 +20,14 @@ impl Books {
         Self { drops: tables.drops(), traffic: tables.traffic(), counters: tables.counters() }
     }
 
+    /// How many senders were answered.
+    pub(crate) fn answers(&self) -> u64 {
+        [Counter::AnswersIcmp, Counter::AnswersReset]
+            .map(|counter| self.counters[counter as usize])
+            .iter()
+            .sum()
+    }
+
     /// These are the books after a frame of so many bytes at a hook and an interface.
     pub(crate) fn balance(
         &self,

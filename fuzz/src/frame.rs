@@ -2,7 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use flowgate_conformance::{frames::tcp, trio::Party};
+use flowgate_abi::DropReason;
+use flowgate_conformance::{
+    answers,
+    frames::tcp,
+    trio::{Party, RESPONSE},
+};
 use flowgate_pipeline::Verdict;
 use flowgate_policy::{host::Passed, outcome::FlowProtocol};
 
@@ -92,6 +97,14 @@ pub(crate) fn assert_kept(frame: &[u8], passed: &Passed) {
     let to = if slot == 1 { Party::Client } else { Party::Server };
     let addresses = [to.mac(), [2, 0, 0, 0, 0, slot as u8]].concat();
     assert_eq!(passed.frame[..12], addresses, "routed to slot {slot}");
+}
+
+/// Only what policy has dropped is answered, and with the bytes that the RFCs ask for.
+pub(crate) fn assert_answered(frame: &[u8], passed: &Passed) {
+    let Some(answer) = &passed.answer else { return };
+    let Verdict::Drop(reason) = passed.verdict else { panic!("{:?} is answered", passed.verdict) };
+    assert!(reason.is_policy() || reason == DropReason::Revoked, "{reason:?} is answered");
+    assert_eq!(Some(answer), answers::answer(frame, RESPONSE).as_ref());
 }
 
 /// What passes from an endpoint has its own address as its source, but for ARP, and for what stays

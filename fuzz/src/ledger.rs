@@ -88,7 +88,7 @@ fn judged(event: &Event, (hook, party): (Hook, Party)) -> Flow {
     let ends = ends(event);
     let mut addresses = ends.map(|end| end.ip());
     if hook == Hook::ToEndpoint {
-        let own = usize::from(event.reply == 0);
+        let own = usize::from(event.flags & Event::REPLY == 0);
         addresses[own] = party.address(event.family == 6);
     }
     Flow { source: addresses[0], destination: addresses[1], protocol: protocol(event) }

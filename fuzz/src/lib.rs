@@ -105,8 +105,11 @@ impl World {
         let tables = self.installer.store();
         let before = Books::of(tables);
         let passed = tables.run(frame, ifindex, hook);
-        Books::of(tables).balance(&before, frame.len(), (hook, ifindex), passed.verdict);
+        let after = Books::of(tables);
+        after.balance(&before, frame.len(), (hook, ifindex), passed.verdict);
+        assert_eq!(after.answers() - before.answers(), u64::from(passed.answer.is_some()));
         frame::assert_kept(frame, &passed);
+        frame::assert_answered(frame, &passed);
         if hook == Hook::FromEndpoint && passes(&passed) {
             frame::assert_own(frame, party);
         }

@@ -18,7 +18,7 @@ use flowgate_policy::{
     inventory::{Inventory, Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
+        Protocol, Response, Rule, WorkloadSelector,
     },
     options::Options,
     oracle,
@@ -92,6 +92,9 @@ impl Party {
         }
     }
 }
+
+/// What whoever is denied by any of the rules is told.
+pub const RESPONSE: Response = Response::Reset;
 
 /// What holds between the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,7 +257,7 @@ fn policy(subject: Party, ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>)
         namespace: NAMESPACE.into(),
         name: subject.name().into(),
     };
-    Policy { ingress, egress, ..Policy::new(id, pod(subject)) }
+    Policy { ingress, egress, response: Some(RESPONSE), ..Policy::new(id, pod(subject)) }
 }
 
 fn pod(party: Party) -> WorkloadSelector {

@@ -12,7 +12,7 @@ use flowgate_policy::{
     compile::Compiler,
     inventory::{Inventory, Workload, WorkloadRef},
     model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Response, Rule,
         WorkloadSelector,
     },
     options,
@@ -89,6 +89,20 @@ fn compile(compiler: &mut Compiler<LocalAllocator>, policies: &[Policy]) -> Arc<
 /// Only pods labelled `app=allowed` reach the server.
 pub(crate) fn plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Arc<Plan> {
     compile(compiler, &[policy("who-may", "server", vec![Peer::Workloads(select(allowed))])])
+}
+
+/// Everybody reaches everybody.
+pub(crate) fn open(compiler: &mut Compiler<LocalAllocator>) -> Arc<Plan> {
+    compile(compiler, &[])
+}
+
+/// Nobody reaches the server, and the client reaches nobody; whoever tries gets this.
+pub(crate) fn closed(response: Response) -> Arc<Plan> {
+    let told = |policy| Policy { response: Some(response), ..policy };
+    let server = policy("takes-nothing", "server", vec![]);
+    let mut client = policy("asks-nobody", "client", vec![]);
+    client.egress = client.ingress.take();
+    compile(&mut Compiler::new(LocalAllocator::new()), &[told(server), told(client)])
 }
 
 /// The client reaches the server by everything, the stranger by these ports.
