@@ -1,7 +1,7 @@
 //! The running balancer: what is desired, what checks say, and the plane that does it.
 //!
 //! It is told what happens ([`Balancer::reload`], [`Balancer::checked`], [`Balancer::tick`], requests in
-//! [`crate::respond`]) and when; it waits for nothing and opens no socket. [`crate::daemon`] drives it.
+//! `respond`) and when; it waits for nothing and opens no socket. [`crate::daemon`] drives it.
 //!
 //! Invariant: whatever fails leaves what ran before, in the plane as well as here. Tested without time and
 //! privileges in `tests/balancer.rs`.

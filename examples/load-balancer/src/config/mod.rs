@@ -4,7 +4,7 @@
 //! itself nowhere; [`reference()`] is the operators' page about it, made from the types.
 //!
 //! Not here: whether interfaces, files and addresses exist on this machine, and what operators change
-//! while it runs ([`crate::overlay`]).
+//! while it runs ([`crate::desired`]).
 //!
 //! Invariant: whatever isn't understood in full is an error that names file, line and field. Tested in
 //! `tests/config.rs`, an error of each kind with its line; fuzzed as `lb_config`.
