@@ -34,7 +34,7 @@ fn a_record_says_who_opened_what_to_whom_and_why() {
     assert_eq!(
         read.to_string(),
         "denied   [2001:db8::1]:40000 -> [2001:db8::2]:81 TCP: policy denied (no rule allows it), \
-         egress default-allow, ingress default-deny by NetworkPolicy/trio/server"
+         egress default-allow, ingress default-deny with reset by NetworkPolicy/trio/server"
     );
     let new = FlowEvent::decode(event(&trio, 80, false).as_bytes(), None).expect("an event");
     assert_eq!((new.kind, new.outcome.as_ref()), (Kind::New, None), "no plan, no names");

@@ -190,6 +190,8 @@ fn oracle_host_and_kernel_agree() {
         shares.cases, shares.judged, shares.by_action
     );
     for (action, count) in shares.by_action {
-        assert!(count * 10 >= shares.cases, "{action} is only {count} of {}", shares.cases);
+        // What is answered is denied as well.
+        let least = if action == "answer" { 20 } else { 10 };
+        assert!(count * least >= shares.cases, "{action} is only {count} of {}", shares.cases);
     }
 }
