@@ -119,7 +119,7 @@ fn prohibited(to: IpAddr) -> ErrorKind {
     if to.is_ipv4() { ErrorKind::HostUnreachable } else { ErrorKind::PermissionDenied }
 }
 
-/// The first packet of each attempt is answered, and with what the policy says.
+/// Each attempt is answered, and fails with what the policy says.
 fn attempts(hook: HookKind, delivery: Delivery) {
     let Some(mut rig) = Rig::new(hook, delivery) else { return };
     for response in [Response::Icmp, Response::Reset] {
@@ -134,7 +134,8 @@ fn attempts(hook: HookKind, delivery: Delivery) {
             };
             let who = format!("{response} from {} to {to}", from.name());
             assert_eq!((tcp, udp), (wanted, prohibited(to)), "{who}");
-            // Stacks may have more to send that is denied, and answered.
+            // At least: TCP over IPv6 was answered once more than expected, why isn't known. So this
+            // doesn't show that the first answer to an attempt is the one that ends it.
             let told = rig.answers();
             assert!(told[0] >= before[0] + icmp && told[1] >= before[1] + 2 - icmp, "{who}");
             assert_eq!(told[2..], [0, 0], "{who}");
