@@ -3,7 +3,7 @@
 //! Invariant, for every change: lines are written before slots name them, and slots before a line says that
 //! its backend is gone. So a process may be killed at any write: a packet finds what was, or what will be.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use flowgate_abi::lb::{NOBODY, Slot, Tail};
 
@@ -61,6 +61,7 @@ impl Running {
     ) -> Moved {
         self.service = service;
         self.welcome(store, uplink);
+        self.failing = self.failing();
         let leaving = self.part();
         let aimed = self.aim();
         let mut moved = Moved::default();
@@ -95,6 +96,12 @@ impl Running {
                 }
             }
         }
+    }
+
+    fn failing(&self) -> BTreeSet<u32> {
+        let backends = self.service.backends.iter();
+        let failing = backends.filter(|backend| backend.state == BackendState::Quarantined);
+        failing.filter_map(|backend| self.members.number(backend.id())).collect()
     }
 
     /// The numbers of those who leave.
@@ -139,7 +146,7 @@ impl Running {
         let target = u32::from(self.target[slot as usize]);
         // Who doesn't answer has no handshakes under way that an announcement could save, and whatever else
         // opens there meanwhile would be lost.
-        let fails = self.fails(before.default_backend());
+        let fails = self.failing.contains(&before.default_backend());
         let wanted = Wanted {
             target,
             opens: self.service.protocol == Protocol::Tcp && !fails,
@@ -162,13 +169,6 @@ impl Running {
             moving: usize::from(next != before && Stage::of(next) != Stage::Stable),
             staged: usize::from(waits),
         }
-    }
-
-    /// The backend of a number fails its health checks.
-    fn fails(&self, number: u32) -> bool {
-        let id = self.members.named(number);
-        let backend = id.and_then(|id| self.service.find(id));
-        backend.is_some_and(|backend| backend.state == BackendState::Quarantined)
     }
 
     /// Writes a slot's next word; its clock begins anew with a stage.
@@ -215,4 +215,51 @@ pub(crate) fn wanted_table(service: &Service, size: TableSize) -> Vec<Option<Bac
 /// Its flows get entries, all of them.
 fn is_costly(slot: Slot) -> bool {
     matches!(Stage::of(slot), Stage::Announce | Stage::Move)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flowgate_abi::lb::Settings;
+
+    use super::*;
+    use crate::{Balancer, Services, host::HostTables, model::Backend, store::Room};
+
+    fn balancer() -> Balancer<HostTables> {
+        let settings = Settings {
+            fragment_seed: 1,
+            displacement_mask: 7,
+            frontend_shift: 32 - 4,
+            tracked_mask: 7,
+            fragment_mask: 0,
+            fragment_timeout: 1000,
+            hz: 1000,
+            errors_per_second: 10,
+            age_length: 10_000,
+        };
+        let room = Room { frontends: 16, slots: 512, lines: 64, services: 1, tracked: 64 };
+        let Ok(balancer) = Balancer::adopt(HostTables::new(settings, room), Uplink::default(), 0);
+        balancer
+    }
+
+    /// Slots that are announced, and that move, once the first of two backends is in a state.
+    fn under_way(state: BackendState) -> [usize; 2] {
+        let backend = |last: u8| Backend::new([198, 18, 0, last].into());
+        let service = Service::tcp("web", 80).address([198, 51, 100, 1].into());
+        let services = Services::new([service.backend(backend(1)).backend(backend(2))]).unwrap();
+        let mut balancer = balancer();
+        let _ = balancer.apply(&services, Duration::ZERO).unwrap();
+        let changed = services.with_state(&"web".into(), backend(1).id(), state).unwrap();
+        let _ = balancer.apply(&changed, Duration::ZERO).unwrap();
+        let [announced, moving, _] = balancer.stats().unwrap()[0].moving;
+        [announced, moving]
+    }
+
+    #[test]
+    fn slots_of_who_fails_move_without_announcement() {
+        let [announced, moving] = under_way(BackendState::Draining);
+        assert!(announced > 0 && moving == 0, "{announced} {moving}");
+        assert_eq!(under_way(BackendState::Quarantined), [0, announced]);
+    }
 }

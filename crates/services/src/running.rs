@@ -36,6 +36,8 @@ pub(crate) struct Running {
     /// The lines of its backends, by the family of what their packets carry.
     pub(crate) lines: BTreeMap<Inner, Range>,
     pub(crate) members: Members,
+    /// The numbers of those who fail their health checks.
+    pub(crate) failing: BTreeSet<u32>,
     /// For each slot the number of the backend that it should have.
     pub(crate) target: Vec<u16>,
     /// Of whom the target is made, with their numbers.
@@ -70,6 +72,7 @@ impl Running {
             slots,
             lines,
             members: Members::new(room),
+            failing: BTreeSet::new(),
             target: vec![0; size.slots() as usize],
             aimed: Vec::new(),
             moving: BTreeMap::new(),
