@@ -1,36 +1,27 @@
 //! What is limited by the second, for each CPU: events, answers.
 
-use flowgate_abi::{Settings, event::EventBudget};
+use flowgate_abi::event::EventBudget;
 
-use crate::Tables;
-
-/// What is limited.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Of {
-    Events,
-    Answers,
+/// How many a second.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    /// So many.
+    pub(crate) each: u32,
+    /// Jiffies of a second.
+    pub(crate) hz: u32,
 }
 
 /// Takes one of so many a second; `false`: they are used up. Refilled at once when a second has passed.
 #[inline(always)]
-pub(crate) fn take<T: Tables>(tables: &T, budget: &mut EventBudget, of: Of) -> bool {
-    let (settings, jiffies) = (tables.settings(), tables.jiffies());
-    let second = u64::from(settings.hz);
+pub(crate) fn take(budget: &mut EventBudget, limit: Limit, jiffies: u64) -> bool {
+    let second = u64::from(limit.hz);
     if jiffies.wrapping_sub(budget.refilled) >= second || budget.refilled == 0 {
         budget.refilled = jiffies;
-        budget.tokens = u64::from(limit(settings, of));
+        budget.tokens = u64::from(limit.each);
     }
     if budget.tokens == 0 {
         return false;
     }
     budget.tokens -= 1;
     true
-}
-
-#[inline(always)]
-const fn limit(settings: &Settings, of: Of) -> u32 {
-    match of {
-        Of::Events => settings.events_per_second,
-        Of::Answers => settings.answers_per_second,
-    }
 }

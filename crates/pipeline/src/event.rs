@@ -8,7 +8,7 @@ use flowgate_abi::{
 
 use crate::{
     Family, Tables,
-    budget::{self, Of},
+    budget::{self, Limit},
     family::Tuple,
 };
 
@@ -69,7 +69,9 @@ pub fn count_audited<T: Tables>(tables: &T, event: &Event) {
 /// This CPU's budget allows one event more; if not, counts it.
 #[inline(always)]
 pub fn admit<T: Tables>(tables: &T, budget: &mut EventBudget) -> bool {
-    let admitted = budget::take(tables, budget, Of::Events);
+    let settings = tables.settings();
+    let limit = Limit { each: settings.events_per_second, hz: settings.hz };
+    let admitted = budget::take(budget, limit, tables.jiffies());
     if !admitted {
         tables.count(Counter::EventsSuppressed);
     }

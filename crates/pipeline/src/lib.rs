@@ -31,6 +31,7 @@ pub mod ipcache;
 pub mod lb;
 pub mod parse;
 pub mod policy;
+mod sum;
 pub mod sweep;
 mod tables;
 mod verdict;

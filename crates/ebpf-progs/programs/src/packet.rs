@@ -12,7 +12,7 @@ use aya_ebpf::{
 use flowgate_abi::event::Hook;
 use flowgate_pipeline::{
     Cursor, Skip,
-    answer::{LONGEST, Reshape},
+    answer::{LONGEST, Reshape, folded},
     hook::{Frame, FrameBytes, Rewrite},
     parse::{self, Link},
 };
@@ -262,8 +262,7 @@ impl Reshape for Reshaped {
             sum = self.sum_of_chunk(offset + done, bytes - done, sum)?;
             done += CHUNK as u32;
         }
-        let once = (sum & 0xffff) + (sum >> 16);
-        Some(((once & 0xffff) + (once >> 16)) as u16)
+        Some(folded(sum))
     }
 
     /// The kernel leaves the field of a packet alone whose checksum is to be finished

@@ -2,9 +2,10 @@
 
 use flowgate_abi::Be16;
 
-use super::{Answers, Refused, Reshape, network::Payload, sum::Sum, turn_around};
+use super::{Answers, Refused, Reshape, network::Payload, turn_around};
 use crate::{
     Packet,
+    sum::Sum,
     wire::{Icmp, Tcp, protocol},
 };
 

@@ -14,7 +14,6 @@
 mod icmp;
 mod network;
 mod reset;
-mod sum;
 
 use flowgate_abi::{
     EtherAddr,
@@ -23,9 +22,10 @@ use flowgate_abi::{
 };
 pub use network::Answers;
 
+pub use crate::sum::folded;
 use crate::{
     Packet, Tables,
-    budget::{self, Of},
+    budget::{self, Limit},
     hook::{Frame, Rewrite},
     parse::Role,
     wire::{Tcp, protocol, tcp},
@@ -82,7 +82,9 @@ pub fn answer<F: Answers, T: Tables, B: Reshape>(
 /// This CPU's budget allows one answer more; if not, counts it.
 #[inline(always)]
 pub fn admit<T: Tables>(tables: &T, budget: &mut EventBudget) -> bool {
-    let admitted = budget::take(tables, budget, Of::Answers);
+    let settings = tables.settings();
+    let limit = Limit { each: settings.answers_per_second, hz: settings.hz };
+    let admitted = budget::take(budget, limit, tables.jiffies());
     if !admitted {
         tables.count(Counter::AnswersSuppressed);
     }

@@ -3,11 +3,12 @@
 use flowgate_abi::{Addr4, Addr6, Be16, Be32};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{HOPS, sum::Sum};
+use super::HOPS;
 use crate::{
     Family, Packet, V4, V6,
     hook::FrameBytes,
     parse::Parse,
+    sum::Sum,
     wire::{Ipv4, Ipv6, protocol},
 };
 

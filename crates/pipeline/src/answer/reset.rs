@@ -2,9 +2,10 @@
 
 use flowgate_abi::{Be16, Be32};
 
-use super::{Answers, Reshape, network::Payload, sum::Sum, turn_around};
+use super::{Answers, Reshape, network::Payload, turn_around};
 use crate::{
     Packet,
+    sum::Sum,
     wire::{Tcp, protocol, tcp},
 };
 

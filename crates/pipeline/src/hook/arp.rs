@@ -10,9 +10,9 @@ use crate::{
 
 /// The steps of both hooks for what isn't IP.
 ///
-/// At a node's uplink all of it passes: it is for the link. ARP that comes from another endpoint must tell the truth about its sender: the endpoint's own
-/// addresses, or the unspecified IPv4 address of a probe (RFC 5227). ARP that goes to an endpoint
-/// passes.
+/// At a node's uplink all of it passes: it is for the link. ARP that comes from another endpoint must
+/// tell the truth about its sender: the endpoint's own addresses, or the unspecified IPv4 address of a
+/// probe (RFC 5227). ARP that goes to an endpoint passes.
 #[inline(always)]
 pub fn not_ip<C: Skip, T: Tables>(mut cursor: C, link: Link, frame: Frame, tables: &T) -> Verdict {
     let endpoint = tables.endpoint(frame.ifindex);

@@ -11,6 +11,7 @@ use flowgate_abi::{
 };
 
 use super::{Balanceable, Buffer, Request};
+use crate::sum::folded;
 
 /// Bytes of Ethernet, IPv4, IPv6 and UDP headers.
 const ETHERNET: u32 = 14;
@@ -103,7 +104,7 @@ impl Outer {
         let words = &mut self.header;
         words[1] |= lane(u64::from(request.traffic_class), 7);
         words[2] |= lane16(length, 0);
-        words[3] |= lane16(folded(sum), 0) | lane16(entropy, 4);
+        words[3] |= lane16(!folded(sum), 0) | lane16(entropy, 4);
         if !buffer.grow(IPV4 + udp) {
             return;
         }
@@ -165,12 +166,4 @@ const fn lane(value: u64, byte: u32) -> u64 {
 #[inline(always)]
 const fn lane16(raw: u16, byte: u32) -> u64 {
     lane(u16::from_le(raw) as u64, byte)
-}
-
-/// The checksum of a sum.
-#[inline(always)]
-pub(super) const fn folded(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    let twice = (once & 0xffff) + (once >> 16);
-    !(twice as u16)
 }

@@ -6,15 +6,14 @@
 //! 8 bytes of the transport's header) or 128 of IPv6, not as much as would fit: each is paid for in the
 //! checksum.
 
-use flowgate_abi::{Be16, DropReason, event::EventBudget};
+use flowgate_abi::{Be16, DropReason};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{
-    Balance, Balanceable, Buffer, Request,
-    forward::{folded, turned},
-};
+use super::{Balance, Balanceable, Buffer, Request, forward::turned};
 use crate::{
     Family, V4, V6,
+    budget::{self, Limit},
+    sum::folded,
     wire::{Icmp, Ipv4, Ipv6},
 };
 
@@ -72,14 +71,12 @@ const ETHERNET: u32 = 14;
 #[inline(always)]
 fn take_token<T: Balance>(tables: &T) -> Result<(), DropReason> {
     let settings = tables.settings();
-    let jiffies = tables.jiffies();
+    let limit = Limit { each: settings.errors_per_second, hz: settings.hz };
     let mut budget = tables.error_budget().ok_or(DropReason::RateLimited)?;
-    if jiffies.wrapping_sub(budget.refilled) >= u64::from(settings.hz) || budget.refilled == 0 {
-        budget.refilled = jiffies;
-        budget.tokens = u64::from(settings.errors_per_second);
+    if !budget::take(&mut budget, limit, tables.jiffies()) {
+        return Err(DropReason::RateLimited);
     }
-    let left = budget.tokens.checked_sub(1).ok_or(DropReason::RateLimited)?;
-    tables.set_error_budget(EventBudget { tokens: left, ..budget });
+    tables.set_error_budget(budget);
     Ok(())
 }
 
@@ -118,7 +115,7 @@ fn sum64(sum: u64, word: u64) -> u64 {
 fn checksum(sum: u64) -> Be16 {
     let halves = (sum & 0xffff_ffff) + (sum >> 32);
     let quarters = (halves & 0xffff) + (halves >> 16 & 0xffff) + (halves >> 32);
-    Be16::from_raw(folded(quarters as u32))
+    Be16::from_raw(!folded(quarters as u32))
 }
 
 /// The sum of `N` words from an offset on.
@@ -138,7 +135,7 @@ fn sum_of<const N: usize, B: Buffer>(buffer: &B, offset: u32) -> Option<u64> {
 #[inline(always)]
 fn updated(checksum: Be16, old: u16, new: u16) -> Be16 {
     let sum = u32::from(!checksum.raw()) + u32::from(!old) + u32::from(new);
-    Be16::from_raw(folded(sum))
+    Be16::from_raw(!folded(sum))
 }
 
 /// The first four bytes of an ICMP message.

@@ -82,7 +82,8 @@ pub fn insert<T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
     else {
         return false;
     };
-    let (in_first, in_second) = (vacancy(tables, first), vacancy(tables, second));
+    let is_some = |word| tables.is_some(word);
+    let (in_first, in_second) = (vacancy(first, is_some), vacancy(second, is_some));
     let (emptier, other) = if in_second.0 > in_first.0 {
         ((second, in_second.1), (first, in_first.1))
     } else {
@@ -105,15 +106,15 @@ fn store<T: Balance>(
     tables.exchange(cell, 0, entry.0)
 }
 
-/// How many cells are free, and the number of one of them; 0: none.
+/// How many cells are free, and the number of one of them; 0: none. `is_some`: see [`Balance::is_some`].
 ///
 /// VERIFIER: without branches, or each of the eight cells would double what is verified behind it. By
 /// products, as 6.18 verifies behind a mask twice.
 #[inline(always)]
-fn vacancy<T: Balance>(tables: &T, bucket: &Bucket) -> (u32, u32) {
+fn vacancy(bucket: &Bucket, is_some: impl Fn(u64) -> u32) -> (u32, u32) {
     let (mut free, mut number) = (0u32, 0u32);
     for_each_cell!(candidate => {
-        let taken = tables.is_some(bucket[candidate as usize - 1].load());
+        let taken = is_some(bucket[candidate as usize - 1].load());
         free += 1 - taken;
         number = number * taken + candidate * (1 - taken);
     });
@@ -131,5 +132,18 @@ mod tests {
             assert_ne!(place.first, place.second);
             assert!(place.first < 1024 && place.second < 1024);
         }
+    }
+
+    #[test]
+    fn vacancies_are_counted_and_the_last_one_is_taken() {
+        let vacancy = |bucket: &Bucket| vacancy(bucket, |word| u32::from(word != 0));
+        let bucket = Bucket::default();
+        assert_eq!(vacancy(&bucket), (8, 8));
+        bucket[7].store(u64::MAX);
+        bucket[0].store(1);
+        bucket[3].store(1 << 63);
+        assert_eq!(vacancy(&bucket), (5, 7));
+        bucket.iter().for_each(|cell| cell.store(2));
+        assert_eq!(vacancy(&bucket), (0, 0));
     }
 }

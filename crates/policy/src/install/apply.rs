@@ -113,8 +113,9 @@ impl<S: Store> Installer<S> {
     /// Publishes a plan as one generation. Packets see the old one or the new one, never a mixture.
     ///
     /// # Errors
-    /// The plan doesn't fit, or has policies for a node that isn't attached, and nothing was written; or a table couldn't be written: then
-    /// [`Installer::generation`] says whether the old generation runs on or the new one does.
+    /// The plan doesn't fit, or has policies for a node that isn't attached, and nothing was written; or a
+    /// table couldn't be written: then [`Installer::generation`] says whether the old generation runs on or
+    /// the new one does.
     pub fn apply(&mut self, plan: &Arc<Plan>) -> Result<Applied, InstallError<S::Error>> {
         plan.fits(&self.capacity)?;
         self.attached_nodes(plan)?;

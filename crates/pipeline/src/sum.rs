@@ -10,34 +10,41 @@ pub struct Sum(u32);
 impl Sum {
     /// Of words.
     #[inline(always)]
-    pub(super) fn of<const N: usize>(words: [u16; N]) -> Self {
+    pub(crate) fn of<const N: usize>(words: [u16; N]) -> Self {
         words.into_iter().fold(Self(0), Self::plus)
     }
 
     /// One word more.
     #[inline(always)]
-    pub(super) fn plus(self, word: u16) -> Self {
+    pub(crate) fn plus(self, word: u16) -> Self {
         Self(self.0 + u32::from(word))
     }
 
     /// Another sum more.
     #[inline(always)]
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
     /// In 16 bits, as it lies in memory.
     #[inline(always)]
-    pub(super) fn folded(self) -> u16 {
-        let once = (self.0 & 0xffff) + (self.0 >> 16);
-        ((once & 0xffff) + (once >> 16)) as u16
+    pub(crate) const fn folded(self) -> u16 {
+        folded(self.0)
     }
 
     /// As the checksum of what was summed.
     #[inline(always)]
-    pub(super) fn checksum(self) -> Be16 {
+    pub(crate) fn checksum(self) -> Be16 {
         Be16::from_raw(!self.folded())
     }
+}
+
+/// A sum of 16-bit words in 16 bits, as the words lie in memory (RFC 1071).
+#[inline(always)]
+#[must_use]
+pub const fn folded(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    ((once & 0xffff) + (once >> 16)) as u16
 }
 
 #[cfg(test)]
