@@ -14,11 +14,7 @@ use crate::{
     options::Options,
     pins::{self, Pins},
     report::{BackendKind, ProgramReport, Report, State},
-    sys::{
-        attach,
-        kernel::{KernelTables, Origin},
-        probe, verify,
-    },
+    sys::{attach, kernel::KernelTables, object::Origin, probe, verify},
     tables::Tables,
     verification::Verification,
 };

@@ -50,11 +50,7 @@ impl Pod {
         name: &str,
         addresses: &[IpAddr],
     ) -> Result<Self, LabError> {
-        addresses.iter().try_for_each(|&address| check_address(address, name))?;
-        let (namespace, mut inside) = new_namespace()?;
-        let (host, own) = link(node, number, &mut inside, &namespace)?;
-        let name = name.to_owned();
-        let pod = Self { name, addresses: addresses.to_vec(), namespace, host, own };
+        let (pod, mut inside) = Self::plug(node, number, name, addresses)?;
         pod.configure_inside(&mut inside)?;
         pod.configure_node(node)?;
         Ok(pod)
@@ -67,15 +63,27 @@ impl Pod {
         name: &str,
         addresses: &[IpAddr],
     ) -> Result<Self, LabError> {
+        let (host, mut inside) = Self::plug(node, number, name, addresses)?;
+        for &address in addresses {
+            let prefix = if address.is_ipv4() { 24 } else { 64 };
+            inside.add_address_on(host.own.index, address, prefix)?;
+        }
+        node.set_bridge(host.host.index, segment.bridge())?;
+        Ok(host)
+    }
+
+    /// A namespace with a link to the node, of which nothing is configured; and who speaks to it.
+    fn plug(
+        node: &mut Netlink,
+        number: u32,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<(Self, Netlink), LabError> {
         addresses.iter().try_for_each(|&address| check_address(address, name))?;
         let (namespace, mut inside) = new_namespace()?;
         let (host, own) = link(node, number, &mut inside, &namespace)?;
-        for &address in addresses {
-            let prefix = if address.is_ipv4() { 24 } else { 64 };
-            inside.add_address_on(own.index, address, prefix)?;
-        }
-        node.set_bridge(host.index, segment.bridge())?;
-        Ok(Self { name: name.to_owned(), addresses: addresses.to_vec(), namespace, host, own })
+        let name = name.to_owned();
+        Ok((Self { name, addresses: addresses.to_vec(), namespace, host, own }, inside))
     }
 
     /// Gives it an address that others have, too, and for which it doesn't answer in its segment: one whose

@@ -111,15 +111,15 @@ fn print<T: Serialize + Show>(format: Format, answer: &T) -> Result<(), CommandE
         Format::Json => format!("{}\n", serde_json::to_string(answer)?),
         Format::Table => answer.show(),
     };
-    output(&text)
+    output(&text).map(drop)
 }
 
-/// A reader that has read enough, such as `head`, is no failure.
-fn output(text: &str) -> Result<(), CommandError> {
+/// `false`: nobody reads any more, which is no failure: `head` has read enough.
+fn output(text: &str) -> Result<bool, CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
     }
 }
 
@@ -127,16 +127,14 @@ fn output(text: &str) -> Result<(), CommandError> {
 fn watch(arguments: &cli::Client) -> Result<(), CommandError> {
     let mut client = Client::connect(&arguments.directory)?;
     let mut before: Option<Stats> = None;
-    let mut stdout = io::stdout().lock();
     loop {
         let now: Stats = client.ask(&Request::Stats)?;
         let text = match arguments.output {
             Format::Json => format!("{}\n", serde_json::to_string(&now)?),
             Format::Table => format!("{CLEAR}{}", rates(before.as_ref(), &now)),
         };
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
+        if !output(&text)? {
+            return Ok(());
         }
         before = Some(now);
         thread::sleep(WATCH);

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flowgate_abi::{DropReason, event::Tally};
 use flowgate_datapath::lb::{
     AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, XdpAttach, XdpError,
 };
@@ -159,7 +160,7 @@ impl Plane for Library {
     /// The program runs with all its effects: what it counts counts, and a flow that it would remember is
     /// remembered.
     fn simulate(&mut self, frame: &[u8]) -> Result<Simulated, PlaneError> {
-        let before = self.counts()?.drops;
+        let before = self.shared().drops()?;
         let balanced = self.balancer().replay(frame)?;
         let services = self.shared().services();
         let sent = match balanced.fate {
@@ -168,7 +169,7 @@ impl Plane for Library {
         };
         let reason = match balanced.fate {
             Fate::Drop(Some(reason)) => Some(reason.to_string()),
-            Fate::Drop(None) => risen(&before, &self.counts()?.drops),
+            Fate::Drop(None) => risen(&before, &self.shared().drops()?),
             _ => None,
         };
         Ok(Simulated {
@@ -253,11 +254,34 @@ const fn verdict(fate: Fate, sent: Option<frame::Sent>) -> &'static str {
 }
 
 /// The one reason that was counted meanwhile; `None` if others' packets were dropped as well.
-fn risen(before: &[(String, u64)], after: &[(String, u64)]) -> Option<String> {
-    let earlier = |reason: &str| {
-        before.iter().find(|(name, _)| name == reason).map_or(0, |(_, packets)| *packets)
-    };
-    let mut risen = after.iter().filter(|(reason, packets)| *packets > earlier(reason));
-    let first = risen.next()?;
-    risen.next().is_none().then(|| first.0.clone())
+fn risen(before: &Drops, after: &Drops) -> Option<String> {
+    let mut risen = after.iter().filter(|(reason, tally)| before.get(reason) != Some(tally));
+    let (reason, _) = risen.next()?;
+    risen.next().is_none().then(|| reason.to_string())
+}
+
+/// What was dropped, by reason.
+type Drops = BTreeMap<DropReason, Tally>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drops(counts: &[(DropReason, u64)]) -> Drops {
+        let tally = |packets| Tally { packets, bytes: packets * 60 };
+        counts.iter().map(|&(reason, packets)| (reason, tally(packets))).collect()
+    }
+
+    #[test]
+    fn the_one_reason_that_rose_is_told() {
+        let before = drops(&[(DropReason::NoBackend, 3), (DropReason::Martian, 1)]);
+        let told = |counts: &[(DropReason, u64)]| risen(&before, &drops(counts));
+        let martian = told(&[(DropReason::NoBackend, 3), (DropReason::Martian, 2)]);
+        assert_eq!(martian, Some(DropReason::Martian.to_string()));
+        let new =
+            told(&[(DropReason::NoBackend, 3), (DropReason::Martian, 1), (DropReason::TooBig, 1)]);
+        assert_eq!(new, Some(DropReason::TooBig.to_string()));
+        assert_eq!(told(&[(DropReason::NoBackend, 4), (DropReason::Martian, 2)]), None);
+        assert_eq!(told(&[(DropReason::NoBackend, 3), (DropReason::Martian, 1)]), None);
+    }
 }

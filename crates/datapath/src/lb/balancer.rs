@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use flowgate_abi::{DropReason, lb::Counter};
+use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_services::{
     Applied, ClientFlow, Cost, Explained, Services, Ticked,
     model::{BackendId, BackendState, ServiceName},
@@ -166,16 +166,8 @@ impl LoadBalancer {
     /// # Errors
     /// The tables couldn't be read.
     pub fn stats(&self) -> Result<BalancerStats, TableError> {
-        let mut stats = BalancerStats { services: self.tables.stats()?, ..Default::default() };
-        for &reason in DropReason::ALL {
-            let tally = match &self.tables {
-                Tables::Kernel(balancer) => balancer.store().dropped(reason)?,
-                Tables::Host(balancer) => balancer.store().dropped(reason),
-            };
-            if tally.packets > 0 {
-                stats.drops.insert(reason, tally);
-            }
-        }
+        let (services, drops) = (self.tables.stats()?, self.drops()?);
+        let mut stats = BalancerStats { services, drops, ..Default::default() };
         for &counter in Counter::ALL {
             let count = match &self.tables {
                 Tables::Kernel(balancer) => balancer.store().counted(counter)?,
@@ -184,6 +176,25 @@ impl LoadBalancer {
             stats.counters.insert(counter, count);
         }
         Ok(stats)
+    }
+
+    /// What was dropped, by reason: a part of [`LoadBalancer::stats`] that costs the same whatever there is
+    /// of services.
+    ///
+    /// # Errors
+    /// The tables couldn't be read.
+    pub fn drops(&self) -> Result<BTreeMap<DropReason, Tally>, TableError> {
+        let mut drops = BTreeMap::new();
+        for &reason in DropReason::ALL {
+            let tally = match &self.tables {
+                Tables::Kernel(balancer) => balancer.store().dropped(reason)?,
+                Tables::Host(balancer) => balancer.store().dropped(reason),
+            };
+            if tally.packets > 0 {
+                drops.insert(reason, tally);
+            }
+        }
+        Ok(drops)
     }
 
     /// Runs a frame through the balancer as if it had come by an interface, with all effects. The kernel

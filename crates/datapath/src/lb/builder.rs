@@ -12,8 +12,8 @@ use crate::{
     pins::{self, Pins},
     report::BackendKind,
     sys::{
-        kernel::Origin,
         lb::{self, BalancerTables},
+        object::Origin,
         probe,
     },
     verification::Verification,

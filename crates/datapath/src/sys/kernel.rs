@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{MapData, RingBuf},
     programs::{SchedClassifier, TestRun, TestRunOptions},
 };
@@ -19,10 +19,11 @@ use flowgate_abi::{
 };
 use flowgate_ebpf_progs as progs;
 use flowgate_pipeline::{V4, V6};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 use super::{
     mapped::Mapped,
+    object::{self, Kept, Maps, Origin, map_data},
     probe,
     syscall::{self, Grace},
 };
@@ -71,15 +72,6 @@ pub(crate) struct Run {
 const CONTEXT: usize = 256;
 const MARK: usize = 8;
 
-/// The maps could be found pinned, or had to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// Made, empty.
-    Fresh,
-    /// Pinned by an earlier process.
-    Adopted,
-}
-
 impl KernelTables {
     /// Loads the object with maps of its own, or with those that are pinned in a directory.
     pub(crate) fn load(
@@ -88,22 +80,10 @@ impl KernelTables {
         hertz: u32,
         pins: Option<&Path>,
     ) -> Result<(Self, Origin), OpenError> {
-        let adopted = pins.map(pinned_settings).transpose()?.flatten();
-        let origin = if adopted.is_some() { Origin::Adopted } else { Origin::Fresh };
-        let settings = match adopted {
-            Some(settings) if settings.hz != hertz => {
-                return Err(OpenError::ForeignClock { pinned: settings.hz, running: hertz });
-            }
-            Some(settings) => settings,
-            None => options.settings(hertz),
-        };
+        let (settings, origin) = object::settings(pins, hertz, || options.settings(hertz))?;
         let ebpf = load(object, options, &settings, pins)?;
         let tables = Self::over(ebpf, settings).map_err(OpenError::Kernel)?;
-        if origin == Origin::Fresh {
-            let state = tables.map(&maps::STATE);
-            syscall::update(state, &0u32.to_ne_bytes(), settings.as_bytes())
-                .map_err(OpenError::Kernel)?;
-        }
+        object::keep(&tables.ebpf, &settings, origin)?;
         Ok((tables, origin))
     }
 
@@ -144,18 +124,11 @@ impl KernelTables {
 
     /// What the verifier and the JIT said of each program.
     pub(crate) fn programs(&mut self) -> Vec<ProgramReport> {
-        let mut reports = Vec::new();
-        for name in ALL_PROGRAMS {
-            if let Ok(info) = self.program_mut(name).info() {
-                reports.push(ProgramReport {
-                    name,
-                    id: info.id(),
-                    verified_instructions: info.verified_instruction_count(),
-                    jited_bytes: info.size_jitted(),
-                });
-            }
-        }
-        reports
+        let reports = ALL_PROGRAMS.iter().filter_map(|&name| {
+            let info = self.program_mut(name).info();
+            object::report(name, info)
+        });
+        reports.collect()
     }
 
     /// The ring buffer of events, once.
@@ -251,35 +224,17 @@ pub(crate) fn next_event(ring: &mut RingBuf<MapData>) -> Option<Event> {
     Event::read_from_bytes(&item).ok()
 }
 
-pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
-    use aya::maps::Map;
-    match ebpf.map(name) {
-        Some(Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map) | Map::RingBuf(map)) => {
-            map
-        }
-        other => panic!("the object has no map {name} that we know: {other:?}"),
-    }
-}
-
 fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut SchedClassifier {
     let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
     program.unwrap_or_else(|| panic!("the object has no TC program {name}"))
 }
 
-/// The settings of the state that is pinned in a directory, if any is.
-fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
-    let path = pins.join(maps::STATE.name);
-    if !path.exists() {
-        return Ok(None);
+impl Kept for Settings {
+    const STATE: &'static MapSpec = &maps::STATE;
+
+    fn hertz(&self) -> u32 {
+        self.hz
     }
-    let map = MapData::from_pin(&path)
-        .map_err(|error| OpenError::Pin { path: path.clone(), source: io::Error::other(error) })?;
-    let mut settings = [0; size_of::<Settings>()];
-    syscall::lookup(map.fd().as_fd(), &0u32.to_ne_bytes(), &mut settings, false)
-        .map_err(|source| OpenError::Pin { path, source })?;
-    let settings = Settings::read_from_bytes(&settings).expect("of this size");
-    // Killed between making the map and writing it: nothing can have run yet.
-    Ok((settings.hz != 0).then_some(settings))
 }
 
 fn load(
@@ -304,15 +259,6 @@ pub(super) fn make_maps(
 ) -> Result<Ebpf, OpenError> {
     let clock = if probe::has_coarse_clock() { Settings::COARSE_CLOCK } else { 0 };
     let constants = Settings { flags: settings.flags | clock, ..*settings };
-    let mut loader = EbpfLoader::new();
-    loader.override_global("SETTINGS", constants.as_bytes(), true);
-    for (spec, entries) in options.sizes(settings) {
-        loader.map_max_entries(spec.name, entries);
-    }
-    if let Some(pins) = pins {
-        for spec in maps::ALL {
-            loader.map_pin_path(spec.name, pins.join(spec.name));
-        }
-    }
-    loader.load(object).map_err(OpenError::object)
+    let sizes = options.sizes(settings);
+    object::make_maps(object, &constants, &Maps { all: maps::ALL, sizes, pins })
 }

@@ -8,6 +8,7 @@ pub(crate) mod kernel;
 pub(crate) mod lb;
 pub(crate) mod link;
 mod mapped;
+pub(crate) mod object;
 pub(crate) mod probe;
 mod store;
 #[allow(unsafe_code)]

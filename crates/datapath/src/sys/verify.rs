@@ -10,7 +10,8 @@ use aya_obj::{Function, Object, Program};
 use flowgate_abi::maps;
 
 use super::{
-    kernel::{self, ALL_PROGRAMS, map_data},
+    kernel::{self, ALL_PROGRAMS},
+    object::map_data,
     syscall::{self, ProgramKind, ProgramLoad},
 };
 use crate::{error::OpenError, options::Options, verification::Verification};

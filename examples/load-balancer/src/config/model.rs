@@ -121,12 +121,8 @@ pub struct Uplink {
 
 impl Default for Uplink {
     fn default() -> Self {
-        Self {
-            gateway: None,
-            source4: Ipv4Net::new_assert([172, 16, 0, 0].into(), 16),
-            source6: Ipv6Net::new_assert([0x100, 0, 0, 0, 0, 0, 0, 0].into(), 64),
-            mtu: 1500,
-        }
+        let flowgate_services::Uplink { gateway, source4, source6, mtu } = Default::default();
+        Self { gateway: gateway.map(Mac), source4, source6, mtu }
     }
 }
 

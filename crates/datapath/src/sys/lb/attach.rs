@@ -93,7 +93,8 @@ fn fresh(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> io::Result<XdpLink> 
     }
 }
 
-/// A pinned link gets our program, atomically. One whose interface is gone makes place for another.
+/// A pinned link gets our program, atomically. One whose interface is gone takes no program any more: remove
+/// the pin.
 fn take_over(program: &mut Xdp, pin: PathBuf, mode: XdpMode) -> io::Result<Attachment> {
     let link: FdLink = PinnedLink::from_pin(&pin).map_err(other)?.into();
     let id = program.attach_to_link(link.try_into().map_err(other)?).map_err(other)?;

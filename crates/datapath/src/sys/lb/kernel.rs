@@ -7,8 +7,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::MapData,
+    Ebpf,
     programs::{TestRun, TestRunOptions, Xdp},
 };
 use flowgate_abi::{
@@ -22,7 +21,6 @@ use flowgate_abi::{
 };
 use flowgate_ebpf_progs::lb as progs;
 use flowgate_services::store::Room;
-use zerocopy::{FromBytes, IntoBytes};
 
 use super::attach::{self, Attachment};
 use crate::{
@@ -30,8 +28,8 @@ use crate::{
     lb::{Balanced, BalancerOptions, Fate, XdpAttach},
     report::ProgramReport,
     sys::{
-        kernel::{Origin, map_data},
         mapped::Mapped,
+        object::{self, Kept, Maps, Origin, map_data},
         syscall::{self, Grace},
     },
 };
@@ -62,27 +60,15 @@ impl BalancerTables {
         hertz: u32,
         pins: Option<&Path>,
     ) -> Result<(Self, Origin), OpenError> {
-        let adopted = pins.map(pinned_settings).transpose()?.flatten();
-        let settings = match adopted {
-            Some(settings) if settings.hz != hertz => {
-                return Err(OpenError::ForeignClock { pinned: settings.hz, running: hertz });
-            }
-            Some(settings) => settings,
-            None => options.settings(hertz),
-        };
+        let (settings, origin) = object::settings(pins, hertz, || options.settings(hertz))?;
         let mut ebpf = make_maps(object, options, &settings, pins)?;
         for name in progs::PROGRAMS {
             let loaded = program(&mut ebpf, name).load();
             loaded.map_err(|error| OpenError::program(name, error))?;
         }
         let tables = Self::over(ebpf, settings).map_err(OpenError::Kernel)?;
-        if adopted.is_some() {
-            return Ok((tables, Origin::Adopted));
-        }
-        let state = tables.map(&maps::STATE);
-        syscall::update(state, &0u32.to_ne_bytes(), settings.as_bytes())
-            .map_err(OpenError::Kernel)?;
-        Ok((tables, Origin::Fresh))
+        object::keep(&tables.ebpf, &settings, origin)?;
+        Ok((tables, origin))
     }
 
     fn over(ebpf: Ebpf, settings: Settings) -> io::Result<Self> {
@@ -136,18 +122,11 @@ impl BalancerTables {
 
     /// What the verifier and the JIT said of each program.
     pub(crate) fn programs(&mut self) -> Vec<ProgramReport> {
-        let mut reports = Vec::new();
-        for name in progs::PROGRAMS {
-            if let Ok(info) = program(&mut self.ebpf, name).info() {
-                reports.push(ProgramReport {
-                    name,
-                    id: info.id(),
-                    verified_instructions: info.verified_instruction_count(),
-                    jited_bytes: info.size_jitted(),
-                });
-            }
-        }
-        reports
+        let reports = progs::PROGRAMS.iter().filter_map(|&name| {
+            let info = program(&mut self.ebpf, name).info();
+            object::report(name, info)
+        });
+        reports.collect()
     }
 
     /// Binds the program to an interface.
@@ -201,19 +180,12 @@ fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut Xdp {
     program.unwrap_or_else(|| panic!("the object has no XDP program {name}"))
 }
 
-/// The settings of the state that is pinned in a directory, if any is.
-fn pinned_settings(pins: &Path) -> Result<Option<Settings>, OpenError> {
-    let path = pins.join(maps::STATE.name);
-    if !path.exists() {
-        return Ok(None);
+impl Kept for Settings {
+    const STATE: &'static MapSpec = &maps::STATE;
+
+    fn hertz(&self) -> u32 {
+        self.hz
     }
-    let failed = |source| OpenError::Pin { path: path.clone(), source };
-    let map = MapData::from_pin(&path).map_err(|error| failed(io::Error::other(error)))?;
-    let mut settings = [0; size_of::<Settings>()];
-    syscall::lookup(map.fd().as_fd(), &0u32.to_ne_bytes(), &mut settings, false).map_err(failed)?;
-    let settings = Settings::read_from_bytes(&settings).expect("of this size");
-    // Killed between making the map and writing it: nothing can have run yet.
-    Ok((settings.hz != 0).then_some(settings))
 }
 
 /// The object with its maps made or opened, and its programs not loaded yet.
@@ -223,15 +195,6 @@ pub(super) fn make_maps(
     settings: &Settings,
     pins: Option<&Path>,
 ) -> Result<Ebpf, OpenError> {
-    let mut loader = EbpfLoader::new();
-    loader.override_global("SETTINGS", settings.as_bytes(), true);
-    for (spec, entries) in options.sizes(settings) {
-        loader.map_max_entries(spec.name, entries);
-    }
-    if let Some(pins) = pins {
-        for spec in maps::ALL {
-            loader.map_pin_path(spec.name, pins.join(spec.name));
-        }
-    }
-    loader.load(object).map_err(OpenError::object)
+    let sizes = options.sizes(settings);
+    object::make_maps(object, settings, &Maps { all: maps::ALL, sizes, pins })
 }

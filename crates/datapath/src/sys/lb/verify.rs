@@ -7,7 +7,7 @@ use super::kernel::make_maps;
 use crate::{
     error::OpenError,
     lb::BalancerOptions,
-    sys::{kernel::map_data, syscall::ProgramKind, verify},
+    sys::{object::map_data, syscall::ProgramKind, verify},
     verification::Verification,
 };
 

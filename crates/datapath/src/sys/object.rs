@@ -1,0 +1,127 @@
+//! What loading has in common for both objects: whose state it is, maps made or opened, programs reported.
+//!
+//! Not here: which maps and programs an object has ([`super::kernel`], [`super::lb`]).
+
+use std::{io, os::fd::AsFd, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapData,
+    programs::{ProgramError, ProgramInfo},
+};
+use flowgate_abi::maps::MapSpec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::syscall;
+use crate::{error::OpenError, report::ProgramReport};
+
+/// The maps could be found pinned, or had to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Made, empty.
+    Fresh,
+    /// Pinned by an earlier process.
+    Adopted,
+}
+
+/// Settings of which element 0 of a map keeps what state was made with.
+pub(super) trait Kept: FromBytes + IntoBytes + Immutable {
+    /// The map.
+    const STATE: &'static MapSpec;
+
+    /// Jiffies of a second; never 0.
+    fn hertz(&self) -> u32;
+}
+
+/// The settings of the state that is pinned in a directory, or of state to be made.
+pub(super) fn settings<S: Kept>(
+    pins: Option<&Path>,
+    hertz: u32,
+    fresh: impl FnOnce() -> S,
+) -> Result<(S, Origin), OpenError> {
+    match pins.map(pinned::<S>).transpose()?.flatten() {
+        Some(settings) if settings.hertz() != hertz => {
+            Err(OpenError::ForeignClock { pinned: settings.hertz(), running: hertz })
+        }
+        Some(settings) => Ok((settings, Origin::Adopted)),
+        None => Ok((fresh(), Origin::Fresh)),
+    }
+}
+
+fn pinned<S: Kept>(pins: &Path) -> Result<Option<S>, OpenError> {
+    let path = pins.join(S::STATE.name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let failed = |source| OpenError::Pin { path: path.clone(), source };
+    let map = MapData::from_pin(&path).map_err(|error| failed(io::Error::other(error)))?;
+    let mut bytes = vec![0; size_of::<S>()];
+    syscall::lookup(map.fd().as_fd(), &0u32.to_ne_bytes(), &mut bytes, false).map_err(failed)?;
+    let settings = S::read_from_bytes(&bytes).expect("of this size");
+    // Killed between making the map and writing it: nothing can have run yet.
+    Ok((settings.hertz() != 0).then_some(settings))
+}
+
+/// Writes down what fresh state was made with.
+pub(super) fn keep<S: Kept>(ebpf: &Ebpf, settings: &S, origin: Origin) -> Result<(), OpenError> {
+    if origin == Origin::Adopted {
+        return Ok(());
+    }
+    let map = map_data(ebpf, S::STATE.name).fd().as_fd();
+    syscall::update(map, &0u32.to_ne_bytes(), settings.as_bytes()).map_err(OpenError::Kernel)
+}
+
+/// Maps of an object.
+pub(super) struct Maps<'a> {
+    /// All of them.
+    pub(super) all: &'a [MapSpec],
+    /// Entries of those whose number depends on the options.
+    pub(super) sizes: Vec<(&'static MapSpec, u32)>,
+    /// The directory in which they are pinned.
+    pub(super) pins: Option<&'a Path>,
+}
+
+/// The object with its maps made or opened, and its programs not loaded yet. `constants` are what programs
+/// know as `SETTINGS`.
+pub(super) fn make_maps(
+    object: &[u8],
+    constants: &(impl IntoBytes + Immutable),
+    maps: &Maps<'_>,
+) -> Result<Ebpf, OpenError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", constants.as_bytes(), true);
+    for (spec, entries) in &maps.sizes {
+        loader.map_max_entries(spec.name, *entries);
+    }
+    if let Some(pins) = maps.pins {
+        for spec in maps.all {
+            loader.map_pin_path(spec.name, pins.join(spec.name));
+        }
+    }
+    loader.load(object).map_err(OpenError::object)
+}
+
+/// A map of an object.
+pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
+    use aya::maps::Map;
+    match ebpf.map(name) {
+        Some(Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map) | Map::RingBuf(map)) => {
+            map
+        }
+        other => panic!("the object has no map {name} that we know: {other:?}"),
+    }
+}
+
+/// What the verifier and the JIT said of a program.
+pub(super) fn report(
+    name: &'static str,
+    info: Result<ProgramInfo, ProgramError>,
+) -> Option<ProgramReport> {
+    let info = info.ok()?;
+    Some(ProgramReport {
+        name,
+        id: info.id(),
+        verified_instructions: info.verified_instruction_count(),
+        jited_bytes: info.size_jitted(),
+    })
+}
