@@ -134,10 +134,12 @@ fn attempts(hook: HookKind, delivery: Delivery) {
             };
             let who = format!("{response} from {} to {to}", from.name());
             assert_eq!((tcp, udp), (wanted, prohibited(to)), "{who}");
-            // At least: TCP over IPv6 was answered once more than expected, why isn't known. So this
-            // doesn't show that the first answer to an attempt is the one that ends it.
             let told = rig.answers();
-            assert!(told[0] >= before[0] + icmp && told[1] >= before[1] + 2 - icmp, "{who}");
+            let (errors, resets) = (told[0] - before[0], told[1] - before[1]);
+            // Linux 6.18 lets an IPv6 `connect` fail by the error about its second SYN, a second later.
+            let more = u64::from(to.is_ipv6() && response == Response::Icmp);
+            assert!((icmp..=icmp + more).contains(&errors), "{who}: {errors}");
+            assert_eq!(resets, 2 - icmp, "{who}");
             assert_eq!(told[2..], [0, 0], "{who}");
         }
     }
