@@ -164,7 +164,7 @@ fn with(mut bytes: Vec<u8>, at: usize, replacement: &[u8]) -> Vec<u8> {
 /// One frame, in every way in which it may be handed over.
 fn captures() -> io::Result<[(&'static str, Vec<u8>); 3]> {
     let bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6];
-    let hex = format!("# a frame\n{}\n", flowgate_lb::capture::hex::digits(&bytes));
+    let hex = format!("# a frame\n{}\n", capture::hex::digits(&bytes));
     let mut pcapng = Vec::new();
     write::header(&mut pcapng)?;
     write::frame(&mut pcapng, &capture::Frame::whole(bytes.clone()), UNIX_EPOCH)?;

@@ -1,21 +1,7 @@
-//! Any bytes as a walk: packets of a few connections both ways, with time passing and rules changing
-//! between them. What passes and what is tracked is what the reference model says.
+//! libFuzzer's entry to [`flowgate_fuzz::targets::conntrack`].
 #![no_main]
 
-use std::cell::RefCell;
-
-use flowgate_conformance::walk::{Rig, Walk};
+use flowgate_fuzz::targets::conntrack;
 use libfuzzer_sys::fuzz_target;
 
-thread_local! {
-    static RIG: RefCell<Rig> = RefCell::new(Rig::new());
-}
-
-fuzz_target!(|bytes: &[u8]| {
-    RIG.with_borrow_mut(|rig| {
-        let walk = Walk::read(bytes, rig.timeouts());
-        if let Err(divergence) = rig.walk(&walk) {
-            panic!("{divergence}\n{walk}");
-        }
-    });
-});
+fuzz_target!(|bytes: &[u8]| conntrack::run(bytes));

@@ -1,25 +1,7 @@
-//! Any bytes as what happens at both hooks: packets of flows, errors about them, frames of every
-//! shape, spoilt or cut, raw bytes; time, sweeps, new generations and endpoints between them.
-//! Everything that must hold of any frame holds of each ([`World::run`]).
+//! libFuzzer's entry to [`flowgate_fuzz::targets::hooks`].
 #![no_main]
 
-use std::cell::RefCell;
-
-use flowgate_conformance::shapes::Shape;
-use flowgate_fuzz::{
-    World,
-    step::{self, Steps},
-};
+use flowgate_fuzz::targets::hooks;
 use libfuzzer_sys::fuzz_target;
 
-thread_local! {
-    static WORLD: RefCell<World> = RefCell::new(World::new());
-    static SHAPES: Vec<Shape> = step::shapes();
-}
-
-fuzz_target!(|bytes: &[u8]| {
-    WORLD.with_borrow_mut(|world| {
-        world.begin();
-        SHAPES.with(|shapes| Steps::read(bytes, shapes).for_each(|step| step.take(world)));
-    });
-});
+fuzz_target!(|bytes: &[u8]| hooks::run(bytes));

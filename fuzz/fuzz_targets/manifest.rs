@@ -1,37 +1,9 @@
-//! Any text as a manifest: nothing panics, an error names the source, what is refused changes
-//! nothing, and what is accepted compiles or is refused with an error.
+//! libFuzzer's entry to [`flowgate_fuzz::targets::manifest`].
 #![no_main]
 
-use flowgate_identity::LocalAllocator;
-use flowgate_kubernetes::{AddressRanges, Manifests};
-use flowgate_policy::{compile::Compiler, options::Options};
+use flowgate_fuzz::targets::manifest;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
-/// Cells that a plan may have: little, so that a text can't ask for much memory.
-const CELLS: usize = 1 << 20;
-
 fuzz_target!(|bytes: &[u8]| -> Corpus {
-    let Ok(text) = str::from_utf8(bytes) else { return Corpus::Reject };
-    read("input.yaml", text);
-    read("input.json", text);
-    Corpus::Keep
+    if manifest::run(bytes) { Corpus::Keep } else { Corpus::Reject }
 });
-
-fn read(source: &str, text: &str) {
-    let mut manifests = Manifests::default();
-    if let Err(error) = manifests.read(source, text) {
-        assert!(error.to_string().starts_with(source), "{error}");
-        assert!(manifests.inventory.workloads.is_empty() && manifests.policies.is_empty());
-        return;
-    }
-    if manifests.assign_addresses(&AddressRanges::default()).is_err() {
-        return;
-    }
-    let options = Options { max_cells: CELLS, ..Options::default() };
-    // That it is refused is fine; how is for the compiler's own tests.
-    let _ = Compiler::new(LocalAllocator::new()).compile(
-        &manifests.inventory,
-        &manifests.policies,
-        &options,
-    );
-}

@@ -1,7 +1,7 @@
 //! What the fuzz targets work on: small host tables with two endpoints, and a run of a frame that
 //! checks everything that must hold of any frame.
 //!
-//! Not here: what a target makes of its bytes (it is in the target, or in [`step`]). Invariant: the
+//! What a target makes of its bytes is in [`targets`], or in [`step`]. Invariant: the
 //! same input always meets the same state, so that a finding can be replayed alone;
 //! [`World::begin`] sees to that.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod frame;
 mod ledger;
 pub mod step;
 mod table;
+pub mod targets;
 
 use flowgate_abi::{Settings, event::Hook, flow::NO_SLOT};
 use flowgate_conformance::trio::{Party, Rules, Trio};

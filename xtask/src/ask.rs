@@ -59,7 +59,7 @@ impl Tests {
 
     /// The verifier's word, and the corpora as they are, the first of them also hardened. All of the kernel
     /// tests run once on the kernels that are promised.
-    fn jobs(&self, promised: bool) -> [Job; 4] {
+    fn jobs(&self, every_test: bool) -> [Job; 4] {
         // One thread, because lines of tests that run at once come mixed.
         let always = ["--test-threads=1", "--show-output"];
         let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
@@ -71,9 +71,9 @@ impl Tests {
         let comparison = [COMPARISON].as_slice();
         [
             job(&self.verifier, &[], false),
-            job(&self.kernel, if promised { &[] } else { comparison }, false),
+            job(&self.kernel, if every_test { &[] } else { comparison }, false),
             job(&self.kernel, comparison, true),
-            job(&self.balancer, if promised { &[] } else { comparison }, false),
+            job(&self.balancer, if every_test { &[] } else { comparison }, false),
         ]
     }
 }
@@ -90,7 +90,9 @@ fn in_machines(wanted: &[Wanted], tests: &Tests, options: &Options) -> Vec<Row> 
         (Ok(images), _) => images.newest(None),
         (Err(program), _) => Err(Error::MissingProgram { program, hint: VM_SETUP }),
     };
-    let images: Vec<_> = wanted.into_iter().map(|wanted| (*wanted, image(*wanted))).collect();
+    let mut images: Vec<_> = wanted.into_iter().map(|wanted| (*wanted, image(*wanted))).collect();
+    // What takes longest begins first, so that the machines end together.
+    images.sort_by_key(|(wanted, _)| !wanted.runs_every_test());
     let queue = Mutex::new(images.into_iter());
     let rows = Mutex::new(Vec::new());
     let next = || queue.lock().ok()?.next();
@@ -131,7 +133,7 @@ fn in_machine(
     options: &Options,
 ) -> Result<(String, Seen), Error> {
     let line = line_of(&image.release)?;
-    let jobs = tests.jobs(wanted.terms(line).promised);
+    let jobs = tests.jobs(wanted.runs_every_test());
     let limit = Duration::from_secs(options.timeout);
     let said = guest::run(image, &jobs, options.corpus, limit)?;
     let [verifier, corpus, hardened, balancer] = said.as_slice() else {

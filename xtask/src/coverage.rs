@@ -14,11 +14,8 @@ use crate::fuzz::{self, Build};
 use crate::process;
 use crate::tree;
 
-const INSTRUMENTED: Build = Build {
-    directory: "fuzz/coverage",
-    release: true,
-    flags: &["-Cinstrument-coverage", "--cfg=coverage"],
-};
+const INSTRUMENTED: Build =
+    Build { directory: "fuzz/coverage", flags: &["-Cinstrument-coverage", "--cfg=coverage"] };
 /// Whose files are listed one by one.
 const LISTED: &str = "crates/pipeline/src";
 /// Whose files are summed up.

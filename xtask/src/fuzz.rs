@@ -1,19 +1,20 @@
-//! The fuzz targets: which there are, their inputs, and the fuzz lane, in which every input of the
-//! corpora and every kept crasher goes through its target once.
+//! The fuzz targets: which there are, their inputs, and how they are built with libFuzzer.
 //!
-//! No fuzzing engine is needed for that: the targets are built by plain cargo on stable Rust, and
-//! libFuzzer's `main` runs the files that it is given. Finding new inputs is [`crate::fuzz_run`].
+//! The lane `fuzz` needs none of this: the test `corpora` replays every input without an engine. Finding new
+//! inputs is [`crate::fuzz_run`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
-use crate::lanes::Outcome;
 use crate::process;
 use crate::tree;
 
 /// Directories under fuzz/ that hold a directory of inputs for each target.
 const INPUTS: [&str; 2] = ["corpus", "crashers"];
+/// The package of the targets, and the profile that they are built with.
+const PACKAGE: &str = "flowgate-fuzz";
+const PROFILE: &str = "fuzz";
 /// One command line holds some thousand paths; corpora may be larger.
 const PATHS: usize = 1000;
 
@@ -28,28 +29,8 @@ pub(crate) struct Target {
 pub(crate) struct Build {
     /// Where cargo builds, under the target directory.
     pub(crate) directory: &'static str,
-    /// With every optimisation, which costs minutes of building: for millions of runs.
-    pub(crate) release: bool,
     /// Flags for the compiler, and for what is built for this host alone: not for build scripts.
     pub(crate) flags: &'static [&'static str],
-}
-
-/// For replaying inputs: where the workspace builds, so that what both depend on is built once.
-const PLAIN: Build = Build { directory: "", release: false, flags: &[] };
-
-/// Replays what is there.
-pub(crate) fn replay() -> Result<Outcome, Error> {
-    let targets = targets()?;
-    if targets.is_empty() {
-        return Ok(Outcome::Empty("nothing to replay".to_owned()));
-    }
-    let executables = PLAIN.executables(&targets)?;
-    for (target, executable) in targets.iter().zip(executables) {
-        let inputs = target.inputs()?;
-        println!("{}: {} inputs", target.name, inputs.len());
-        run_inputs(&executable, &inputs, |_| {})?;
-    }
-    Ok(Outcome::Passed(String::new()))
 }
 
 /// Runs a target once with each input; `prepare` may change the command.
@@ -66,28 +47,21 @@ pub(crate) fn run_inputs(
 }
 
 impl Build {
-    /// Builds the targets, and returns where they lie.
+    /// Builds the targets with every optimisation, for millions of runs, and returns where they lie.
     pub(crate) fn executables(&self, targets: &[Target]) -> Result<Vec<PathBuf>, Error> {
         require_cxx()?;
         let directory = tree::target().join(self.directory);
+        let host = host()?;
         let mut command = process::cargo();
-        command.args(["build", "--manifest-path"]).arg(manifest());
+        command.args(["build", "--locked", "--profile", PROFILE, "--target", &host]);
+        command.args(["--package", PACKAGE, "--features", "libfuzzer"]);
         command.arg("--target-dir").arg(&directory);
-        if self.release {
-            command.arg("--release");
-        }
         for target in targets {
             command.args(["--bin", &target.name]);
         }
-        let mut profile = directory;
-        if !self.flags.is_empty() {
-            let host = host()?;
-            command.args(["--target", &host]);
-            command.env("CARGO_ENCODED_RUSTFLAGS", self.flags.join("\x1f"));
-            profile.push(host);
-        }
+        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags.join("\x1f"));
         process::run(&mut command)?;
-        let profile = profile.join(if self.release { "release" } else { "debug" });
+        let profile = directory.join(host).join(PROFILE);
         Ok(targets.iter().map(|target| profile.join(&target.name)).collect())
     }
 }

@@ -22,7 +22,6 @@ use crate::tree;
 /// Instrumented as cargo-fuzz does it: counters at edges, comparisons traced.
 const INSTRUMENTED: Build = Build {
     directory: "fuzz/instrumented",
-    release: true,
     flags: &[
         "--cfg=fuzzing",
         "-Cpasses=sancov-module",

@@ -86,6 +86,12 @@ impl Wanted {
         }
     }
 
+    /// Whether all kernel tests run there; the others compare the corpora alone. On the running kernel the
+    /// lane `kernel` runs them.
+    pub(crate) fn runs_every_test(self) -> bool {
+        matches!(self, Self::Line(line) if PROMISED.contains(&line))
+    }
+
     /// What is asked of it. The running kernel's figures depend on the machine, so they may be missing from
     /// the record.
     pub(crate) fn terms(self, line: Line) -> Terms {

@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::error::{self, Error};
-use crate::fuzz;
 use crate::kernels;
 use crate::namespaces;
 use crate::packaged;
 use crate::privileges;
 use crate::process;
-use crate::test_binary::{self, TestTargets};
+use crate::test_binary;
 use crate::tree;
 use crate::verify;
+
+/// The test that replays the fuzz targets' inputs.
+const CORPORA: &str = "corpora";
 
 /// A lane, cheap ones first: that is the order in which `cargo xtask ci` runs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +64,7 @@ impl Lane {
             Self::Prebuilt => verify::run(),
             Self::Packaged => packaged::run(),
             Self::Kernels => return kernels(),
-            Self::Fuzz => return fuzz::replay(),
+            Self::Fuzz => fuzz(),
         }
         .map(|()| Outcome::Passed(String::new()))
     }
@@ -156,13 +158,9 @@ fn summary(rows: &[Row]) -> ExitCode {
 fn fmt() -> Result<(), Error> {
     process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
     let programs = tree::PRODUCTS.map(|product| product.programs);
-    for package in programs.into_iter().chain(["fuzz"]) {
+    for package in programs {
         let manifest = tree::root().join(package).join("Cargo.toml");
-        if manifest.is_file() {
-            process::run(
-                process::cargo().args(["fmt", "--check", "--manifest-path"]).arg(manifest),
-            )?;
-        }
+        process::run(process::cargo().args(["fmt", "--check", "--manifest-path"]).arg(manifest))?;
     }
     Ok(())
 }
@@ -175,32 +173,22 @@ fn clippy() -> Result<(), Error> {
     )
 }
 
-/// Everything but doctests (lane doc) and privileged tests (lane kernel).
+/// Everything but doctests (lane doc), privileged tests (lane kernel) and corpora (lane fuzz).
+///
+/// One call of cargo for the whole workspace: packages tested apart would be built apart, each with the
+/// features that it alone asks for.
 fn test() -> Result<(), Error> {
-    let targets = test_binary::targets()?;
-    let privileged = &targets.privileged;
-    let mut packages: Vec<&str> = privileged.iter().map(|t| t.package.as_str()).collect();
-    packages.dedup();
-    let mut rest = process::cargo();
-    rest.args(["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"]);
-    packages.iter().for_each(|package| {
-        rest.args(["--exclude", package]);
-    });
-    process::run(&mut rest)?;
-    packages.into_iter().try_for_each(|package| test_beside(package, &targets))
-}
-
-/// The tests of a package that also has privileged ones.
-fn test_beside(package: &str, targets: &TestTargets) -> Result<(), Error> {
     let mut command = process::cargo();
-    command.args(["test", "--locked", "-p", package, "--bins"]);
-    if targets.libraries.iter().any(|library| library == package) {
-        command.arg("--lib");
-    }
-    targets.beside.iter().filter(|target| target.package == package).for_each(|target| {
-        command.args(["--test", &target.test]);
+    command.args(["test", "--locked", "--workspace", "--lib", "--bins", "--examples"]);
+    let others = test_binary::targets()?.others;
+    others.iter().filter(|test| *test != CORPORA).for_each(|test| {
+        command.args(["--test", test]);
     });
     process::run(&mut command)
+}
+
+fn fuzz() -> Result<(), Error> {
+    process::run(process::cargo().args(["test", "--locked", "--workspace", "--test", CORPORA]))
 }
 
 fn doc() -> Result<(), Error> {

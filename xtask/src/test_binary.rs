@@ -1,5 +1,6 @@
 //! Test executables: found by cargo's own account, so that they can be run elsewhere than by cargo.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -46,17 +47,18 @@ impl TestTarget {
         Self { package: "flowgate-datapath".to_owned(), test: "kernel_verifier".to_owned() }
     }
 
-    /// Builds the executable.
+    /// Builds the executable: with the features that the whole workspace asks for, so that what was built
+    /// for another lane serves this one.
     pub(crate) fn build(&self) -> Result<TestBinary, Error> {
         let messages = process::capture(
             process::cargo()
                 .args(["test", "--locked", "--no-run", "--message-format=json"])
-                .args(["-p", &self.package, "--test", &self.test]),
+                .args(["--workspace", "--test", &self.test]),
         )?;
         messages
             .lines()
             .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-            .find_map(|message| message.executable_of(&self.test))
+            .find_map(|message| message.executable_of(self))
             .ok_or_else(|| Error::NoTestBinary {
                 package: self.package.clone(),
                 test: self.test.clone(),
@@ -64,13 +66,11 @@ impl TestTarget {
     }
 }
 
-/// The workspace's test targets, those that need privileges first.
+/// The workspace's test targets.
 pub(crate) struct TestTargets {
     pub(crate) privileged: Vec<TestTarget>,
-    /// Tests of packages that also have privileged ones, to be named one by one.
-    pub(crate) beside: Vec<TestTarget>,
-    /// Packages with privileged tests that have a library.
-    pub(crate) libraries: Vec<String>,
+    /// The names of the others, each once.
+    pub(crate) others: BTreeSet<String>,
 }
 
 /// Asks cargo for the test targets.
@@ -87,18 +87,9 @@ pub(crate) fn targets() -> Result<TestTargets, Error> {
 }
 
 fn sorted(metadata: Metadata) -> TestTargets {
-    let mut targets =
-        TestTargets { privileged: Vec::new(), beside: Vec::new(), libraries: Vec::new() };
-    for package in metadata.packages {
-        let (privileged, others): (Vec<_>, Vec<_>) =
-            package.tests().partition(|target| is_privileged(&target.test));
-        if !privileged.is_empty() {
-            targets.privileged.extend(privileged);
-            targets.beside.extend(others);
-            targets.libraries.extend(package.library().map(str::to_owned));
-        }
-    }
-    targets
+    let tests = metadata.packages.iter().flat_map(Package::tests);
+    let (privileged, others): (Vec<_>, Vec<_>) = tests.partition(|t| is_privileged(&t.test));
+    TestTargets { privileged, others: others.into_iter().map(|target| target.test).collect() }
 }
 
 fn is_privileged(test: &str) -> bool {
@@ -117,11 +108,6 @@ struct Package {
 }
 
 impl Package {
-    /// Its name, if it has a library.
-    fn library(&self) -> Option<&str> {
-        self.targets.iter().any(Target::is_library).then_some(self.name.as_str())
-    }
-
     fn tests(&self) -> impl Iterator<Item = TestTarget> + '_ {
         self.targets
             .iter()
@@ -140,26 +126,25 @@ impl Target {
     fn is_test(&self) -> bool {
         self.kind.iter().any(|kind| kind == "test")
     }
-
-    fn is_library(&self) -> bool {
-        self.kind.iter().any(|kind| kind == "lib")
-    }
 }
 
 /// One line of cargo's account of a build.
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
+    package_id: Option<String>,
     manifest_path: Option<PathBuf>,
     target: Option<Target>,
 }
 
 impl Message {
-    fn executable_of(self, test: &str) -> Option<TestBinary> {
+    fn executable_of(self, wanted: &TestTarget) -> Option<TestBinary> {
         let target = self.target?;
         let directory = self.manifest_path.as_deref().and_then(Path::parent)?.to_owned();
         let executable = self.executable?;
-        (target.is_test() && target.name == test).then_some(TestBinary { executable, directory })
+        let of_package = self.package_id?.contains(&format!("#{}@", wanted.package));
+        (of_package && target.is_test() && target.name == wanted.test)
+            .then_some(TestBinary { executable, directory })
     }
 }
 
@@ -180,6 +165,6 @@ mod tests {
             packages: vec![package("a", &["kernel", "builder"]), package("b", &["parse"])],
         });
         assert_eq!(found.privileged, [TestTarget { package: "a".into(), test: "kernel".into() }]);
-        assert_eq!(found.beside, [TestTarget { package: "a".into(), test: "builder".into() }]);
+        assert_eq!(found.others, ["builder", "parse"].map(str::to_owned).into());
     }
 }

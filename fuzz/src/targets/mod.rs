@@ -1,0 +1,11 @@
+//! What is done with an input, a module for each target. libFuzzer's entries in `fuzz_targets` call these, and
+//! so does the test `corpora`, which needs no engine.
+
+pub mod capture;
+pub mod compile;
+pub mod conntrack;
+pub mod events;
+pub mod hooks;
+pub mod lb_config;
+pub mod manifest;
+pub mod parse_frame;
