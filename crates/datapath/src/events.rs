@@ -24,6 +24,7 @@ use flowgate_policy::{
     inventory::WorkloadRef,
     model::Response,
     outcome::{Outcome, Side},
+    peer_key::PeerKey,
     plan::Plan,
     simulate::outcome,
 };
@@ -75,7 +76,8 @@ pub struct FlowEnd {
     pub address: IpAddr,
     /// Its port in host byte order, or the identifier of an ICMP query.
     pub port: u16,
-    /// Its identity.
+    /// Its identity. In a record whose plan isn't known, that of the world stands for any network: networks
+    /// that a plan doesn't tell apart share a peer.
     pub identity: NumericIdentity,
     /// The workload, if it is local.
     pub workload: Option<WorkloadRef>,
@@ -228,8 +230,8 @@ fn named(
         at: Duration::from_nanos(event.timestamp),
         kind: Kind::from_number(event.kind)?,
         reason: DropReason::from_number(event.reason),
-        source: end(workloads, event, 0),
-        destination: end(workloads, event, 1),
+        source: end(workloads, plan, event, 0),
+        destination: end(workloads, plan, event, 1),
         protocol: event.protocol,
         icmp_type: event.icmp_type,
         tcp_flags: event.tcp_flags,
@@ -239,7 +241,12 @@ fn named(
     })
 }
 
-fn end(workloads: &BTreeMap<u32, WorkloadRef>, event: &Event, which: usize) -> FlowEnd {
+fn end(
+    workloads: &BTreeMap<u32, WorkloadRef>,
+    plan: Option<&Plan>,
+    event: &Event,
+    which: usize,
+) -> FlowEnd {
     let (address, port, identity, slot) = if which == 0 {
         (event.source, event.source_port, event.source_identity, event.source_slot)
     } else {
@@ -252,14 +259,28 @@ fn end(workloads: &BTreeMap<u32, WorkloadRef>, event: &Event, which: usize) -> F
     };
     let slot = u32::from(slot);
     let workload = (slot != NO_SLOT).then(|| workloads.get(&slot).cloned()).flatten();
+    let (address, identity) = (address_of(event.family, address), NumericIdentity(identity));
     FlowEnd {
-        address: address_of(event.family, address),
+        address,
         port: port.get(),
-        identity: NumericIdentity(identity),
+        identity: plan
+            .and_then(|plan| network_identity(plan, address, identity))
+            .unwrap_or(identity),
         workload,
         packets: event.packets[which],
         bytes: event.bytes[which],
     }
+}
+
+/// The identity of the network around an address of the world.
+fn network_identity(
+    plan: &Plan,
+    address: IpAddr,
+    identity: NumericIdentity,
+) -> Option<NumericIdentity> {
+    let is_world = [NumericIdentity::WORLD_IPV4, NumericIdentity::WORLD_IPV6].contains(&identity);
+    let peer = plan.peers.get(plan.peer_of(address).filter(|_| is_world)? as usize)?;
+    matches!(peer.key, PeerKey::Network(_)).then_some(peer.identity)
 }
 
 pub(crate) fn address_of(family: u8, words: [u64; 2]) -> IpAddr {

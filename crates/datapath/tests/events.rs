@@ -6,9 +6,12 @@ use flowgate_conformance::{
     trio::{Party, Rules, Trio},
 };
 use flowgate_datapath::FlowEvent;
+use flowgate_identity::NumericIdentity;
 use flowgate_policy::{
     host::HostTables,
     outcome::{Flow, FlowProtocol},
+    peer_key::PeerKey,
+    plan::Plan,
 };
 use zerocopy::IntoBytes;
 
@@ -39,6 +42,26 @@ fn a_record_says_who_opened_what_to_whom_and_why() {
     let new = FlowEvent::decode(event(&trio, 80, false).as_bytes(), None).expect("an event");
     assert_eq!((new.kind, new.outcome.as_ref()), (Kind::New, None), "no plan, no names");
     assert_eq!(new.to_string(), "new      198.18.0.1:40000 -> 198.18.0.2:80 TCP");
+}
+
+#[test]
+fn the_plan_knows_the_network_of_an_address_of_the_world() {
+    let trio = Trio::new();
+    let plan = trio.plan(Rules::OneWay);
+    let mut narrower = Plan::clone(plan);
+    let event = event(&trio, 80, false);
+    let destination = "198.18.0.2".parse().expect("an address");
+    let peer = narrower.peer_of(destination).expect("a known address") as usize;
+    let own =
+        FlowEvent::decode(event.as_bytes(), Some(plan)).expect("an event").destination.identity;
+    assert_eq!(own, plan.peers[peer].identity);
+    let world = Event { destination_identity: NumericIdentity::WORLD_IPV4.0, ..event };
+    let identity =
+        |plan| FlowEvent::decode(world.as_bytes(), plan).expect("an event").destination.identity;
+    assert_eq!(identity(None), NumericIdentity::WORLD_IPV4);
+    assert_eq!(identity(Some(plan)), NumericIdentity::WORLD_IPV4, "who had it has left");
+    narrower.peers[peer].key = PeerKey::Network("198.18.0.0/24".parse().expect("a network"));
+    assert_eq!(identity(Some(&narrower)), own);
 }
 
 #[test]

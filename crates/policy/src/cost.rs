@@ -3,7 +3,7 @@
 //! Not here: the memory of connections, endpoints' links and events, which no plan changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 pub struct Cost {
     /// Endpoints.
     pub endpoints: usize,
-    /// Peers.
+    /// Peers' numbers: networks of a family that the plan doesn't tell apart share one.
     pub peers: usize,
     /// Peer classes, the reserved one included.
     pub peer_classes: usize,
@@ -171,7 +171,7 @@ impl Plan {
         let prefixes6 = self.ipcache.iter().filter(|(network, _)| is_v6(network)).count();
         Cost {
             endpoints: self.endpoints.len(),
-            peers: self.peers.len(),
+            peers: self.distinct_shares(),
             peer_classes: self.peer_classes as usize,
             port_classes: self.port_classes as usize,
             endpoint_policies: self.row.len() / self.peer_classes as usize,
@@ -216,7 +216,7 @@ impl Plan {
     fn dearest(&self, table: Table) -> Vec<(PolicyRef, usize)> {
         let shares = match table {
             Table::Endpoints => Vec::new(),
-            Table::Peers => self.by_networks(<[IpNet]>::len),
+            Table::Peers => self.by_peers(),
             Table::IpcacheNodes => self.by_networks(|networks| nodes(networks.iter().copied())),
             Table::RowCells => self.by_endpoint_policies(),
             Table::DecisionCells => self.by_rows(),
@@ -230,6 +230,14 @@ impl Plan {
 
     fn by_networks(&self, count: impl Fn(&[IpNet]) -> usize) -> Vec<(PolicyRef, usize)> {
         self.networks.iter().map(|(policy, networks)| (policy.clone(), count(networks))).collect()
+    }
+
+    fn by_peers(&self) -> Vec<(PolicyRef, usize)> {
+        let shares = self.shares_by_network();
+        self.by_networks(|networks| {
+            let here = networks.iter().filter_map(|network| shares.get(network)).flatten();
+            here.collect::<HashSet<_>>().len()
+        })
     }
 
     fn by_decisions(&self) -> Vec<(PolicyRef, usize)> {
@@ -361,7 +369,8 @@ mod tests {
     #[test]
     fn the_cost_counts_what_the_tables_hold() {
         let cost = plan().cost();
-        assert_eq!((cost.endpoints, cost.peers), (1, 8));
+        // The networks of the dear policy share a number in each family.
+        assert_eq!((cost.endpoints, cost.peers), (1, 7));
         assert_eq!((cost.prefixes4, cost.prefixes6), (5, 3));
         // Those of 198.18.0.1, 203.0.113.0/24, 198.51.100.0/25 and /26, 2001:db8:1::/48, and two for
         // 2001:db8::1, which is longer than a key.
@@ -383,7 +392,7 @@ mod tests {
     fn each_table_overflows_by_name_and_says_who_fills_it() {
         let few = [
             (Table::Endpoints, Capacity { endpoints: 0, ..ROOMY }, None),
-            (Table::Peers, Capacity { peers: 7, ..ROOMY }, Some(3)),
+            (Table::Peers, Capacity { peers: 6, ..ROOMY }, Some(2)),
             (Table::RowCells, Capacity { row_cells: 11, ..ROOMY }, Some(4)),
             (Table::DecisionCells, Capacity { decision_cells: 14, ..ROOMY }, Some(3)),
             (Table::Decisions, Capacity { decisions: 4, ..ROOMY }, Some(2)),

@@ -42,12 +42,16 @@ impl Plan {
     /// The peer behind an address: an index into [`Plan::peers`].
     #[must_use]
     pub fn peer_of(&self, address: IpAddr) -> Option<u32> {
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        (0..=longest).rev().find_map(|length| {
-            let network = IpNet::new(address, length).ok()?.trunc();
-            let found = self.ipcache.binary_search_by(|(known, _)| known.cmp(&network)).ok()?;
-            Some(self.ipcache[found].1)
-        })
+        let mut probe = IpNet::from(address);
+        loop {
+            let after = self.ipcache.partition_point(|(network, _)| *network <= probe);
+            let (network, peer) = self.ipcache.get(after.checked_sub(1)?)?;
+            if network.contains(&address) {
+                return Some(*peer);
+            }
+            // Networks sort before those inside them: one around the address is around this one, too.
+            probe = common(network.addr(), address)?;
+        }
     }
 
     /// The endpoint that has an address.
@@ -100,6 +104,16 @@ impl Plan {
             .map_or_else(Cookie::default, |c| (**c).clone());
         Side::Verdict { verdict, policies, staged, response: decision.response(), log }
     }
+}
+
+/// The longest network around both; `None`: they are of two families.
+fn common(one: IpAddr, other: IpAddr) -> Option<IpNet> {
+    let length = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    IpNet::new(other, u8::try_from(length).ok()?).ok().map(|network| network.trunc())
 }
 
 fn cell(cells: &[u16], line: u32, width: u32, column: u16) -> Option<u16> {

@@ -75,4 +75,5 @@ pub mod peer_key;
 pub mod plan;
 pub mod replay;
 pub mod roster;
+mod shares;
 pub mod simulate;

@@ -3,7 +3,7 @@
 //! The store below looks, after each write that the installer makes, at a set of flows: before the
 //! flip each must be decided as the old generation does, after it as the new one does.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use flowgate_conformance::{
     attended::{Attendant, Attended, Write},
@@ -11,17 +11,24 @@ use flowgate_conformance::{
     links::links,
     room,
 };
-use flowgate_identity::LocalAllocator;
+use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_policy::{
     compile::Compiler,
+    cost::Table,
     host::HostTables,
-    install::{Installer, Store},
+    install::{Applied, Installer, Store},
+    inventory::{Inventory, Workload, WorkloadRef},
+    model::{
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
+        Protocol, Rule, WorkloadSelector,
+    },
     options::Options,
     oracle,
-    outcome::{Flow, Outcome},
+    outcome::{Flow, FlowProtocol, Outcome},
     plan::Plan,
     simulate::{Simulator, simulate},
 };
+use ipnet::{IpNet, Ipv4Net};
 
 /// What flows must be decided as, while the installer writes.
 #[derive(Default)]
@@ -175,4 +182,126 @@ fn a_plan_that_does_not_fit_changes_nothing() {
     let error = installer.apply(&plan).expect_err("two peers are too few");
     assert!(error.to_string().contains("peers"), "{error}");
     assert_eq!(installer.generation(), 0);
+}
+
+/// Networks that the policy of [`sorting`] names.
+const NETWORKS: u32 = 200;
+const PORT: u16 = 80;
+
+fn network(number: u32) -> IpNet {
+    let address = u32::from(Ipv4Addr::new(203, 0, 113, 0)) + number;
+    Ipv4Net::new(address.into(), 32).expect("a whole address").into()
+}
+
+/// A pod that may open connections to each of the networks, at the port of the rule that it is in.
+fn sorting(rules: u32, rule_of: impl Fn(u32) -> u32) -> (Inventory, Policy) {
+    let client = Workload {
+        id: WorkloadRef { namespace: "a".into(), name: "client".into() },
+        labels: Labels::new(),
+        addresses: vec!["198.18.0.1".parse().expect("an address")],
+        ports: vec![],
+        node: None,
+        host_network: false,
+    };
+    let id =
+        PolicyRef { kind: PolicyKind::NetworkPolicy, namespace: "a".into(), name: "sorted".into() };
+    let subject = WorkloadSelector {
+        namespaces: NamespaceSelector::Named("a".into()),
+        labels: Selector::everything(),
+    };
+    let rule = |rule: u32| {
+        let mine = (0..NETWORKS).filter(|number| rule_of(*number) == rule);
+        let peers = mine.map(|number| Peer::Cidr { cidr: network(number), except: vec![] });
+        let port = PORT + rule as u16;
+        let ports = [Port { protocol: Protocol::Tcp, port: PortMatch::Range(port, port) }];
+        Rule::allow(Peers::OneOf(peers.collect()), Ports::of(ports))
+    };
+    let policy =
+        Policy { egress: Some((0..rules).map(rule).collect()), ..Policy::new(id, subject) };
+    (Inventory { workloads: vec![client], ..Inventory::default() }, policy)
+}
+
+/// Plans are applied one after the other; at each write every network is decided about as the old
+/// plan does or as the new one does.
+struct Sorter {
+    compiler: Compiler<LocalAllocator>,
+    installer: Installer<Attended<HostTables, Watch>>,
+    plan: Option<Arc<Plan>>,
+}
+
+impl Sorter {
+    fn new() -> Self {
+        let tables = Attended::with(room::tables(), Watch::default());
+        let installer = Installer::adopt(tables).expect("empty tables");
+        Self { compiler: Compiler::new(LocalAllocator::new()), installer, plan: None }
+    }
+
+    fn apply(&mut self, rules: u32, rule_of: impl Fn(u32) -> u32) -> Applied {
+        let (inventory, policy) = sorting(rules, rule_of);
+        let plan = self.compiler.compile(&inventory, &[policy], &Options::default());
+        let plan = Arc::new(plan.expect("it compiles"));
+        if self.plan.is_none() {
+            for (workload, address) in links(&inventory) {
+                self.installer.attach(workload, address).expect("room");
+            }
+        }
+        let flow = |number, port| Flow {
+            source: inventory.workloads[0].addresses[0],
+            destination: network(number).addr(),
+            protocol: FlowProtocol::Tcp(port),
+        };
+        let ports = PORT..PORT + 3;
+        let some = (0..NETWORKS).step_by(7);
+        let flows = some.flat_map(|number| ports.clone().map(move |port| flow(number, port)));
+        self.installer.store_mut().attendant = Watch {
+            old: self.plan.clone(),
+            new: Some(Arc::clone(&plan)),
+            generation: self.installer.generation(),
+            flows: flows.collect(),
+            writes: 0,
+        };
+        let applied = self.installer.apply(&plan).expect("fits");
+        let ended = std::mem::take(&mut self.installer.store_mut().attendant);
+        assert!(ended.writes > 0);
+        self.plan = Some(plan);
+        applied
+    }
+
+    fn peers(&self) -> usize {
+        let peers = self.installer.pressure().into_iter().find(|one| one.table == Table::Peers);
+        peers.expect("peers are a table").used
+    }
+}
+
+#[test]
+fn networks_that_a_plan_does_not_tell_apart_share_a_peer() {
+    let mut sorter = Sorter::new();
+    let halves = |number| number % 2;
+    let _ = sorter.apply(2, halves);
+    // The client, both default routes, and the networks of each rule.
+    assert_eq!(sorter.peers(), 5);
+    assert_eq!(sorter.plan.as_ref().map(|plan| plan.cost().peers), Some(5));
+    assert_eq!(sorter.apply(2, halves).moved, 0, "the same again");
+    assert_eq!(sorter.apply(2, |number| 1 - halves(number)).moved, 0, "the rules change places");
+    // Every tenth is told apart, and moves; the others stay where they are.
+    let tenths = |number| if number % 10 == 0 { 2 } else { 1 - halves(number) };
+    assert_eq!(sorter.apply(3, tenths).moved, NETWORKS as usize / 10);
+    assert_eq!(sorter.peers(), 6);
+    let _ = sorter.apply(1, |_| 0);
+    // Numbers that are given back count as used for a grace period, the next apply's.
+    assert_eq!(sorter.apply(1, |_| 0).moved, 0);
+    assert_eq!(sorter.peers(), 4, "nothing tells them apart");
+    let _ = sorter.apply(3, |number| number % 3);
+    assert_eq!(sorter.peers(), 6);
+}
+
+#[test]
+fn networks_share_their_peers_after_a_restart_too() {
+    let mut sorter = Sorter::new();
+    let _ = sorter.apply(3, |number| number % 3);
+    let Sorter { compiler, installer, plan } = sorter;
+    let installer = Installer::adopt(installer.into_store()).expect("tables");
+    let mut sorter = Sorter { compiler, installer, plan };
+    assert_eq!(sorter.apply(3, |number| number % 3).moved, 0);
+    assert_eq!(sorter.peers(), 6);
 }

@@ -1,19 +1,22 @@
 //! Applying a plan: the steps of the module's header, in their order.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use flowgate_abi::endpoint::Leaf;
-use flowgate_identity::Ipcache;
+use flowgate_identity::{Ipcache, NumericIdentity};
 use ipnet::IpNet;
 
 use super::{InstallError, Installer, Store};
 use crate::{
     inventory::WorkloadRef,
     ipcache::{self, MOST_NODES},
+    peer_key::PeerKey,
     plan::Plan,
+    shares::Share,
 };
 
 /// What became visible.
@@ -41,7 +44,7 @@ struct Move {
 
 /// The transition from the running tables to a plan, worked out before anything is written.
 struct Transition {
-    /// Number of each peer of the plan.
+    /// Number of each peer of the plan; peers of one share have one.
     numbers: Vec<u32>,
     /// Numbers that exist only during the transition, with the plan's peer that each stands for.
     passing: Vec<(u32, u32)>,
@@ -51,13 +54,39 @@ struct Transition {
     moves: BTreeMap<IpNet, Move>,
 }
 
+impl Transition {
+    /// The identity of each number: that of its peer, or the world's of those who share it.
+    fn identities(&self, plan: &Plan) -> BTreeMap<u32, NumericIdentity> {
+        let mut identities = BTreeMap::new();
+        for (peer, number) in plan.peers.iter().zip(&self.numbers) {
+            identities
+                .entry(*number)
+                .and_modify(|shared| *shared = world(&peer.key))
+                .or_insert(peer.identity);
+        }
+        for (number, peer) in &self.passing {
+            let last = self.numbers[*peer as usize];
+            identities.insert(*number, identities[&last]);
+        }
+        identities
+    }
+}
+
+/// The identity of networks that share a number.
+const fn world(key: &PeerKey) -> NumericIdentity {
+    match key.network() {
+        IpNet::V4(_) => NumericIdentity::WORLD_IPV4,
+        IpNet::V6(_) => NumericIdentity::WORLD_IPV6,
+    }
+}
+
 /// The part of a transition that grows prefix by prefix.
 struct Draft {
     /// Classes in the running generation of numbers that are in use.
     known: BTreeMap<u32, u16>,
     /// Free numbers.
     vacant: std::vec::IntoIter<u32>,
-    /// Numbers for the transition alone, by the plan's peer and the class so far.
+    /// Numbers for the transition alone, by the number afterwards and the class so far.
     passing: BTreeMap<(u32, u16), (u32, u32)>,
     /// Classes that new numbers get in the running generation.
     expand: BTreeMap<u32, u16>,
@@ -91,19 +120,19 @@ impl Draft {
                 self.expand.insert(last, class);
                 last
             }
-            Some(_) => self.passing_number(class, peer),
+            Some(_) => self.passing_number(class, peer, last),
         }
     }
 
-    fn passing_number(&mut self, class: u16, peer: u32) -> u32 {
-        if let Some((number, _)) = self.passing.get(&(peer, class)) {
+    fn passing_number(&mut self, class: u16, peer: u32, last: u32) -> u32 {
+        if let Some((number, _)) = self.passing.get(&(last, class)) {
             return *number;
         }
         let Some(number) = self.vacant.next() else {
             self.missing += 1;
             return 0;
         };
-        self.passing.insert((peer, class), (number, peer));
+        self.passing.insert((last, class), (number, peer));
         self.expand.insert(number, class);
         number
     }
@@ -127,7 +156,7 @@ impl<S: Store> Installer<S> {
         self.store.set_active(generation);
         self.plan = Some(Arc::clone(plan));
         self.settle_grace()?;
-        self.contract(plan, &transition).map_err(InstallError::Store)?;
+        self.contract(&transition).map_err(InstallError::Store)?;
         Ok(Applied { generation, ready, closed, moved })
     }
 
@@ -177,47 +206,56 @@ impl<S: Store> Installer<S> {
         Some(self.store.peer_class(active & 1, peer))
     }
 
-    /// The number of each peer of a plan: that of its key, after adoption that of its addresses, or a
-    /// free one.
+    /// The number of each peer of a plan: one for each share, those in use going on.
     fn number_peers(&self, plan: &Plan) -> Result<Vec<u32>, InstallError<S::Error>> {
-        let inherited = self.inherited(plan);
-        let mut vacant = self.numbers.vacant();
-        let mut numbers = Vec::with_capacity(plan.peers.len());
-        for (index, peer) in plan.peers.iter().enumerate() {
-            let known = self.numbers.of(&peer.key).or_else(|| inherited.get(&index).copied());
-            let number = known.or_else(|| vacant.next());
-            numbers.push(number.ok_or_else(|| self.no_peers(plan, inherited.len()))?);
+        let shares: Vec<Share> = plan.shares().collect();
+        let mut numbers = self.continued(plan, &shares);
+        let new: BTreeSet<Share> =
+            shares.iter().filter(|share| !numbers.contains_key(*share)).copied().collect();
+        let vacant: Vec<u32> = self.numbers.vacant().take(new.len()).collect();
+        if vacant.len() < new.len() {
+            let (needed, have) = (new.len(), vacant.len());
+            return Err(InstallError::PeersInTransition { needed, have });
         }
-        Ok(numbers)
+        numbers.extend(new.into_iter().zip(vacant));
+        Ok(shares.iter().map(|share| numbers[share]).collect())
     }
 
-    /// Adopted numbers have lost their keys: each goes on as the first peer of the plan that gets some
-    /// of its addresses. So a restart doesn't need all numbers twice.
-    fn inherited(&self, plan: &Plan) -> HashMap<usize, u32> {
-        let mut inherited = HashMap::new();
-        if self.numbers.has_keys() {
-            return inherited;
+    /// Numbers in use that go on, each as the share that most of its keys have now; after adoption, when
+    /// keys aren't known, of its prefixes. So little moves, and a restart doesn't need all numbers twice.
+    fn continued(&self, plan: &Plan, shares: &[Share]) -> HashMap<Share, u32> {
+        let mut votes: BTreeMap<(Share, u32), usize> = BTreeMap::new();
+        for (peer, number) in self.peers_so_far(plan) {
+            *votes.entry((shares[peer], number)).or_default() += 1;
         }
-        let wanted: Ipcache<u32> = plan.ipcache.iter().copied().collect();
-        let mut taken = BTreeSet::from([0]);
-        for (net, leaf) in self.ipcache.iter() {
-            let number = self.peer_of(*leaf, matches!(net, IpNet::V6(_)));
-            if let (Some((_, peer)), Some(number)) = (wanted.around(net), number)
-                && !inherited.contains_key(&(*peer as usize))
-                && taken.insert(number)
-            {
-                inherited.insert(*peer as usize, number);
+        let mut votes: Vec<_> = votes.into_iter().collect();
+        // The sort is stable: among equals the first share.
+        votes.sort_by_key(|(_, count)| Reverse(*count));
+        let (mut continued, mut taken) = (HashMap::new(), BTreeSet::from([0]));
+        for ((share, number), _) in votes {
+            if !continued.contains_key(&share) && taken.insert(number) {
+                continued.insert(share, number);
             }
         }
-        inherited
+        continued
     }
 
-    fn no_peers(&self, plan: &Plan, inherited: usize) -> InstallError<S::Error> {
-        let known = plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_some()).count();
-        InstallError::PeersInTransition {
-            needed: plan.peers.len() - known - inherited,
-            have: self.numbers.free(),
+    /// Peers of a plan with numbers that they have already.
+    fn peers_so_far(&self, plan: &Plan) -> Vec<(usize, u32)> {
+        if self.numbers.has_keys() {
+            let peers = plan.peers.iter().enumerate();
+            return peers
+                .filter_map(|(index, peer)| Some((index, self.numbers.of(&peer.key)?)))
+                .collect();
         }
+        let wanted: Ipcache<u32> = plan.ipcache.iter().copied().collect();
+        let prefixes = self.ipcache.iter();
+        prefixes
+            .filter_map(|(net, leaf)| {
+                let (_, peer) = wanted.around(net)?;
+                Some((*peer as usize, self.peer_of(*leaf, matches!(net, IpNet::V6(_)))?))
+            })
+            .collect()
     }
 
     /// There are nodes for more networks, beside those that are there.
@@ -298,11 +336,8 @@ impl<S: Store> Installer<S> {
     /// Step 2: classes first, then addresses; no verdict of the running generation changes.
     fn expand(&mut self, plan: &Plan, transition: &Transition) -> Result<usize, S::Error> {
         let running = self.store.active() & 1;
-        for (peer, number) in plan.peers.iter().zip(&transition.numbers) {
-            self.store.set_identity(*number, peer.identity.0);
-        }
-        for (number, peer) in &transition.passing {
-            self.store.set_identity(*number, plan.peers[*peer as usize].identity.0);
+        for (number, identity) in transition.identities(plan) {
+            self.store.set_identity(number, identity.0);
         }
         for (number, class) in &transition.expand {
             self.store.set_peer_class(running, *number, *class);
@@ -318,7 +353,7 @@ impl<S: Store> Installer<S> {
     }
 
     /// Step 4: only the new generation is read now.
-    fn contract(&mut self, plan: &Plan, transition: &Transition) -> Result<(), S::Error> {
+    fn contract(&mut self, transition: &Transition) -> Result<(), S::Error> {
         let owners = self.local_prefixes();
         let stay = transition.moves.iter().filter_map(|(net, step)| Some((*net, step.last?)));
         self.place(stay, &owners)?;
@@ -329,7 +364,6 @@ impl<S: Store> Installer<S> {
             self.set_endpoint_peer(slot, net, 0);
         }
         let mut keep: BTreeSet<u32> = transition.numbers.iter().copied().collect();
-        debug_assert_eq!(keep.len(), plan.peers.len());
         keep.remove(&0);
         for peer in self.numbers.retire(&keep) {
             self.bump_epoch(peer);
