@@ -173,13 +173,10 @@ impl Desired {
         let services = self.services.iter().map(|service| {
             let mut service = (**service).clone();
             let fail_open = written.get(service.name.as_str()).is_some_and(|one| one.fail_open);
-            let failed = failed_state(fail_open);
-            for backend in &mut service.backends {
-                let target = Target { service: service.name.clone(), backend: backend.address };
-                if backend.state == BackendState::Active && health(&target) == Health::Down {
-                    backend.state = failed;
-                }
-            }
+            let name = service.name.clone();
+            let fails =
+                |backend| health(&Target { service: name.clone(), backend }) == Health::Down;
+            quarantine(&mut service, fail_open, fails);
             service
         });
         Services::new(services).expect("states contradict nothing")
@@ -241,9 +238,19 @@ fn overlaid(service: &Service, changes: &Changes) -> Service {
     overlaid
 }
 
-/// A failed backend gets flows again when no other is left, or not at all.
-const fn failed_state(fail_open: bool) -> BackendState {
-    if fail_open { BackendState::Terminating } else { BackendState::Quarantined }
+/// Backends that fail get no new flows, unless no other is left and the service fails open: then it is as if
+/// none failed.
+fn quarantine(service: &mut model::Service, fail_open: bool, fails: impl Fn(IpAddr) -> bool) {
+    let is_active = |backend: &model::Backend| backend.state == BackendState::Active;
+    let mut active = service.backends.iter().filter(|backend| is_active(backend));
+    if fail_open && active.all(|backend| fails(backend.address)) {
+        return;
+    }
+    for backend in &mut service.backends {
+        if is_active(backend) && fails(backend.address) {
+            backend.state = BackendState::Quarantined;
+        }
+    }
 }
 
 fn plan(service: &model::Service, backend: &model::Backend, check: &Check) -> (Target, Plan) {
@@ -272,7 +279,7 @@ services:
     port: 80
     fail_open: true
     check: {probe: tcp}
-    backends: [{address: 198.18.0.1}]
+    backends: [{address: 198.18.0.1}, {address: 198.18.0.2}, {address: 198.18.0.3, state: drain}]
 ";
 
     fn desired() -> Desired {
@@ -296,7 +303,7 @@ services:
 
     #[test]
     fn failed_backends_get_no_new_flows() {
-        use BackendState::{Active, Draining, Quarantined, Terminating};
+        use BackendState::{Active, Draining, Quarantined};
         let desired = desired();
         for healthy in [Health::Up, Health::Unknown] {
             let web = states(&desired, "web", healthy);
@@ -304,7 +311,22 @@ services:
         }
         let web = states(&desired, "web", Health::Down);
         assert_eq!(web, [(address(1), Quarantined), (address(2), Draining)]);
-        assert_eq!(states(&desired, "open", Health::Down), [(address(1), Terminating)]);
+    }
+
+    #[test]
+    fn a_service_fails_open_only_if_all_of_its_active_backends_fail() {
+        use BackendState::{Active, Draining, Quarantined};
+        let states = |failing: &[u8]| {
+            let is_down =
+                |target: &Target| failing.iter().any(|last| target.backend == address(*last));
+            let services = desired()
+                .services(|target| if is_down(target) { Health::Down } else { Health::Up });
+            let backends = &services.get(&"open".into()).unwrap().backends;
+            backends.iter().map(|backend| backend.state).collect::<Vec<_>>()
+        };
+        assert_eq!(states(&[1]), [Quarantined, Active, Draining]);
+        assert_eq!(states(&[1, 3]), [Quarantined, Active, Draining]);
+        assert_eq!(states(&[1, 2]), [Active, Active, Draining]);
     }
 
     #[test]
@@ -344,6 +366,8 @@ services:
             .collect();
         let expected = [
             "open 198.18.0.1:80",
+            "open 198.18.0.2:80",
+            "open 198.18.0.3:80",
             "web 198.18.0.1:8080",
             "web 198.18.0.2:8080",
             "web 198.18.0.3:8080",
