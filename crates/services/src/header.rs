@@ -11,7 +11,7 @@ use flowgate_abi::{
 use crate::{
     Uplink,
     adopt::{LAYER2_ADDRESS, LAYER2_FAMILY},
-    model::{Backend, Forwarding, NextHop, Service},
+    model::{Backend, BackendState, Forwarding, NextHop, Service},
 };
 
 /// The family of what a packet to a backend carries.
@@ -70,7 +70,8 @@ pub(crate) fn line(service: &Service, backend: &Backend, inner: Inner, uplink: &
         }
     };
     let tail = Tail::new(kind(forwarding, backend.address), sum, room, port.to_be());
-    let tail = tail.with_entropy(entropy).with(flags);
+    let fails = if backend.state == BackendState::Quarantined { Tail::FAILS } else { 0 };
+    let tail = tail.with_entropy(entropy).with(flags).with(fails);
     Line { header: zerocopy::transmute!(bytes), tail: Shared64::new(tail.0) }
 }
 

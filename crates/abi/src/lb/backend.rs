@@ -31,7 +31,7 @@ impl Backend {
 ///
 /// Bits 0 to 15: the sum of the header's 16-bit words as they lie in memory, folded; 16 to 31: bytes of
 /// the largest inner packet; 32 to 47: the UDP port of the tunnel, as it lies in memory; 48 to 53: bits
-/// of entropy in the source; 54, 55: flags; 56 to 63: [`Kind`].
+/// of entropy in the source; 54, 55: flags; 56 to 62: [`Kind`]; 63: a flag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tail(pub u64);
 
@@ -74,6 +74,8 @@ impl Tail {
     pub const GONE: u64 = 1 << 54;
     /// Frames go back to who delivered the packet; the header's Ethernet addresses are zero.
     pub const TO_SENDER: u64 = 1 << 55;
+    /// It fails its health checks: a handshake that is tried again goes elsewhere.
+    pub const FAILS: u64 = 1 << 63;
 
     /// Of its parts, without flags; `port` lies in network order in memory.
     #[must_use]
@@ -97,7 +99,7 @@ impl Tail {
     #[inline(always)]
     #[must_use]
     pub const fn kind(self) -> u8 {
-        (self.0 >> 56) as u8
+        (self.0 >> 56) as u8 & 0x7f
     }
 
     /// The folded sum of the header's words as they lie in memory.
@@ -147,7 +149,10 @@ mod tests {
         let tail = Tail::new(Kind::Gue6, 0xabcd, 1432, 0x1234).with_entropy(32);
         let parts = (tail.kind(), tail.sum(), tail.room(), tail.port(), tail.entropy());
         assert_eq!(parts, (4, 0xabcd, 1432, 0x1234, 32));
-        assert!(!tail.has(Tail::GONE) && Tail(tail.0 | Tail::GONE).has(Tail::GONE));
+        for flag in [Tail::GONE, Tail::TO_SENDER, Tail::FAILS] {
+            assert!(!tail.has(flag) && tail.with(flag).has(flag));
+            assert_eq!(tail.with(flag).kind(), tail.kind());
+        }
         for number in 0..=255 {
             assert!(Kind::from_number(number).is_none_or(|kind| kind as u8 == number));
         }

@@ -2,7 +2,9 @@
 //!
 //! The rule. A slot that tracks nothing: its default backend. Otherwise the flow's entry wins, if the
 //! backend that it names is there; one whose backend is gone is treated as opening, and its entry is
-//! overwritten. Without an entry a flow that opens gets the fresh backend, and an entry, if that differs
+//! overwritten. So is one that is met by an opening packet and is closing, or names a backend that fails: a
+//! new flow of the same name, or a handshake that nobody answered; any other opening packet may repeat one of
+//! a live handshake. Without an entry a flow that opens gets the fresh backend, and an entry, if that differs
 //! from the default or the slot announces a change; without room for an entry it gets the default. Any
 //! other flow has the default backend, and gets an entry if the slot adopts.
 //!
@@ -120,8 +122,10 @@ fn by_entry<T: Balance>(
     let (default, fresh) = (slot.default_backend(), slot.fresh_backend());
     let now = age(tables);
     if let Some((cell, entry)) = tracking::find(tables, &place) {
-        let lives = lookup(tables, frontend, entry.backend());
-        if lives.is_some_and(|backend| !backend.tail.has(Tail::GONE)) {
+        let named =
+            lookup(tables, frontend, entry.backend()).map_or(Tail(Tail::GONE), |named| named.tail);
+        let (gone, again) = (named.has(Tail::GONE), opens_again(entry, named, signs));
+        if !gone && !again {
             refresh(tables, (cell, entry), now, signs);
             return entry.backend();
         }
@@ -132,7 +136,9 @@ fn by_entry<T: Balance>(
         if fresh == NOBODY {
             return NOBODY;
         }
-        tables.count(Counter::FlowsOrphaned);
+        if gone {
+            tables.count(Counter::FlowsOrphaned);
+        }
         *tracked = tables.exchange(cell, entry.0, place.name.with(fresh, now).0);
         return if *tracked { fresh } else { default };
     }
@@ -154,6 +160,13 @@ fn by_entry<T: Balance>(
     default
 }
 
+/// A packet opens a flow of which there is an entry, and not the one that the entry is about, or not with
+/// the backend that it names.
+#[inline(always)]
+fn opens_again(entry: Tracked, named: Tail, signs: Signs) -> bool {
+    signs.opens && (entry.closing() || named.has(Tail::FAILS))
+}
+
 /// Brings an entry's age up to date; writes only what changes.
 #[inline(always)]
 fn refresh<T: Balance>(
@@ -162,8 +175,7 @@ fn refresh<T: Balance>(
     now: u32,
     signs: Signs,
 ) {
-    let opened = if signs.opens { entry.with(entry.backend(), now) } else { entry };
-    let seen = opened.seen(now, signs.closes);
+    let seen = entry.seen(now, signs.closes);
     if seen != entry && !signs.about {
         // If somebody else was faster, the flow was seen all the same.
         let _ = tables.exchange(cell, entry.0, seen.0);

@@ -9,6 +9,7 @@
 //! begin.
 
 mod flow;
+mod opening;
 mod walk;
 
 use flowgate_services::model::Protocol;
@@ -29,6 +30,7 @@ fn walks(name: &str, world: World) {
     }
     println!("{name}: {count} walks, {sum}");
     assert!(sum.packets > 1000 && sum.changes > 100, "{sum}");
+    assert!(sum.reopened > 10 || world.protocol == Protocol::Udp, "{sum}");
     assert!(sum.tracked > 0 && sum.lost < sum.opened / 2, "{sum}");
 }
 

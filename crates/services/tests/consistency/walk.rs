@@ -5,7 +5,7 @@ use std::{fmt, net::Ipv4Addr, ops::AddAssign, time::Duration};
 use flowgate_abi::{DropReason, lb::Settings};
 use flowgate_conformance::generate::Generator;
 use flowgate_services::{
-    Balancer, Services, TableSize, Uplink,
+    Balancer, ClientFlow, Services, TableSize, Uplink,
     host::HostTables,
     life::Stage,
     model::{Backend, BackendId, BackendState, HashMode, Protocol, Service},
@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) packets: u64,
     /// Handshakes that tried once more.
     pub(crate) retried: u64,
+    /// Flows of the same name as one that was closing.
+    pub(crate) reopened: u64,
     pub(crate) changes: u64,
     /// Flows whose backend was taken out.
     pub(crate) lost: u64,
@@ -46,6 +48,7 @@ impl AddAssign for Seen {
         self.opened += other.opened;
         self.packets += other.packets;
         self.retried += other.retried;
+        self.reopened += other.reopened;
         self.changes += other.changes;
         self.lost += other.lost;
         self.tracked += other.tracked;
@@ -56,10 +59,11 @@ impl AddAssign for Seen {
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { opened, packets, retried, changes, lost, tracked, refused, asked } = self;
+        let Self { opened, packets, retried, reopened, changes, lost, tracked, refused, asked } =
+            self;
         write!(
             f,
-            "{opened} flows, {packets} packets, {retried} retried handshakes, {changes} changes, {lost} flows lost with their backend, \
+            "{opened} flows, {packets} packets, {retried} retried handshakes, {reopened} reopened, {changes} changes, {lost} flows lost with their backend, \
              {tracked} entries, {refused} refused, asked in stable/announce/move/settle {asked:?}"
         )
     }
@@ -139,6 +143,7 @@ impl Walk {
             4..=9 => self.open(),
             10 => self.close(),
             11 => self.open_again(),
+            12 => self.reopen(),
             _ => self.go_on(),
         }
     }
@@ -227,6 +232,10 @@ impl Walk {
         if self.flows.iter().any(|live| live.flow == flow) {
             return;
         }
+        self.open_flow(flow);
+    }
+
+    fn open_flow(&mut self, flow: ClientFlow) {
         let sent = flow::send(self.balancer.store(), &flow, flow::OPEN);
         self.note(format!("open {}:{} -> {sent:?}", flow.client, flow.port));
         match sent {
@@ -264,12 +273,50 @@ impl Walk {
         let fresh: Vec<usize> = (0..self.flows.len()).filter(|n| fresh(&self.flows[*n])).collect();
         if !fresh.is_empty() {
             let index = fresh[self.generator.below(fresh.len() as u64) as usize];
-            self.send(index, flow::OPEN);
             self.seen.retried += 1;
+            if self.says_that_it_opens() && self.fails(self.flows[index].backend) {
+                self.open_anew(index);
+            } else {
+                self.send(index, flow::OPEN);
+            }
         }
     }
 
-    fn is_under_way(&self, flow: &flowgate_services::ClientFlow) -> bool {
+    /// A client uses the name of a flow that it has closed for another one.
+    fn reopen(&mut self) {
+        let closing = |index: &usize| self.flows[*index].closing && self.says_that_it_opens();
+        let closing: Vec<usize> = (0..self.flows.len()).filter(closing).collect();
+        if !closing.is_empty() {
+            let index = closing[self.generator.below(closing.len() as u64) as usize];
+            self.open_anew(index);
+            self.seen.reopened += 1;
+        }
+    }
+
+    /// A SYN that need not go where earlier packets of this name went. If its entry knows that, it goes where
+    /// that of any other flow of the slot goes; an entry that was made after the end doesn't.
+    fn open_anew(&mut self, index: usize) {
+        let old = self.flows.remove(index);
+        let explained = self.balancer.explain(&old.flow).expect("a flow of the service");
+        self.open_flow(old.flow);
+        let Some(live) = self.flows.last().filter(|live| live.flow == old.flow) else { return };
+        let goes = Some(live.backend);
+        let is_right = explained.entry.is_none()
+            || goes == explained.fresh
+            || (old.closing && goes == explained.entry);
+        assert!(is_right, "{explained:?}, {goes:?}\n{}", self.log());
+    }
+
+    fn says_that_it_opens(&self) -> bool {
+        self.world.protocol == Protocol::Tcp
+    }
+
+    fn fails(&self, id: BackendId) -> bool {
+        let fails = |backend: &&Backend| backend.state == BackendState::Quarantined;
+        self.backends.iter().filter(fails).any(|backend| backend.id() == id)
+    }
+
+    fn is_under_way(&self, flow: &ClientFlow) -> bool {
         let explained = self.balancer.explain(flow).expect("a flow of the service");
         explained.stage != Stage::Stable || explained.target != explained.default
     }
