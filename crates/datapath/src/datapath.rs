@@ -152,7 +152,14 @@ impl Datapath {
         self.virtual_ifindex += 1;
         let ifindex = (1 << 30) + self.virtual_ifindex;
         let mac = [2, 0, 0, 0, 0, 1];
-        Link { ifindex, mac, kind: "veth".to_owned(), peer_elsewhere: true, mtu: 1500 }
+        Link {
+            ifindex,
+            mac,
+            kind: "veth".to_owned(),
+            peer_elsewhere: true,
+            mtu: 1500,
+            xdp_program: None,
+        }
     }
 
     fn attach_hooks(

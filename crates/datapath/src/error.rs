@@ -8,6 +8,8 @@ use flowgate_policy::{
 };
 use thiserror::Error;
 
+use crate::lb::StageError;
+
 /// Why a datapath couldn't be opened.
 #[non_exhaustive]
 #[derive(Debug, Error)]
@@ -107,6 +109,14 @@ pub enum OpenError {
         value: usize,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A stage in front of the balancer or behind it can't be used.
+    #[error("stage {stage}: {source}")]
+    Stage {
+        /// Its name.
+        stage: String,
+        /// What is wrong with it.
+        source: StageError,
     },
     /// A system call failed.
     #[error("the kernel refused: {0}")]

@@ -34,7 +34,7 @@ impl Verification {
     pub(crate) fn accepted(program: &'static str, log: &str, jited_bytes: u32) -> Self {
         let unknown =
             || format!("accepted, with an unknown log: {}", log.trim().replace('\n', "; "));
-        let verdict = cost(log, jited_bytes).ok_or_else(unknown);
+        let verdict = VerifierCost::read(log, jited_bytes).ok_or_else(unknown);
         Self { program, verdict }
     }
 
@@ -61,16 +61,19 @@ impl fmt::Display for Verification {
     }
 }
 
-fn cost(log: &str, jited_bytes: u32) -> Option<VerifierCost> {
-    let instructions = log.lines().find_map(|line| line.strip_prefix(PROCESSED))?;
-    let mut stack = log.lines().find_map(|line| line.strip_prefix(STACK))?.split(" max ");
-    let frames = stack.next()?.split('+');
-    Some(VerifierCost {
-        instructions: instructions.split(' ').next()?.parse().ok()?,
-        stack: frames.map(|frame| frame.parse().ok()).collect::<Option<_>>()?,
-        deepest_chain: stack.next().map(str::parse).transpose().ok()?,
-        jited_bytes,
-    })
+impl VerifierCost {
+    /// From the verifier's log.
+    pub(crate) fn read(log: &str, jited_bytes: u32) -> Option<Self> {
+        let instructions = log.lines().find_map(|line| line.strip_prefix(PROCESSED))?;
+        let mut stack = log.lines().find_map(|line| line.strip_prefix(STACK))?.split(" max ");
+        let frames = stack.next()?.split('+');
+        Some(Self {
+            instructions: instructions.split(' ').next()?.parse().ok()?,
+            stack: frames.map(|frame| frame.parse().ok()).collect::<Option<_>>()?,
+            deepest_chain: stack.next().map(str::parse).transpose().ok()?,
+            jited_bytes,
+        })
+    }
 }
 
 /// The last line that is no statistics.

@@ -1,6 +1,6 @@
 //! The balancer itself.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, io, time::Instant};
 
 use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_services::{
@@ -11,12 +11,15 @@ use flowgate_services::{
 
 use super::{
     ApplyError, AttachedXdp, Balanced, BalancerReport, BalancerStats, Builder, Fate, ReplayError,
-    XdpAttach, XdpError, tables::Tables,
+    StageMap, XdpAttach, XdpError, tables::Tables,
 };
 use crate::{
     error::TableError,
     pins::Pins,
-    sys::{lb::Attachment, link::Link},
+    sys::{
+        lb::{Attachment, is_taken, program_name},
+        link::Link,
+    },
 };
 
 /// A load balancer: its tables, its services, its interfaces.
@@ -62,16 +65,15 @@ impl LoadBalancer {
         if self.attachments.contains_key(&link.ifindex) {
             return Err(XdpError::Attached { interface: interface.to_owned() });
         }
-        let Tables::Kernel(balancer) = &mut self.tables else {
+        let Tables::Kernel(balancer) = &self.tables else {
             return Err(XdpError::NoPrograms);
         };
         let head = balancer.store().head();
         // Before the first packet: a larger one is none that came by a wire.
         head.link_mtu.store(head.link_mtu.load().max(link.mtu));
         let pins = self.pins.as_ref().map(Pins::links);
-        let attachment = balancer.store_mut().attach(link.ifindex, pins.as_deref(), how);
-        let attachment = attachment
-            .map_err(|source| XdpError::Refused { interface: interface.to_owned(), source })?;
+        let attachment = balancer.store().attach(link.ifindex, pins.as_deref(), how);
+        let attachment = attachment.map_err(|error| refused(interface, error))?;
         let attached = AttachedXdp {
             ifindex: link.ifindex,
             mode: attachment.mode,
@@ -92,6 +94,17 @@ impl LoadBalancer {
             source,
         })?;
         Ok(self.attachments.remove(&link.ifindex).is_some())
+    }
+
+    /// A map of a stage; `None`: there is no such stage, or it has no such map.
+    ///
+    /// # Errors
+    /// The kernel doesn't tell its sizes.
+    pub fn stage_map(&self, stage: &str, map: &str) -> Result<Option<StageMap<'_>>, TableError> {
+        match &self.tables {
+            Tables::Kernel(balancer) => Ok(balancer.store().stage_map(stage, map)?),
+            Tables::Host(_) => Ok(None),
+        }
     }
 
     /// Makes the services what they should be. Those that are the same aren't touched; what is visible to
@@ -208,9 +221,7 @@ impl LoadBalancer {
             return Err(ReplayError::TooShort { bytes });
         }
         match &mut self.tables {
-            Tables::Kernel(balancer) => {
-                Ok(balancer.store_mut().replay(frame).map_err(TableError)?)
-            }
+            Tables::Kernel(balancer) => Ok(balancer.store().replay(frame).map_err(TableError)?),
             Tables::Host(balancer) => {
                 let passed = balancer.store().run(frame);
                 Ok(Balanced { fate: Fate::of(passed.action), frame: passed.frame })
@@ -235,6 +246,20 @@ impl LoadBalancer {
         };
         std::mem::take(&mut self.attachments).into_values().for_each(Attachment::keep);
         Ok(())
+    }
+}
+
+/// Why the kernel refused to attach; a program of somebody else's is named.
+fn refused(interface: &str, source: io::Error) -> XdpError {
+    let interface = interface.to_owned();
+    let other = Link::by_name(&interface).ok().and_then(|link| link.xdp_program);
+    match other.filter(|_| is_taken(&source)) {
+        Some(id) => {
+            // It may have gone meanwhile.
+            let program = program_name(id).unwrap_or_default();
+            XdpError::Occupied { interface, program, id }
+        }
+        None => XdpError::Refused { interface, source },
     }
 }
 

@@ -5,7 +5,10 @@ use std::{borrow::Cow, path::PathBuf};
 use flowgate_ebpf_progs::lb as progs;
 use flowgate_services::{Balancer, host::HostTables};
 
-use super::{BalancerOptions, BalancerReport, BalancerState, LoadBalancer, tables::Tables};
+use super::{
+    BalancerOptions, BalancerReport, BalancerState, LoadBalancer, Stage, StageError, Stages,
+    tables::Tables,
+};
 use crate::{
     builder::Backend,
     error::OpenError,
@@ -28,6 +31,7 @@ pub struct Builder {
     pins: Option<PathBuf>,
     object: Option<Cow<'static, [u8]>>,
     minimum: Option<(u32, u32)>,
+    stages: Stages,
 }
 
 impl Builder {
@@ -64,15 +68,31 @@ impl Builder {
         self
     }
 
+    /// Puts a stage in front of the balancer, behind those that were put there before. On state that is
+    /// adopted, the stages of each opening stand instead of those of the one before.
+    pub fn before(mut self, stage: Stage) -> Self {
+        self.stages.before.push(stage);
+        self
+    }
+
+    /// Puts a stage behind the balancer, behind those that were put there before. It gets what the balancer
+    /// passes because no service has it, or what [`Stage::takes`] says.
+    pub fn behind(mut self, stage: Stage) -> Self {
+        self.stages.behind.push(stage);
+        self
+    }
+
     /// Opens the balancer: fresh, or with the state of an earlier process.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing is left behind.
     pub fn open(self) -> Result<LoadBalancer, OpenError> {
         self.options.check()?;
-        match self.backend {
-            Backend::Kernel => self.open_kernel(),
-            Backend::Host => Ok(self.open_host()),
+        self.stages.check()?;
+        match (self.backend, self.stages.first()) {
+            (Backend::Kernel, _) => self.open_kernel(),
+            (Backend::Host, None) => Ok(self.open_host()),
+            (Backend::Host, Some(stage)) => Err(StageError::NoPrograms.of(&stage.program)),
         }
     }
 
@@ -97,6 +117,7 @@ impl Builder {
             backend: BackendKind::Host,
             state: BalancerState::Fresh,
             programs: Vec::new(),
+            stages: Vec::new(),
             kernel: String::new(),
             memory: self.options.memory(1),
         };
@@ -126,6 +147,7 @@ impl Builder {
             backend: BackendKind::Kernel,
             state,
             programs,
+            stages: balancer.store().stages(),
             kernel: probe.release,
             memory: balancer.store().memory(),
         };
@@ -136,6 +158,8 @@ impl Builder {
         let maps = pins.map(Pins::maps);
         let (mut tables, origin) =
             BalancerTables::load(self.object_bytes(), &self.options, hertz, maps.as_deref())?;
+        let links = pins.map(Pins::links);
+        tables.compose(self.object_bytes(), &self.stages, links.as_deref())?;
         let programs = tables.programs();
         let balancer = Balancer::adopt(tables, self.options.uplink, self.options.seed);
         Ok((balancer.map_err(OpenError::Kernel)?, programs, origin))

@@ -1,10 +1,10 @@
 //! What can go wrong, and what to do about it.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::error::TableError;
+use crate::error::{OpenError, TableError};
 
 /// Why the balancer couldn't be bound to an interface. Nothing is left of the attempt.
 #[non_exhaustive]
@@ -27,16 +27,83 @@ pub enum XdpError {
     /// The host backend has no programs.
     #[error("the host backend has no programs to attach: open the balancer with Backend::Kernel")]
     NoPrograms,
-    /// The kernel refused.
+    /// A program of somebody else's is there.
     #[error(
-        "interface {interface}: the program couldn't be attached: {source}; is another XDP program there? (ip link show {interface})"
+        "interface {interface} has another XDP program, {program} (id {id}): take it off, or make it a stage of the balancer"
     )]
+    Occupied {
+        /// Its name.
+        interface: String,
+        /// The other program's name; empty if it has none.
+        program: String,
+        /// The kernel's number for it.
+        id: u32,
+    },
+    /// The kernel refused.
+    #[error("interface {interface}: the program couldn't be attached: {source}")]
     Refused {
         /// Its name.
         interface: String,
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// Why a stage can't be used.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum StageError {
+    /// It is no eBPF object, or the kernel refused one of its maps.
+    #[error("its object couldn't be loaded: {source}")]
+    Object {
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The object has no such program.
+    #[error("its object has no XDP program of that name; it has: {}", programs.join(", "))]
+    NoProgram {
+        /// The XDP programs that it has.
+        programs: Vec<String>,
+    },
+    /// The kernel refused the program; its verifier says why.
+    #[error("the kernel refused its program: {source}\nverifier log:\n{log}")]
+    Refused {
+        /// What the system call said.
+        source: io::Error,
+        /// The verifier's log; empty if it was never asked.
+        log: String,
+    },
+    /// The directory of its maps couldn't be made.
+    #[error("{path}: {source}; is a BPF file system mounted there? (mount -t bpf bpf /sys/fs/bpf)", path = path.display())]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Another stage has this name.
+    #[error("two stages have this name: give one of the programs another")]
+    Twice,
+    /// There are more stages on one side of the balancer than fit.
+    #[error("no more than {most} stages fit on one side of the balancer")]
+    TooMany {
+        /// How many fit.
+        most: usize,
+    },
+    /// The host backend runs no programs.
+    #[error("the host backend runs no stages: open the balancer with Backend::Kernel")]
+    NoPrograms,
+}
+
+impl StageError {
+    pub(crate) fn object(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Object { source: io::Error::other(error) }
+    }
+
+    /// Of a stage.
+    pub(crate) fn of(self, stage: &str) -> OpenError {
+        OpenError::Stage { stage: stage.to_owned(), source: self }
+    }
 }
 
 /// Why services couldn't be applied.

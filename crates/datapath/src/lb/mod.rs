@@ -2,7 +2,8 @@
 //!
 //! [`LoadBalancer::builder`] makes the decisions (kernel or host, sizes, pins, uplink),
 //! [`LoadBalancer::attach`] binds it to an interface, [`LoadBalancer::apply`] makes services what they
-//! should be, and [`LoadBalancer::tick`] lets time do its part. Everything detaches when the balancer is
+//! should be, and [`LoadBalancer::tick`] lets time do its part. A [`Stage`] is a program of the embedder's in
+//! front of the balancer or behind it. Everything detaches when the balancer is
 //! dropped, unless it was pinned and [persisted](LoadBalancer::persist).
 //!
 //! Not here: what a service means and how its flows are spread (`flowgate-services`), health checks,
@@ -32,14 +33,19 @@ mod error;
 mod options;
 mod replay;
 mod report;
+mod stage;
 mod stats;
 mod tables;
 
 pub use attach::{AttachedXdp, XdpAttach, XdpMode};
 pub use balancer::{LoadBalancer, NotPinned};
 pub use builder::Builder;
-pub use error::{ApplyError, ReplayError, XdpError};
+pub use error::{ApplyError, ReplayError, StageError, XdpError};
 pub use options::BalancerOptions;
 pub use replay::{Balanced, Fate};
 pub use report::{BalancerReport, BalancerState};
+pub(crate) use stage::{MOST, Stages};
+pub use stage::{Position, Stage, StageReport, XdpAction};
 pub use stats::BalancerStats;
+
+pub use crate::sys::lb::StageMap;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{Position, StageReport};
 use crate::report::{BackendKind, ProgramReport};
 
 /// What opening a balancer found out and did.
@@ -14,6 +15,8 @@ pub struct BalancerReport {
     pub state: BalancerState,
     /// The programs, as the kernel sees them; empty for the host backend.
     pub programs: Vec<ProgramReport>,
+    /// The stages in front of the balancer and behind it, in the order in which frames meet them.
+    pub stages: Vec<StageReport>,
     /// The kernel's release; empty for the host backend.
     pub kernel: String,
     /// Bytes of all maps.
@@ -43,6 +46,16 @@ impl fmt::Display for BalancerReport {
             BalancerState::Fresh => f.write_str(", fresh")?,
             BalancerState::Adopted { services } => write!(f, ", adopted {services} services")?,
         }
-        write!(f, ", {} KiB", self.memory / 1024)
+        write!(f, ", {} KiB", self.memory / 1024)?;
+        if self.stages.is_empty() {
+            return Ok(());
+        }
+        let names = |position| {
+            let stages = self.stages.iter().filter(move |stage| stage.position == position);
+            stages.map(|stage| stage.name.as_str())
+        };
+        let before = names(Position::Before).chain(["balancer"]);
+        let chain: Vec<_> = before.chain(names(Position::Behind)).collect();
+        write!(f, ", {}", chain.join(" > "))
     }
 }

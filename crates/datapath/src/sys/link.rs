@@ -19,6 +19,8 @@ pub(crate) struct Link {
     pub(crate) peer_elsewhere: bool,
     /// Bytes of the largest IP packet that it carries.
     pub(crate) mtu: u32,
+    /// The kernel's number for the XDP program that is there.
+    pub(crate) xdp_program: Option<u32>,
 }
 
 const RTM_GETLINK: u16 = 18;
@@ -27,7 +29,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_XDP_PROG_ID: u16 = 4;
 /// Bytes of a name (`IFNAMSIZ`, less the NUL).
 const LONGEST_NAME: usize = 15;
 const HEADER: usize = 16;
@@ -78,6 +82,7 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
         kind: String::new(),
         peer_elsewhere: false,
         mtu: 0,
+        xdp_program: None,
     };
     for (attribute, value) in attributes(answer.get(HEADER + IFINFO..).ok_or_else(short)?) {
         match attribute {
@@ -86,6 +91,11 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
                 link.mtu = value.try_into().map(u32::from_ne_bytes).map_err(|_| short())?;
             }
             IFLA_LINK_NETNSID => link.peer_elsewhere = true,
+            IFLA_XDP => {
+                let mut id = attributes(value).filter(|(kind, _)| *kind == IFLA_XDP_PROG_ID);
+                let bytes = id.next().and_then(|(_, value)| value.try_into().ok());
+                link.xdp_program = bytes.map(u32::from_ne_bytes);
+            }
             IFLA_LINKINFO => {
                 let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
                 let text = kind.map(|(_, value)| String::from_utf8_lossy(value).into_owned());

@@ -1,14 +1,20 @@
-//! What loading has in common for both objects: whose state it is, maps made or opened, programs reported.
+//! What loading has in common for all objects: whose state it is, maps made or opened, instructions relocated,
+//! programs reported.
 //!
 //! Not here: which maps and programs an object has ([`super::kernel`], [`super::lb`]).
 
-use std::{io, os::fd::AsFd, path::Path};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapData,
     programs::{ProgramError, ProgramInfo},
 };
+use aya_obj::{Function, Object, Program, btf::Btf};
 use flowgate_abi::maps::MapSpec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -101,15 +107,62 @@ pub(super) fn make_maps(
     loader.load(object).map_err(OpenError::object)
 }
 
-/// A map of an object.
+/// A map of one of our objects.
 pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
+    any_map(ebpf, name).unwrap_or_else(|| panic!("the object has no map {name} that we know"))
+}
+
+/// A map of an object, if it is of a kind that XDP programs use.
+pub(super) fn any_map<'e>(ebpf: &'e Ebpf, name: &str) -> Option<&'e MapData> {
     use aya::maps::Map;
-    match ebpf.map(name) {
-        Some(Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map) | Map::RingBuf(map)) => {
-            map
-        }
-        other => panic!("the object has no map {name} that we know: {other:?}"),
+    match ebpf.map(name)? {
+        Map::Array(map)
+        | Map::ArrayOfMaps(map)
+        | Map::BloomFilter(map)
+        | Map::CpuMap(map)
+        | Map::DevMap(map)
+        | Map::DevMapHash(map)
+        | Map::HashMap(map)
+        | Map::HashOfMaps(map)
+        | Map::LpmTrie(map)
+        | Map::LruHashMap(map)
+        | Map::PerCpuArray(map)
+        | Map::PerCpuHashMap(map)
+        | Map::PerCpuLruHashMap(map)
+        | Map::PerfEventArray(map)
+        | Map::ProgramArray(map)
+        | Map::Queue(map)
+        | Map::RingBuf(map)
+        | Map::Stack(map)
+        | Map::XskMap(map) => Some(map),
+        _ => None,
     }
+}
+
+/// An object as it is loaded: with the descriptors of maps that are made, and subprograms behind their callers.
+pub(super) fn relocated(bytes: &[u8], ebpf: &Ebpf) -> Result<Object, BoxedError> {
+    let mut object = Object::parse(bytes)?;
+    if object.has_btf_relocations() {
+        object.relocate_btf(&Btf::from_sys_fs()?)?;
+    }
+    let sections = object.functions.keys().map(|(section, _)| *section).collect();
+    let maps = object.maps.clone();
+    let maps = maps.iter().filter_map(|(name, map)| {
+        let made = any_map(ebpf, name)?;
+        Some((name.as_str(), made.fd().as_fd().as_raw_fd(), map))
+    });
+    object.relocate_maps(maps, &sections)?;
+    object.relocate_calls(&sections)?;
+    Ok(object)
+}
+
+/// Whatever is wrong with an object.
+pub(super) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A program of an object, if it is there, with its instructions.
+pub(super) fn parts<'o>(name: &str, object: &'o Object) -> Option<(&'o Program, &'o Function)> {
+    let program = object.programs.get(name)?;
+    Some((program, object.functions.get(&program.function_key())?))
 }
 
 /// What the verifier and the JIT said of a program.

@@ -1,5 +1,7 @@
 //! `bpf(2)` where aya has no word for it: elements as bytes, and waiting for a grace period.
 
+pub(super) mod xdp;
+
 use std::{
     ffi::{CStr, CString},
     io,
@@ -134,6 +136,24 @@ pub(super) fn keys(map: BorrowedFd<'_>, size: usize) -> io::Result<Vec<Vec<u8>>>
     }
 }
 
+/// Bytes of a map's elements.
+pub(super) struct Shape {
+    pub(super) key: usize,
+    /// Of all CPUs, if each has a value of its own.
+    pub(super) value: usize,
+}
+
+/// What [`lookup`] and [`update`] take of a map.
+pub(super) fn shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
+    const PER_CPU: [u32; 3] = [5, 6, 10]; // hash, array, LRU hash
+    let info = info(map)?;
+    let word = |at: usize| u32::from_ne_bytes(info[at..at + 4].try_into().expect("4 bytes"));
+    let (kind, key, value) = (word(0), word(8) as usize, word(12) as usize);
+    let value =
+        if PER_CPU.contains(&kind) { value.next_multiple_of(8) * possible_cpus()? } else { value };
+    Ok(Shape { key, value })
+}
+
 /// Sums a per-CPU element, of an index and a size in whole words, over all CPUs, word by word.
 pub(super) fn sum_per_cpu(
     map: BorrowedFd<'_>,
@@ -189,17 +209,22 @@ impl Grace {
 
 /// Makes an array of one element.
 pub(super) fn create_array(name: &str, value_size: usize) -> io::Result<OwnedFd> {
-    let mut attr = CreateAttr {
+    create(&CreateAttr {
         map_type: ARRAY,
         key_size: 4,
         value_size: value_size as u32,
         max_entries: 1,
+        map_name: short_name(name),
         ..CreateAttr::default()
-    };
-    // The kernel keeps 15 bytes and a zero.
-    let length = name.len().min(attr.map_name.len() - 1);
-    attr.map_name[..length].copy_from_slice(&name.as_bytes()[..length]);
-    create(&attr)
+    })
+}
+
+/// A name as the kernel keeps it: 15 bytes and a zero.
+fn short_name(name: &str) -> [u8; 16] {
+    let mut short = [0; 16];
+    let length = name.len().min(short.len() - 1);
+    short[..length].copy_from_slice(&name.as_bytes()[..length]);
+    short
 }
 
 /// Pins a map.
@@ -245,6 +270,7 @@ struct LoadAttr {
 
 /// A program, relocated.
 pub(super) struct ProgramLoad<'a> {
+    pub(super) name: &'a str,
     pub(super) instructions: &'a [bpf_insn],
     pub(super) license: &'a CStr,
     /// The object's types, if it has any.
@@ -284,6 +310,7 @@ pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, S
         insn_cnt: program.instructions.len() as u32,
         insns: program.instructions.as_ptr() as u64,
         license: program.license.as_ptr() as u64,
+        prog_name: short_name(program.name),
         log_level: LOG_STATS,
         log_size: log.len() as u32,
         log_buf: log.as_mut_ptr() as u64,
@@ -307,6 +334,11 @@ pub(super) fn jited_bytes(program: BorrowedFd<'_>) -> io::Result<u32> {
     info_word(program, 16)
 }
 
+/// The kernel's number for a program (`bpf_prog_info.id`).
+pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    info_word(program, 4)
+}
+
 /// The types of the object that a map belongs to (`bpf_map_info.btf_id`).
 pub(super) fn types_of_map(map: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     match info_word(map, 64)? {
@@ -317,6 +349,12 @@ pub(super) fn types_of_map(map: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
 
 /// A word of what the kernel tells about a program or map.
 fn info_word(fd: BorrowedFd<'_>, offset: usize) -> io::Result<u32> {
+    let word = info(fd)?[offset..offset + 4].try_into().expect("4 bytes");
+    Ok(u32::from_ne_bytes(word))
+}
+
+/// The beginning of what the kernel tells about a program, map or link.
+fn info(fd: BorrowedFd<'_>) -> io::Result<[u8; 80]> {
     /// The part of `union bpf_attr` for questions.
     #[repr(C)]
     struct InfoAttr {
@@ -331,8 +369,7 @@ fn info_word(fd: BorrowedFd<'_>, offset: usize) -> io::Result<u32> {
         info: info.as_mut_ptr() as u64,
     };
     bpf(OBJ_GET_INFO_BY_FD, &attr)?;
-    let word = info[offset..offset + 4].try_into().expect("4 bytes");
-    Ok(u32::from_ne_bytes(word))
+    Ok(info)
 }
 
 /// The CPUs that the kernel keeps per-CPU values for.

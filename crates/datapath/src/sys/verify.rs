@@ -3,15 +3,18 @@
 //! Maps, settings and BTF are those that [`super::kernel`] would load with, since the verifier's walk
 //! depends on all three.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use aya::{Ebpf, maps::MapData};
-use aya_obj::{Function, Object, Program};
+use aya_obj::Object;
 use flowgate_abi::maps;
 
 use super::{
     kernel::{self, ALL_PROGRAMS},
-    object::map_data,
+    object::{self, map_data},
     syscall::{self, ProgramKind, ProgramLoad},
 };
 use crate::{error::OpenError, options::Options, verification::Verification};
@@ -35,22 +38,11 @@ pub(super) fn all(
     (object, ebpf): (&[u8], &Ebpf),
     typed: &MapData,
 ) -> Result<Vec<Verification>, OpenError> {
-    let object = relocated(object, ebpf)?;
+    let relocated = object::relocated(object, ebpf);
+    let object =
+        relocated.map_err(|error| OpenError::Object { source: io::Error::other(error) })?;
     let types = syscall::types_of_map(typed.fd().as_fd()).map_err(OpenError::Kernel)?;
     programs.iter().map(|name| one((name, kind), &object, types.as_ref())).collect()
-}
-
-/// The object as it is loaded: with the maps' descriptors, and subprograms behind their callers.
-fn relocated(object: &[u8], ebpf: &Ebpf) -> Result<Object, OpenError> {
-    let mut object = Object::parse(object).map_err(OpenError::object)?;
-    let sections = object.functions.keys().map(|(section, _)| *section).collect();
-    let maps = object.maps.clone();
-    let maps = maps
-        .iter()
-        .map(|(name, map)| (name.as_str(), map_data(ebpf, name).fd().as_fd().as_raw_fd(), map));
-    object.relocate_maps(maps, &sections).map_err(OpenError::object)?;
-    object.relocate_calls(&sections).map_err(OpenError::object)?;
-    Ok(object)
 }
 
 fn one(
@@ -58,9 +50,11 @@ fn one(
     object: &Object,
     types: Option<&OwnedFd>,
 ) -> Result<Verification, OpenError> {
-    let (program, function) = parts(name, object)?;
+    let none = || OpenError::object(io::Error::other(format!("no program {name}")));
+    let (program, function) = object::parts(name, object).ok_or_else(none)?;
     let functions = function.func_info.func_info_bytes();
     let load = ProgramLoad {
+        name,
         instructions: &function.instructions,
         license: &program.license,
         types: types.map(AsFd::as_fd),
@@ -76,12 +70,4 @@ fn one(
         }
         Err(error) => Ok(Verification::refused(name, &log, &error)),
     }
-}
-
-fn parts<'o>(name: &str, object: &'o Object) -> Result<(&'o Program, &'o Function), OpenError> {
-    object
-        .programs
-        .get(name)
-        .and_then(|program| Some((program, object.functions.get(&program.function_key())?)))
-        .ok_or_else(|| OpenError::object(std::io::Error::other(format!("no program {name}"))))
 }

@@ -1,23 +1,21 @@
-//! Attaching the balancer's program to an interface: by a link (Linux 5.9), which detaches when its last
-//! descriptor or pin goes.
+//! Attaching a program to an interface: by a link (Linux 5.9), which detaches when its last descriptor or pin
+//! goes.
 
 use std::{
     io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use aya::programs::{
-    ProgramError, Xdp, XdpMode as Mode,
-    links::{FdLink, PinnedLink},
-    xdp::XdpLink,
+use crate::{
+    lb::{XdpAttach, XdpMode},
+    sys::syscall::{self, xdp},
 };
-
-use crate::lb::{XdpAttach, XdpMode};
 
 /// The program on one interface. Detaches when dropped, unless [`Attachment::keep`] was called.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    _link: XdpLink,
+    _link: OwnedFd,
     pin: Option<PathBuf>,
     pub(crate) mode: XdpMode,
     /// An earlier process had attached it.
@@ -44,7 +42,7 @@ const MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
 
 /// Attaches the program, or takes over the link that is pinned for the interface.
 pub(super) fn attach(
-    program: &mut Xdp,
+    program: BorrowedFd<'_>,
     ifindex: u32,
     pins: Option<&Path>,
     how: XdpAttach,
@@ -55,55 +53,31 @@ pub(super) fn attach(
             return take_over(program, pin, mode);
         }
     }
+    let fresh = |mode| Ok((xdp::link_xdp(program, ifindex, mode)?, mode));
     let (link, mode) = match how {
-        XdpAttach::Native => (fresh(program, ifindex, XdpMode::Native)?, XdpMode::Native),
-        XdpAttach::Generic => (fresh(program, ifindex, XdpMode::Generic)?, XdpMode::Generic),
-        XdpAttach::Any => match fresh(program, ifindex, XdpMode::Native) {
-            Ok(link) => (link, XdpMode::Native),
-            Err(error) if is_taken(&error) => return Err(error),
-            Err(_) => (fresh(program, ifindex, XdpMode::Generic)?, XdpMode::Generic),
+        XdpAttach::Native => fresh(XdpMode::Native),
+        XdpAttach::Generic => fresh(XdpMode::Generic),
+        XdpAttach::Any => match fresh(XdpMode::Native) {
+            Err(error) if !is_taken(&error) => fresh(XdpMode::Generic),
+            native_or_taken => native_or_taken,
         },
-    };
+    }?;
     let pin = pin(mode);
-    let link = match &pin {
-        Some(pin) => pinned(link, pin)?,
-        None => link,
-    };
+    if let Some(pin) = &pin {
+        syscall::pin(link.as_fd(), pin)?;
+    }
     Ok(Attachment { _link: link, pin, mode, adopted: false })
 }
 
 /// Another program is there, in whatever mode.
-fn is_taken(error: &io::Error) -> bool {
+pub(crate) fn is_taken(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
-}
-
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(error)
-}
-
-fn fresh(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> io::Result<XdpLink> {
-    let flags = match mode {
-        XdpMode::Native => Mode::Driver,
-        XdpMode::Generic => Mode::Skb,
-    };
-    match program.attach_to_if_index(ifindex, flags) {
-        Ok(id) => program.take_link(id).map_err(other),
-        Err(ProgramError::SyscallError(error)) => Err(error.io_error),
-        Err(error) => Err(other(error)),
-    }
 }
 
 /// A pinned link gets our program, atomically. One whose interface is gone takes no program any more: remove
 /// the pin.
-fn take_over(program: &mut Xdp, pin: PathBuf, mode: XdpMode) -> io::Result<Attachment> {
-    let link: FdLink = PinnedLink::from_pin(&pin).map_err(other)?.into();
-    let id = program.attach_to_link(link.try_into().map_err(other)?).map_err(other)?;
-    let link = program.take_link(id).map_err(other)?;
+fn take_over(program: BorrowedFd<'_>, pin: PathBuf, mode: XdpMode) -> io::Result<Attachment> {
+    let link = xdp::pinned(&pin)?;
+    xdp::update_link(link.as_fd(), program)?;
     Ok(Attachment { _link: link, pin: Some(pin), mode, adopted: true })
-}
-
-fn pinned(link: XdpLink, pin: &Path) -> io::Result<XdpLink> {
-    let link: FdLink = link.try_into().map_err(other)?;
-    let pinned = link.pin(pin).map_err(other)?;
-    FdLink::from(pinned).try_into().map_err(other)
 }

@@ -6,10 +6,7 @@ use std::{
     path::Path,
 };
 
-use aya::{
-    Ebpf,
-    programs::{TestRun, TestRunOptions, Xdp},
-};
+use aya::{Ebpf, programs::Xdp};
 use flowgate_abi::{
     DropReason,
     event::Tally,
@@ -22,15 +19,19 @@ use flowgate_abi::{
 use flowgate_ebpf_progs::lb as progs;
 use flowgate_services::store::Room;
 
-use super::attach::{self, Attachment};
+use super::{
+    attach::{self, Attachment},
+    chain::{self, Chain},
+    stage_map::StageMap,
+};
 use crate::{
     error::OpenError,
-    lb::{Balanced, BalancerOptions, Fate, XdpAttach},
+    lb::{Balanced, BalancerOptions, Fate, StageReport, Stages, XdpAttach},
     report::ProgramReport,
     sys::{
         mapped::Mapped,
         object::{self, Kept, Maps, Origin, map_data},
-        syscall::{self, Grace},
+        syscall::{self, Grace, xdp},
     },
 };
 
@@ -50,6 +51,7 @@ pub(crate) struct BalancerTables {
     pub(super) cpus: usize,
     memory: usize,
     ebpf: Ebpf,
+    chain: Chain,
 }
 
 impl BalancerTables {
@@ -107,6 +109,7 @@ impl BalancerTables {
             cpus,
             memory,
             ebpf,
+            chain: Chain::default(),
         })
     }
 
@@ -129,28 +132,51 @@ impl BalancerTables {
         reports.collect()
     }
 
+    /// Loads stages around the program of the object that was loaded.
+    pub(crate) fn compose(
+        &mut self,
+        object: &[u8],
+        stages: &Stages,
+        pins: Option<&Path>,
+    ) -> Result<(), OpenError> {
+        let alone = alone(&self.ebpf).map_err(OpenError::Kernel)?;
+        let program = progs::XDP_BALANCE;
+        let balancer = chain::Balancer { object, ebpf: &self.ebpf, program, alone };
+        self.chain = Chain::load(stages, balancer, pins)?;
+        Ok(())
+    }
+
+    /// The stages, as the kernel sees them.
+    pub(crate) fn stages(&self) -> Vec<StageReport> {
+        self.chain.reports()
+    }
+
+    /// A map of a stage.
+    pub(crate) fn stage_map(&self, stage: &str, map: &str) -> io::Result<Option<StageMap<'_>>> {
+        self.chain.map(stage, map).map(StageMap::new).transpose()
+    }
+
+    /// The program that frames meet first.
+    fn entry(&self) -> io::Result<BorrowedFd<'_>> {
+        self.chain.entry().map_or_else(|| alone(&self.ebpf), Ok)
+    }
+
     /// Binds the program to an interface.
     pub(crate) fn attach(
-        &mut self,
+        &self,
         ifindex: u32,
         pins: Option<&Path>,
         how: XdpAttach,
     ) -> io::Result<Attachment> {
-        attach::attach(program(&mut self.ebpf, progs::XDP_BALANCE), ifindex, pins, how)
+        attach::attach(self.entry()?, ifindex, pins, how)
     }
 
     /// Runs a frame through the program (`BPF_PROG_TEST_RUN`).
-    pub(crate) fn replay(&mut self, frame: &[u8]) -> io::Result<Balanced> {
+    pub(crate) fn replay(&self, frame: &[u8]) -> io::Result<Balanced> {
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::default()
-        };
-        let program = program(&mut self.ebpf, progs::XDP_BALANCE);
-        let result = program.test_run(options).map_err(io::Error::other)?;
-        out.truncate(result.data_size_out as usize);
-        Ok(Balanced { fate: Fate::from_kernel(result.return_value), frame: out })
+        let (said, length) = xdp::run(self.entry()?, frame, &mut out)?;
+        out.truncate(length);
+        Ok(Balanced { fate: Fate::from_kernel(said), frame: out })
     }
 
     /// What was dropped for a reason.
@@ -173,6 +199,12 @@ impl BalancerTables {
     fn per_cpu(&self, spec: &MapSpec, index: u32) -> io::Result<Vec<u64>> {
         syscall::sum_per_cpu(self.map(spec), (index, spec.value), self.cpus)
     }
+}
+
+/// The balancer's program, without stages.
+fn alone(ebpf: &Ebpf) -> io::Result<BorrowedFd<'_>> {
+    let program = ebpf.program(progs::XDP_BALANCE).expect("it was loaded");
+    program.fd().map(AsFd::as_fd).map_err(io::Error::other)
 }
 
 fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut Xdp {

@@ -1,10 +1,16 @@
-//! The balancer's side of the kernel: its object loaded, its maps as tables, its program to attach.
+//! The balancer's side of the kernel: its object loaded, its maps as tables, its program to attach,
+//! with stages in front of it and behind it.
 
 mod attach;
+mod chain;
+mod hand_on;
 mod kernel;
+mod stage_map;
 mod store;
 mod verify;
 
-pub(crate) use attach::Attachment;
+pub(crate) use super::syscall::xdp::program_name;
+pub(crate) use attach::{Attachment, is_taken};
 pub(crate) use kernel::BalancerTables;
+pub use stage_map::StageMap;
 pub(crate) use verify::verify;

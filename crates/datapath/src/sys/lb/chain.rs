@@ -1,0 +1,240 @@
+//! The balancer's program between its stages: each loaded, each in its slot.
+//!
+//! A program in slot `n` hands on to slot `n + 1`; the balancer's slot is always the same, and stages in front
+//! of it count from there. So a slot is the rest of the chain whoever calls it, and a process that adopts pinned
+//! state puts its programs into the slots one by one, from the last to the first, while frames pass. Without
+//! stages there are no slots.
+//!
+//! Invariant: nothing is put into a slot before every program is loaded. Tested by `kernel_stages` and
+//! `netns_stages`.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::{EbpfSectionKind, Object, Program, ProgramSection};
+
+use super::hand_on::{Next, hand_on};
+use crate::{
+    error::OpenError,
+    lb::{MOST, Position, Stage, StageError, StageReport, Stages, XdpAction},
+    sys::{
+        object::{any_map, parts, relocated},
+        syscall::{self, ProgramKind, ProgramLoad, xdp},
+    },
+    verification::VerifierCost,
+};
+
+/// The balancer's slot.
+const BALANCER: u32 = MOST as u32;
+const SLOTS: u32 = 2 * BALANCER + 1;
+/// The name of the slots' pin, beside the links.
+const PIN: &str = "stages";
+
+/// The balancer's program, of which `alone` runs if nothing stands behind it.
+#[derive(Clone, Copy)]
+pub(super) struct Balancer<'a> {
+    pub(super) object: &'a [u8],
+    pub(super) ebpf: &'a Ebpf,
+    pub(super) program: &'a str,
+    pub(super) alone: BorrowedFd<'a>,
+}
+
+/// Stages that are loaded, and what holds them together.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    /// The kernel empties the array when nobody in user space holds it.
+    slots: Option<OwnedFd>,
+    before: Vec<Loaded>,
+    /// The balancer's program, if something stands behind it.
+    balancer: Option<OwnedFd>,
+    behind: Vec<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    program: OwnedFd,
+    maps: Ebpf,
+    report: StageReport,
+}
+
+impl Chain {
+    /// Loads all stages and puts them into slots: those that are pinned beside the links, if they are pinned.
+    pub(super) fn load(
+        stages: &Stages,
+        balancer: Balancer<'_>,
+        pins: Option<&Path>,
+    ) -> Result<Self, OpenError> {
+        let pin = pins.map(|pins| pins.join(PIN));
+        let pin = pin.as_deref();
+        if stages.first().is_none() && !pin.is_some_and(Path::exists) {
+            return Ok(Self::default());
+        }
+        let slots = slots(pin)?;
+        let mut chain = Self::default();
+        let before = stages.before.iter().zip(BALANCER - stages.before.len() as u32..);
+        for (number, (stage, slot)) in before.enumerate() {
+            let on = stages.before.get(number + 1).map_or(PASSED, |next| next.takes);
+            let next = Some(Next { slots: slots.as_fd(), slot: slot + 1, on });
+            chain.before.push(load(stage, Position::Before, next)?);
+        }
+        if let Some(first) = stages.behind.first() {
+            let next = Next { slots: slots.as_fd(), slot: BALANCER + 1, on: first.takes };
+            chain.balancer = Some(load_balancer(balancer, next)?);
+        }
+        for (number, stage) in stages.behind.iter().enumerate() {
+            let slot = BALANCER + 2 + number as u32;
+            let next = stages.behind.get(number + 1);
+            let next = next.map(|next| Next { slots: slots.as_fd(), slot, on: next.takes });
+            chain.behind.push(load(stage, Position::Behind, next)?);
+        }
+        chain.fill(slots.as_fd(), balancer.alone).map_err(OpenError::Kernel)?;
+        chain.slots = Some(slots);
+        Ok(chain)
+    }
+
+    fn fill(&self, slots: BorrowedFd<'_>, alone: BorrowedFd<'_>) -> io::Result<()> {
+        let put = |slot: u32, program: BorrowedFd<'_>| {
+            syscall::update(slots, &slot.to_ne_bytes(), &program.as_raw_fd().to_ne_bytes())
+        };
+        for (number, stage) in self.behind.iter().enumerate().rev() {
+            put(BALANCER + 1 + number as u32, stage.program.as_fd())?;
+        }
+        put(BALANCER, self.balancer.as_ref().map_or(alone, AsFd::as_fd))?;
+        let first = BALANCER - self.before.len() as u32;
+        for (number, stage) in self.before.iter().enumerate().rev() {
+            put(first + number as u32, stage.program.as_fd())?;
+        }
+        // A longer chain of an earlier process is still attached: its first stage goes on with this one.
+        (0..first).try_for_each(|slot| put(slot, self.entry().unwrap_or(alone)))?;
+        let mut behind = BALANCER + 1 + self.behind.len() as u32..SLOTS;
+        behind.try_for_each(|slot| syscall::delete(slots, &slot.to_ne_bytes()))
+    }
+
+    /// The first program that frames meet, if it isn't the balancer's as it was loaded.
+    pub(super) fn entry(&self) -> Option<BorrowedFd<'_>> {
+        let first = self.before.first().map(|stage| &stage.program);
+        first.or(self.balancer.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// The stages in their order.
+    pub(super) fn reports(&self) -> Vec<StageReport> {
+        self.before.iter().chain(&self.behind).map(|stage| stage.report.clone()).collect()
+    }
+
+    /// A map of a stage.
+    pub(super) fn map(&self, stage: &str, map: &str) -> Option<BorrowedFd<'_>> {
+        let mut all = self.before.iter().chain(&self.behind);
+        let stage = all.find(|loaded| loaded.report.name == stage)?;
+        any_map(&stage.maps, map).map(|map| map.fd().as_fd())
+    }
+}
+
+const PASSED: u8 = 1 << XdpAction::Pass as u8;
+
+/// The slots that are pinned, or new ones.
+fn slots(pin: Option<&Path>) -> Result<OwnedFd, OpenError> {
+    if let Some(pin) = pin.filter(|pin| pin.exists()) {
+        let failed = |source| OpenError::Pin { path: pin.to_owned(), source };
+        return xdp::pinned(pin).map_err(failed);
+    }
+    let slots = xdp::program_array("stages", SLOTS).map_err(OpenError::Kernel)?;
+    if let Some(pin) = pin {
+        let failed = |source| OpenError::Pin { path: pin.to_owned(), source };
+        syscall::pin(slots.as_fd(), pin).map_err(failed)?;
+    }
+    Ok(slots)
+}
+
+fn load(stage: &Stage, position: Position, next: Option<Next<'_>>) -> Result<Loaded, OpenError> {
+    let failed = |error: StageError| error.of(&stage.program);
+    let maps = make_maps(stage).map_err(failed)?;
+    let (program, cost) =
+        load_program((&stage.object, &maps), &stage.program, next).map_err(failed)?;
+    let id = syscall::program_id(program.as_fd()).map_err(OpenError::Kernel)?;
+    let report = StageReport { name: stage.program.clone(), position, id, cost };
+    Ok(Loaded { program, maps, report })
+}
+
+fn load_balancer(balancer: Balancer<'_>, next: Next<'_>) -> Result<OwnedFd, OpenError> {
+    let Balancer { object, ebpf, program, .. } = balancer;
+    let loaded = load_program((object, ebpf), program, Some(next));
+    loaded.map(|(program, _)| program).map_err(|error| error.of(program))
+}
+
+/// A stage's maps, with its globals set.
+fn make_maps(stage: &Stage) -> Result<Ebpf, StageError> {
+    let names = match stage.pins() {
+        Some(pins) => {
+            let failed = |source| StageError::Pin { path: pins.to_owned(), source };
+            fs::create_dir_all(pins).map_err(failed)?;
+            map_names(&stage.object)?
+        }
+        None => Vec::new(),
+    };
+    let mut loader = EbpfLoader::new();
+    for (name, value) in &stage.globals {
+        loader.override_global(name, &value[..], true);
+    }
+    for (name, pins) in names.iter().zip(std::iter::repeat(stage.pins()).flatten()) {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    loader.load(&stage.object).map_err(StageError::object)
+}
+
+/// An object's maps without its global variables, whose names no pin could have.
+fn map_names(object: &[u8]) -> Result<Vec<String>, StageError> {
+    use EbpfSectionKind::{BtfMaps, Maps};
+    let object = Object::parse(object).map_err(StageError::object)?;
+    let maps = object.maps.into_iter();
+    Ok(maps
+        .filter(|(_, map)| matches!(map.section_kind(), Maps | BtfMaps))
+        .map(|(name, _)| name)
+        .collect())
+}
+
+/// Loads a program that hands on, or one that doesn't; its types stay behind, since they have no word for
+/// what was put in front.
+fn load_program(
+    (object, maps): (&[u8], &Ebpf),
+    name: &str,
+    next: Option<Next<'_>>,
+) -> Result<(OwnedFd, Option<VerifierCost>), StageError> {
+    let object = relocated(object, maps)
+        .map_err(|error| StageError::Object { source: io::Error::other(error) })?;
+    let (program, function) = parts(name, &object)
+        .filter(|(program, _)| is_xdp(program))
+        .ok_or_else(|| StageError::NoProgram { programs: xdp_programs(&object) })?;
+    let whole = next.map(|next| hand_on(&function.instructions, next));
+    let load = ProgramLoad {
+        name,
+        instructions: whole.as_ref().unwrap_or(&function.instructions),
+        license: &program.license,
+        types: None,
+        functions: &[],
+        function_size: 0,
+        kind: ProgramKind::XdpFrags,
+    };
+    let (loaded, log) = syscall::load_program(&load);
+    match loaded {
+        Ok(program) => {
+            let jited = syscall::jited_bytes(program.as_fd()).unwrap_or(0);
+            Ok((program, VerifierCost::read(&log, jited)))
+        }
+        Err(source) => Err(StageError::Refused { source, log }),
+    }
+}
+
+fn is_xdp(program: &Program) -> bool {
+    matches!(program.section, ProgramSection::Xdp { .. })
+}
+
+fn xdp_programs(object: &Object) -> Vec<String> {
+    let programs = object.programs.iter().filter(|(_, program)| is_xdp(program));
+    let mut names: Vec<String> = programs.map(|(name, _)| name.clone()).collect();
+    names.sort_unstable();
+    names
+}

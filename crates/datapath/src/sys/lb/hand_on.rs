@@ -1,0 +1,123 @@
+//! Makes a program hand on: where it says so, the next one runs, and it needs to know nothing of it.
+//!
+//! The program becomes a subprogram of a few instructions that look at what it returns, and tail-call a slot of
+//! an array of programs, or return the same. Not here: what lies in the slots ([`super::chain`]).
+//!
+//! Invariant: an empty slot changes nothing of what the program says. Tested below by reading the
+//! instructions, and in the kernel by `kernel_stages`.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use aya_obj::{copy_instructions, generated::bpf_insn};
+
+/// Where a program hands on to.
+#[derive(Clone, Copy)]
+pub(super) struct Next<'a> {
+    /// The array of programs.
+    pub(super) slots: BorrowedFd<'a>,
+    /// The slot.
+    pub(super) slot: u32,
+    /// For which actions: a bit each.
+    pub(super) on: u8,
+}
+
+/// Instructions in front of the program's.
+const PROLOGUE: usize = 15;
+
+/// A program that runs `program` and hands on what it says.
+///
+/// VERIFIER: the tail call is made by the entry, whose own frame is empty: only callers of a subprogram that
+/// tail-calls are held to 256 bytes of stack. Linux 5.10 and later, with a JIT compiler.
+pub(super) fn hand_on(program: &[bpf_insn], next: Next<'_>) -> Vec<bpf_insn> {
+    let array = next.slots.as_raw_fd();
+    let prologue: [Insn; PROLOGUE] = [
+        mov(6, 1),
+        Insn { code: CALL, registers: PSEUDO_CALL << 4, offset: 0, value: PROLOGUE as i32 - 2 },
+        // An action that the kernel doesn't know.
+        Insn { code: JUMP_GREATER, registers: 0, offset: 11, value: 7 },
+        set(1, i32::from(next.on)),
+        Insn { code: SHIFT_RIGHT, registers: 1, offset: 0, value: 0 },
+        Insn { code: AND, registers: 1, offset: 0, value: 1 },
+        Insn { code: JUMP_EQUAL, registers: 1, offset: 7, value: 0 },
+        mov(7, 0),
+        mov(1, 6),
+        Insn { code: LOAD_WIDE, registers: 2 | PSEUDO_MAP_FD << 4, offset: 0, value: array },
+        Insn { code: 0, registers: 0, offset: 0, value: 0 },
+        set(3, next.slot as i32),
+        Insn { code: CALL, registers: 0, offset: 0, value: TAIL_CALL },
+        mov(0, 7),
+        Insn { code: EXIT, registers: 0, offset: 0, value: 0 },
+    ];
+    let bytes: Vec<u8> = prologue.iter().flat_map(Insn::bytes).collect();
+    let mut whole = copy_instructions(&bytes).expect("whole instructions");
+    whole.extend_from_slice(program);
+    whole
+}
+
+/// An instruction (`struct bpf_insn`, `include/uapi/linux/bpf.h`).
+struct Insn {
+    code: u8,
+    /// Destination in the lower half, source in the upper one.
+    registers: u8,
+    offset: i16,
+    value: i32,
+}
+
+const SHIFT_RIGHT: u8 = 0x7f; // BPF_ALU64 | BPF_RSH | BPF_X
+const AND: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
+const MOVE: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
+const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
+const JUMP_EQUAL: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JUMP_GREATER: u8 = 0x26; // BPF_JMP32 | BPF_JGT | BPF_K
+const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL
+const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
+const LOAD_WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW
+const PSEUDO_CALL: u8 = 1;
+const PSEUDO_MAP_FD: u8 = 1;
+/// `bpf_tail_call`.
+const TAIL_CALL: i32 = 12;
+
+const fn mov(to: u8, from: u8) -> Insn {
+    Insn { code: MOVE, registers: to | from << 4, offset: 0, value: 0 }
+}
+
+const fn set(register: u8, value: i32) -> Insn {
+    Insn { code: SET, registers: register, offset: 0, value }
+}
+
+impl Insn {
+    fn bytes(&self) -> [u8; 8] {
+        let registers = if cfg!(target_endian = "little") {
+            self.registers
+        } else {
+            self.registers.rotate_left(4)
+        };
+        let mut bytes = [self.code, registers, 0, 0, 0, 0, 0, 0];
+        bytes[2..4].copy_from_slice(&self.offset.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.value.to_ne_bytes());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn jumps_and_calls_lead_where_they_should() {
+        let exit = Insn { code: EXIT, registers: 0, offset: 0, value: 0 }.bytes();
+        let program = copy_instructions(&[set(0, 2).bytes(), exit].concat()).expect("whole");
+        let file = std::fs::File::open("/").expect("any descriptor");
+        let whole = hand_on(&program, Next { slots: file.as_fd(), slot: 5, on: 1 << 2 });
+        assert_eq!(whole.len(), PROLOGUE + program.len());
+        let target = |at: usize| at + 1 + usize::try_from(whole[at].off).expect("forwards");
+        // The call goes behind the prologue; both jumps to the exit, past what restores the action.
+        assert_eq!(2 + whole[1].imm as usize, PROLOGUE);
+        assert_eq!((target(2), target(6)), (PROLOGUE - 1, PROLOGUE - 1));
+        assert_eq!((whole[PROLOGUE - 1].code, whole[9].imm), (EXIT, file.as_raw_fd()));
+        assert_eq!((whole[9].dst_reg(), whole[9].src_reg()), (2, PSEUDO_MAP_FD));
+        assert_eq!((whole[3].imm, whole[11].imm), (1 << 2, 5));
+    }
+}
