@@ -164,6 +164,29 @@ drop_reasons! {
     /// Operator: raise the MTU of the path to the backends, so that it carries the largest packet of the
     /// clients' paths with outer headers.
     TooBig = 232, "too big for the path, and not to be answered";
+    /// A packet in a tunnel to this backend that no balancer has sent: its outer source isn't in their
+    /// networks.
+    ///
+    /// Operator: somebody tries to inject packets; or tell the decapsulator of the balancer's network.
+    UnknownBalancer = 240, "outer source is no balancer";
+    /// A packet in a tunnel to this backend whose inner destination isn't an address of a service.
+    ///
+    /// Operator: tell the decapsulator of the service's address, or the balancer of its backends.
+    UnknownService = 241, "inner destination is no service";
+    /// Its outer header says that it met congestion, and its sender can't be told: the inner one is not of an
+    /// ECN-capable transport (RFC 6040, section 4.2).
+    ///
+    /// Operator: a router on the way marks what it should have dropped.
+    CongestionMark = 242, "congestion met, and not ECN-capable";
+    /// A packet in a tunnel to this backend whose outer header has options, or is a fragment's: balancers
+    /// send neither.
+    ///
+    /// Operator: somebody tries to inject packets; or a router fragments what forbids it.
+    UnsupportedOuter = 243, "outer header with options, or of a fragment";
+    /// The kernel couldn't take the outer headers off.
+    ///
+    /// Operator: the host is out of memory for network buffers.
+    NotDecapsulated = 244, "outer headers couldn't be taken off";
 }
 
 impl DropReason {

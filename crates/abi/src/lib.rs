@@ -12,6 +12,8 @@
 #![no_std]
 
 mod bytes;
+mod counters;
+pub mod decap;
 mod drop_reason;
 pub mod endpoint;
 pub mod event;

@@ -23,6 +23,7 @@ pub mod answer;
 mod budget;
 pub mod conntrack;
 mod cursor;
+pub mod decap;
 pub mod event;
 pub mod family;
 pub mod fragment;

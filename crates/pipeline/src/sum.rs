@@ -47,6 +47,14 @@ pub const fn folded(sum: u32) -> u16 {
     ((once & 0xffff) + (once >> 16)) as u16
 }
 
+/// A checksum after a 16-bit word of what it covers, as it lies in memory, has changed (RFC 1624,
+/// equation 3).
+#[inline(always)]
+pub(crate) fn updated(checksum: Be16, old: u16, new: u16) -> Be16 {
+    let sum = u32::from(!checksum.raw()) + u32::from(!old) + u32::from(new);
+    Be16::from_raw(!folded(sum))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,10 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub mod protocol {
     /// RFC 792.
     pub const ICMP: u8 = 1;
+    /// IPv4 inside (RFC 2003).
+    pub const IPV4: u8 = 4;
+    /// IPv6 inside (RFC 2473).
+    pub const IPV6: u8 = 41;
     /// RFC 9293.
     pub const TCP: u8 = 6;
     /// RFC 768.
@@ -118,7 +122,7 @@ pub struct Extension {
 
 /// IPv4 without its options (RFC 791).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Ipv4 {
     /// Version (4 bits) and length in words of 32 bits (4 bits).
     pub version_length: u8,
@@ -144,7 +148,7 @@ pub struct Ipv4 {
 
 /// IPv6 (RFC 8200).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Ipv6 {
     /// Version (4 bits), traffic class, flow label.
     pub version_class_label: Be32,
@@ -186,7 +190,7 @@ pub struct Tcp {
 
 /// The ports, in front of UDP, SCTP and TCP alike, and what follows them in UDP.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Ports {
     /// From which port.
     pub source: Be16,

@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::counters::counters;
+
 /// What one CPU counted for one backend of a service.
 #[repr(C)]
 #[derive(
@@ -18,32 +20,9 @@ pub struct Load {
     pub tracked: u64,
 }
 
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
-        /// What is counted apart from backends and drops; an index into the counters' map.
-        #[repr(u32)]
-        #[non_exhaustive]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Counter {
-            $($(#[doc = $doc])+ $name = $number,)+
-        }
-
-        impl Counter {
-            /// All of them, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// Its name in metrics.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)+
-                }
-            }
-        }
-    };
-}
-
 counters! {
+    /// What is counted apart from backends and drops; an index into the counters' map.
+    Counter:
     /// Echo requests to a service's address that were answered.
     EchoesAnswered = 0, "echoes_answered";
     /// Packets too big for the path to their backend, about which the sender was told.

@@ -34,6 +34,16 @@ impl<'b> HostBuffer<'b> {
         Self { bytes, start: headroom, end }
     }
 
+    /// Cuts bytes off the frame's start; `false`: it has no more than that.
+    pub(crate) fn shrink(&mut self, bytes: u32) -> bool {
+        let start = self.start + bytes as usize;
+        if start >= self.end {
+            return false;
+        }
+        self.start = start;
+        true
+    }
+
     /// The frame.
     #[must_use]
     pub fn frame(&self) -> &[u8] {

@@ -13,7 +13,7 @@ use super::{Balance, Balanceable, Buffer, Request, forward::turned};
 use crate::{
     Family, V4, V6,
     budget::{self, Limit},
-    sum::folded,
+    sum::{folded, updated},
     wire::{Icmp, Ipv4, Ipv6},
 };
 
@@ -129,13 +129,6 @@ fn sum_of<const N: usize, B: Buffer>(buffer: &B, offset: u32) -> Option<u64> {
         index += 1;
     }
     Some(sum)
-}
-
-/// A checksum after a 16-bit word of what it covers has changed (RFC 1624, equation 3).
-#[inline(always)]
-fn updated(checksum: Be16, old: u16, new: u16) -> Be16 {
-    let sum = u32::from(!checksum.raw()) + u32::from(!old) + u32::from(new);
-    Be16::from_raw(!folded(sum))
 }
 
 /// The first four bytes of an ICMP message.

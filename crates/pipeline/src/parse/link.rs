@@ -33,6 +33,18 @@ impl Layer3 {
             _ => Self::Other,
         }
     }
+
+    /// Its EtherType; 0 for anything else.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ethertype(self) -> Be16 {
+        Be16::new(match self {
+            Self::Ipv4 => wire::ETHERTYPE_IPV4,
+            Self::Ipv6 => wire::ETHERTYPE_IPV6,
+            Self::Arp => wire::ETHERTYPE_ARP,
+            Self::Other => 0,
+        })
+    }
 }
 
 /// What lies in front of the network header, and what that is.
