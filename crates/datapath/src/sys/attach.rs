@@ -1,30 +1,22 @@
-//! Attaching the two programs to a link: TCX where the kernel has it (6.6), else clsact.
-//!
-//! A TCX link detaches when its last descriptor or pin goes. A clsact filter is no link and stays
-//! until it is removed; ours has a preference and handle of its own, by which it is found again and
-//! replaced in place.
+//! Attaching the two programs to a link, by [`super::tc`].
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-    links::{FdLink, PinnedLink},
-    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
-};
+use aya::programs::{TcAttachType, tc::SchedClassifierLink};
 use flowgate_ebpf_progs as progs;
 
-use super::{kernel::KernelTables, syscall};
+use super::{
+    kernel::KernelTables,
+    syscall,
+    tc::{self, Filter, Spot},
+};
 use crate::{
     endpoint::HookKind,
     error::{AttachError, OpenError},
 };
 
-/// Preference (priority) and handle of our clsact filters.
-const PREFERENCE: u16 = 0xf10a;
-const HANDLE: u32 = 1;
+/// How our clsact filters are known.
+const FILTER: Filter = Filter { preference: 0xf10a, handle: 1 };
 
 /// Both programs on one link. Detaches when dropped, unless [`Attachment::keep`] was called or the
 /// links are pinned.
@@ -97,10 +89,11 @@ pub(crate) fn attach(
         let program = tables.program_mut(name);
         let pin = pins.map(|pins| pin(pins, ifindex, short));
         let link = match &pin {
-            Some(pin) if pin.exists() => take_over(program, pin),
+            Some(pin) if pin.exists() => tc::take_over(program, pin),
             _ => {
                 let direction = place.direction(direction);
-                fresh(program, interface, direction, &mut attachment.kind, only)
+                let spot = Spot { interface, direction, first: false, filter: FILTER };
+                tc::fresh(program, spot, attachment.kind, only)
             }
         };
         let failed = |source| AttachError::Hook { interface: interface.to_owned(), source };
@@ -111,7 +104,7 @@ pub(crate) fn attach(
             let last = attachment.links.last_mut().expect("just pushed");
             let link = last.take().expect("just pushed");
             attachment.pins.push(pin.clone());
-            *last = Some(pinned(link, &pin).map_err(failed)?);
+            *last = Some(tc::pinned(link, &pin).map_err(failed)?);
         }
     }
     Ok(attachment)
@@ -130,7 +123,7 @@ pub(crate) fn renew(tables: &mut KernelTables, pins: &Path) -> Result<(), OpenEr
         let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let hook = HOOKS.iter().find(|(_, _, short)| name.ends_with(&format!("-{short}")));
         if let Some((program, ..)) = hook {
-            drop(take_over(tables.program_mut(program), &pin));
+            drop(tc::take_over(tables.program_mut(program), &pin));
         }
     }
     Ok(())
@@ -144,80 +137,7 @@ pub(crate) fn remove(pins: &Path, ifindex: u32) {
         // The interface may be gone, and what was attached with it; then there is nothing to remove.
         let _ = std::fs::remove_file(pin(pins, ifindex, short));
         if let Some(interface) = &interface {
-            let handle = TcHandle::from(HANDLE);
-            drop(SchedClassifierLink::attached(interface, direction, PREFERENCE, handle, None));
+            drop(FILTER.found(interface, direction));
         }
     }
-}
-
-type Made = Result<(SchedClassifierLink, HookKind), io::Error>;
-
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(error)
-}
-
-/// A pinned link gets our program, atomically.
-fn take_over(program: &mut SchedClassifier, pin: &Path) -> Made {
-    let link: FdLink = PinnedLink::from_pin(pin).map_err(other)?.into();
-    let id = program.attach_to_link(link.try_into().map_err(other)?).map_err(other)?;
-    Ok((program.take_link(id).map_err(other)?, HookKind::Tcx))
-}
-
-/// Pins a link, unless it is.
-fn pinned(link: SchedClassifierLink, pin: &Path) -> io::Result<SchedClassifierLink> {
-    let link: FdLink = link.try_into().map_err(other)?;
-    if pin.exists() {
-        return link.try_into().map_err(other);
-    }
-    let pinned = link.pin(pin).map_err(other)?;
-    FdLink::from(pinned).try_into().map_err(other)
-}
-
-fn fresh(
-    program: &mut SchedClassifier,
-    interface: &str,
-    direction: TcAttachType,
-    kind: &mut HookKind,
-    only: Option<HookKind>,
-) -> Made {
-    if *kind == HookKind::Tcx {
-        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-        match program.attach_with_options(interface, direction, order) {
-            Ok(id) => return Ok((program.take_link(id).map_err(other)?, HookKind::Tcx)),
-            Err(error) if only.is_some() || !without_tcx(&error) => return Err(other(error)),
-            Err(_) => {}
-        }
-    }
-    clsact(program, interface, direction)
-}
-
-/// The kernel doesn't know the attach type: EINVAL before 6.6.
-fn without_tcx(error: &ProgramError) -> bool {
-    match error {
-        ProgramError::SyscallError(error) => {
-            matches!(error.io_error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
-        }
-        _ => false,
-    }
-}
-
-fn clsact(program: &mut SchedClassifier, interface: &str, direction: TcAttachType) -> Made {
-    // There may be one already, ours or another's.
-    let _ = tc::qdisc_add_clsact(interface);
-    let options =
-        NlOptions { priority: PREFERENCE, handle: TcHandle::from(HANDLE), ..NlOptions::default() };
-    let attached =
-        program.attach_with_options(interface, direction, TcAttachOptions::Netlink(options));
-    let id = match attached {
-        Ok(id) => id,
-        // A leftover of ours: replaced in place.
-        Err(first) => {
-            let handle = TcHandle::from(HANDLE);
-            let leftover =
-                SchedClassifierLink::attached(interface, direction, PREFERENCE, handle, None);
-            let Ok(leftover) = leftover else { return Err(other(first)) };
-            program.attach_to_link(leftover).map_err(|_| other(first))?
-        }
-    };
-    Ok((program.take_link(id).map_err(other)?, HookKind::Clsact))
 }

@@ -13,4 +13,5 @@ pub(crate) mod probe;
 mod store;
 #[allow(unsafe_code)]
 mod syscall;
+mod tc;
 pub(crate) mod verify;
