@@ -25,8 +25,8 @@ use crate::tree;
 
 /// The comparison of oracle, host and kernel, alone.
 const COMPARISON: &str = "oracle_host_and_kernel_agree";
-/// The balancer's program.
-const BALANCER: &str = "xdp_balance";
+/// The programs of the balancer and of its backends, each with tests of its own.
+const OTHERS: [&str; 2] = ["xdp_balance", "xdp_decapsulate"];
 /// Virtual machines at a time: each keeps one CPU busy.
 const MACHINES: usize = 2;
 
@@ -45,7 +45,8 @@ pub(crate) fn rows(wanted: &[Wanted], options: &Options) -> Result<Vec<Row>, Err
 struct Tests {
     verifier: TestBinary,
     kernel: TestBinary,
-    balancer: TestBinary,
+    /// Those of [`OTHERS`].
+    others: [TestBinary; 2],
 }
 
 impl Tests {
@@ -53,13 +54,13 @@ impl Tests {
         Ok(Self {
             verifier: TestTarget::verifier().build()?,
             kernel: TestTarget::kernel().build()?,
-            balancer: TestTarget::balancer().build()?,
+            others: [TestTarget::balancer().build()?, TestTarget::decapsulator().build()?],
         })
     }
 
     /// The verifier's word, and the corpora as they are, the first of them also hardened. All of the kernel
     /// tests run once on the kernels that are promised.
-    fn jobs(&self, every_test: bool) -> [Job; 4] {
+    fn jobs(&self, every_test: bool) -> [Job; 5] {
         // One thread, because lines of tests that run at once come mixed.
         let always = ["--test-threads=1", "--show-output"];
         let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
@@ -69,11 +70,14 @@ impl Tests {
         };
         // By a part of its name: the module in front of it may change.
         let comparison = [COMPARISON].as_slice();
+        let all = if every_test { &[] } else { comparison };
+        let [balancer, decapsulator] = &self.others;
         [
             job(&self.verifier, &[], false),
-            job(&self.kernel, if every_test { &[] } else { comparison }, false),
+            job(&self.kernel, all, false),
             job(&self.kernel, comparison, true),
-            job(&self.balancer, if every_test { &[] } else { comparison }, false),
+            job(balancer, all, false),
+            job(decapsulator, all, false),
         ]
     }
 }
@@ -136,21 +140,24 @@ fn in_machine(
     let jobs = tests.jobs(wanted.runs_every_test());
     let limit = Duration::from_secs(options.timeout);
     let said = guest::run(image, &jobs, options.corpus, limit)?;
-    let [verifier, corpus, hardened, balancer] = said.as_slice() else {
+    let all_ended = said.len() == jobs.len();
+    let ([verifier, corpus, hardened, others @ ..], true) = (said.as_slice(), all_ended) else {
         let tail = format!("{} of {} programs ended", said.len(), jobs.len());
         return Err(Error::Machine { timed_out: false, tail });
     };
-    Ok((image.release.clone(), seen(line, verifier, [corpus, balancer], Some(hardened))))
+    Ok((image.release.clone(), seen(line, verifier, (corpus, others), Some(hardened))))
 }
 
 fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
     privileges::require()?;
     let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
     let line = line_of(&release)?;
-    let [verifier, corpus, hardened, balancer] = tests.jobs(false);
+    let [verifier, corpus, hardened, others @ ..] = tests.jobs(false);
     let hear = |test, job: &Job| namespaces::hear(test, &job.arguments, options.corpus);
     let verifier = hear(&tests.verifier, &verifier)?;
-    let corpora = [hear(&tests.kernel, &corpus)?, hear(&tests.balancer, &balancer)?];
+    let corpus = hear(&tests.kernel, &corpus)?;
+    let others = tests.others.iter().zip(&others).map(|(test, job)| hear(test, job));
+    let others = others.collect::<Result<Vec<_>, _>>()?;
     let hardened = match options.harden_running {
         true => {
             let _until_the_end = Changed::to(Path::new(setting::HARDENING), "2")?;
@@ -158,31 +165,25 @@ fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
         }
         false => None,
     };
-    Ok((release, seen(line, &verifier, corpora.each_ref(), hardened.as_ref())))
+    Ok((release, seen(line, &verifier, (&corpus, &others), hardened.as_ref())))
 }
 
 fn line_of(release: &str) -> Result<Line, Error> {
     Line::of_release(release).ok_or_else(|| Error::Release { release: release.to_owned() })
 }
 
-/// A kernel that refuses the balancer's program has said so; its tests would say it once more.
+/// A kernel that refuses one of the other programs has said so; its tests would say it once more.
 fn seen(
     line: Line,
     verifier: &Finished,
-    [corpus, balancer]: [&Finished; 2],
+    (corpus, others): (&Finished, &[Finished]),
     hardened: Option<&Finished>,
 ) -> Seen {
     let programs = said::programs(verifier);
     let refused = |program: &Program| matches!(program, Program::Refused { .. });
-    let no_balancer = programs.as_ref().is_ok_and(|said| said.get(BALANCER).is_some_and(refused));
-    Seen {
-        line,
-        programs,
-        corpus: if no_balancer {
-            said::agreement(corpus)
-        } else {
-            said::agreement_of_all([corpus, balancer])
-        },
-        hardened: hardened.map(said::agreement),
-    }
+    let is_refused =
+        |name: &str| programs.as_ref().is_ok_and(|said| said.get(name).is_some_and(refused));
+    let others = OTHERS.iter().zip(others).filter(|(name, _)| !is_refused(name));
+    let corpus = said::agreement_of_all([corpus].into_iter().chain(others.map(|(_, said)| said)));
+    Seen { line, programs, corpus, hardened: hardened.map(said::agreement) }
 }

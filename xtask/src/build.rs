@@ -31,15 +31,18 @@ pub(crate) enum Only {
     Flowgate,
     /// The load balancer's.
     Lb,
+    /// The backends'.
+    Decap,
 }
 
 impl Only {
-    /// What to build: one, or both.
+    /// What to build: one, or all.
     pub(crate) fn products(only: Option<Self>) -> Vec<Product> {
         match only {
             Some(Self::Flowgate) => vec![tree::SHIPPED],
             Some(Self::Lb) => vec![tree::BALANCER],
-            None => vec![tree::SHIPPED, tree::BALANCER],
+            Some(Self::Decap) => vec![tree::DECAPSULATOR],
+            None => vec![tree::SHIPPED, tree::BALANCER, tree::DECAPSULATOR],
         }
     }
 }

@@ -39,7 +39,9 @@ pub(crate) fn agreement(finished: &Finished) -> Result<Agreed, String> {
 }
 
 /// Whether several programs' tests agreed: all counts together, or the reason of the first that didn't.
-pub(crate) fn agreement_of_all<const N: usize>(finished: [&Finished; N]) -> Result<Agreed, String> {
+pub(crate) fn agreement_of_all(
+    finished: impl IntoIterator<Item = &'_ Finished>,
+) -> Result<Agreed, String> {
     let mut all = Agreed { cases: 0, tests: 0 };
     for finished in finished {
         let Agreed { cases, tests } = agreement(finished)?;

@@ -34,10 +34,18 @@ impl TestTarget {
         Self { package: "flowgate-datapath".to_owned(), test: "kernel_lb".to_owned() }
     }
 
+    /// The tests of its backends' programs, likewise.
+    pub(crate) fn decapsulator() -> Self {
+        Self { package: "flowgate-datapath".to_owned(), test: "kernel_decap".to_owned() }
+    }
+
     /// Those of an object, by its name; the bench's has none.
     pub(crate) fn of(object: &str) -> Option<Self> {
         if object == tree::SHIPPED.object {
             return Some(Self::kernel());
+        }
+        if object == tree::DECAPSULATOR.object {
+            return Some(Self::decapsulator());
         }
         (object == tree::BALANCER.object).then(Self::balancer)
     }

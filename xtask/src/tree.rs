@@ -41,6 +41,15 @@ pub(crate) const BALANCER: Product = Product {
     object: "lb.o",
 };
 
+/// What backends load.
+pub(crate) const DECAPSULATOR: Product = Product {
+    programs: "crates/ebpf-progs/decapsulator",
+    sources: &["crates/abi", "crates/pipeline", "crates/ebpf-progs/decapsulator"],
+    binary: "decap",
+    objects: "crates/ebpf-progs/objects/decap",
+    object: "decap.o",
+};
+
 /// What drives the kernel bench.
 pub(crate) const BENCH: Product = Product {
     programs: "benches/programs",
@@ -51,7 +60,7 @@ pub(crate) const BENCH: Product = Product {
 };
 
 /// All of them.
-pub(crate) const PRODUCTS: [Product; 3] = [SHIPPED, BALANCER, BENCH];
+pub(crate) const PRODUCTS: [Product; 4] = [SHIPPED, BALANCER, DECAPSULATOR, BENCH];
 
 /// The root of the source tree: the directory above this package.
 pub(crate) fn root() -> PathBuf {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flowgate_abi::{
-    lb,
+    decap, lb,
     maps::{self, MapKind, MapSpec},
 };
 use serde_json::Value;
@@ -20,6 +20,7 @@ fn text<'v>(value: &'v Value, field: &str) -> &'v str {
 fn the_objects_maps_are_those_of_the_boundary() {
     check_maps(flowgate_ebpf_progs::MANIFEST, maps::ALL);
     check_maps(flowgate_ebpf_progs::lb::MANIFEST, lb::maps::ALL);
+    check_maps(flowgate_ebpf_progs::decap::MANIFEST, decap::maps::ALL);
 }
 
 fn check_maps(manifest: &str, specs: &[MapSpec]) {
@@ -49,6 +50,8 @@ fn check_maps(manifest: &str, specs: &[MapSpec]) {
 fn the_objects_have_their_programs_by_their_names() {
     check_programs(flowgate_ebpf_progs::MANIFEST, &flowgate_ebpf_progs::PROGRAMS);
     check_programs(flowgate_ebpf_progs::lb::MANIFEST, &flowgate_ebpf_progs::lb::PROGRAMS);
+    let decap = flowgate_ebpf_progs::decap::MANIFEST;
+    check_programs(decap, &flowgate_ebpf_progs::decap::PROGRAMS);
 }
 
 fn check_programs(manifest: &str, programs: &[&str]) {

@@ -1,0 +1,56 @@
+//! The eBPF programs of a backend: entry points of a few lines around `flowgate-pipeline`.
+//!
+//! A context becomes a frame ([`xdp`], [`socket_buffer`]), maps become what is configured ([`ends`]), the
+//! pipeline decides, and one match for each hook turns what it says into an action.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod ends;
+mod maps;
+mod socket_buffer;
+mod xdp;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::xdp_action,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use flowgate_pipeline::decap::{Fate, decapsulate};
+
+use crate::{ends::Maps, socket_buffer::SocketBuffer, xdp::Frame};
+
+/// Takes the outer headers off what comes in by an interface.
+#[xdp(frags)]
+pub fn xdp_decapsulate(ctx: XdpContext) -> u32 {
+    match decapsulate(&mut Frame(ctx.as_ptr().cast()), &Maps) {
+        Fate::Pass | Fate::Unwrapped => xdp_action::XDP_PASS,
+        Fate::Drop(_) => xdp_action::XDP_DROP,
+    }
+}
+
+/// On to whoever is behind us: `TC_ACT_UNSPEC` under clsact, `TCX_NEXT` under TCX.
+const PASS: i32 = -1;
+/// `TC_ACT_SHOT`.
+const DROP: i32 = 2;
+
+/// The same at TC ingress.
+#[classifier]
+pub fn tc_decapsulate(ctx: TcContext) -> i32 {
+    match decapsulate(&mut SocketBuffer(ctx.skb.skb), &Maps) {
+        Fate::Pass | Fate::Unwrapped => PASS,
+        Fate::Drop(_) => DROP,
+    }
+}
+
+/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The string that the kernel knows: GPL-only helpers may be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,75 @@
+//! A frame in its socket buffer as the pipeline's.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode},
+    helpers::{bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_load_bytes, bpf_skb_store_bytes},
+};
+use flowgate_pipeline::{
+    decap::Wrapped,
+    hook::{FrameBytes, Rewrite},
+    parse::Layer3,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A frame.
+pub struct SocketBuffer(pub *mut __sk_buff);
+
+impl FrameBytes for SocketBuffer {
+    #[inline(always)]
+    fn load<T: FromBytes + IntoBytes + Default>(&self, offset: u32) -> Option<T> {
+        let mut value = T::default();
+        let size = size_of::<T>() as u32;
+        // SAFETY: the buffer is `value`, of `size` bytes; any bytes are a `T`.
+        let result =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, (&raw mut value).cast(), size) };
+        (result == 0).then_some(value)
+    }
+}
+
+impl Rewrite for SocketBuffer {
+    #[inline(always)]
+    fn store<T: IntoBytes + Immutable>(&mut self, offset: u32, value: T) -> bool {
+        // A checksum over the whole packet, if the kernel has one, stays right.
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        let (from, size) = ((&raw const value).cast(), size_of::<T>() as u32);
+        // SAFETY: the buffer is `value`, of `size` initialised bytes.
+        unsafe { bpf_skb_store_bytes(self.0, offset, from, size, flags) == 0 }
+    }
+}
+
+/// What translating IPv4 to IPv6 adds to the header, and the other way round takes off it.
+const TRANSLATED: u32 = 20;
+
+impl Wrapped for SocketBuffer {
+    #[inline(always)]
+    fn is_super(&self) -> bool {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { ptr::read_volatile(&raw const (*self.0).gso_size) != 0 }
+    }
+
+    /// The kernel's own idea of the protocol has to change with the frame. `bpf_skb_change_proto` is the only
+    /// one that changes it before Linux 6.3; it moves the header's end by the difference of both lengths.
+    #[inline(always)]
+    fn unwrap(&mut self, bytes: u32, inner: Layer3) -> bool {
+        let Some(outer) = self.load(12) else { return false };
+        let mut left = bytes;
+        if Layer3::of(outer) != inner {
+            let protocol = inner.ethertype();
+            // SAFETY: a plain helper call.
+            if unsafe { bpf_skb_change_proto(self.0, protocol.raw(), 0) } != 0 {
+                return false;
+            }
+            left = if inner == Layer3::Ipv6 { bytes + TRANSLATED } else { bytes - TRANSLATED };
+            if !self.store(12, protocol) {
+                return false;
+            }
+        }
+        let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        // What was put together stays so: its packets have the size that they came in.
+        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+        // SAFETY: a plain helper call.
+        unsafe { bpf_skb_adjust_room(self.0, -(left as i32), mode, flags) == 0 }
+    }
+}
