@@ -184,6 +184,7 @@ fn seen(
     let is_refused =
         |name: &str| programs.as_ref().is_ok_and(|said| said.get(name).is_some_and(refused));
     let others = OTHERS.iter().zip(others).filter(|(name, _)| !is_refused(name));
-    let corpus = said::agreement_of_all([corpus].into_iter().chain(others.map(|(_, said)| said)));
+    let corpora: Vec<_> = [corpus].into_iter().chain(others.map(|(_, said)| said)).collect();
+    let corpus = said::agreement_of_all(&corpora);
     Seen { line, programs, corpus, hardened: hardened.map(said::agreement) }
 }

@@ -39,9 +39,7 @@ pub(crate) fn agreement(finished: &Finished) -> Result<Agreed, String> {
 }
 
 /// Whether several programs' tests agreed: all counts together, or the reason of the first that didn't.
-pub(crate) fn agreement_of_all(
-    finished: impl IntoIterator<Item = &'_ Finished>,
-) -> Result<Agreed, String> {
+pub(crate) fn agreement_of_all(finished: &[&Finished]) -> Result<Agreed, String> {
     let mut all = Agreed { cases: 0, tests: 0 };
     for finished in finished {
         let Agreed { cases, tests } = agreement(finished)?;
@@ -132,9 +130,9 @@ mod tests {
         let said = "test a ... ok\n3004 cases, 821 judged by the oracle\ntest result: ok. 17 passed; 0 failed";
         let said = finished(0, said);
         assert_eq!(agreement(&said), Ok(Agreed { cases: 3004, tests: 17 }));
-        assert_eq!(agreement_of_all([&said, &said]), Ok(Agreed { cases: 6008, tests: 34 }));
+        assert_eq!(agreement_of_all(&[&said, &said]), Ok(Agreed { cases: 6008, tests: 34 }));
         let failed = finished(101, "test result: ok. 17 passed; 0 failed");
-        assert!(agreement_of_all([&said, &failed]).is_err());
+        assert!(agreement_of_all(&[&said, &failed]).is_err());
     }
 
     #[test]
