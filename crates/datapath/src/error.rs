@@ -118,6 +118,9 @@ pub enum OpenError {
         /// What is wrong with it.
         source: StageError,
     },
+    /// A decapsulator can't take what it was told to.
+    #[error(transparent)]
+    Ends(#[from] crate::decap::EndsError),
     /// A system call failed.
     #[error("the kernel refused: {0}")]
     Kernel(#[source] io::Error),

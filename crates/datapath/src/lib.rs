@@ -44,6 +44,7 @@
 mod builder;
 mod counters;
 mod datapath;
+pub mod decap;
 mod endpoint;
 mod error;
 mod events;

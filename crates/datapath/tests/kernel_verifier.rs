@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use flowgate_datapath::{Datapath, OpenError, Verification, lb::LoadBalancer};
+use flowgate_datapath::{Datapath, OpenError, Verification, decap::Decapsulator, lb::LoadBalancer};
 
 fn object() -> Option<Cow<'static, [u8]>> {
     let path = std::env::var_os("FLOWGATE_OBJECT")?;
@@ -45,4 +45,13 @@ fn the_verifier_accepts_every_program() {
 #[test]
 fn the_verifier_accepts_every_program_of_the_balancer() {
     check(LoadBalancer::builder().verify(), &flowgate_ebpf_progs::lb::PROGRAMS);
+}
+
+#[test]
+fn the_verifier_accepts_every_program_of_the_decapsulator() {
+    // With networks, through which the programs walk.
+    let network = "198.18.0.0/16".parse().expect("a network");
+    let builder = (0..flowgate_abi::decap::NETWORKS)
+        .fold(Decapsulator::builder(), |builder, _| builder.balancers(network).gue(6080));
+    check(builder.verify(), &flowgate_ebpf_progs::decap::PROGRAMS);
 }

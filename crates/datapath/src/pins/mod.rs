@@ -188,6 +188,27 @@ impl Pins {
     }
 }
 
+/// A directory of pinned links alone, locked as long as this lives.
+#[derive(Debug)]
+pub(crate) struct LinkPins {
+    _lock: File,
+    directory: PathBuf,
+}
+
+impl LinkPins {
+    /// Locks a directory, which is made if it isn't there.
+    pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
+        let pins = Self { _lock: lock(directory)?, directory: directory.to_owned() };
+        probe::is_bpf_file_system(directory).map_err(failed(directory))?;
+        Ok(pins)
+    }
+
+    /// Where they are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Pin { path, source }

@@ -2,6 +2,7 @@
 //!
 //! The balancer's interface is the node's, one end of a veth pair whose other end is a port of the bridge.
 //! Backends have the service's addresses on their loopback, and answer the client directly.
+#![allow(dead_code, reason = "each test needs a part of it")]
 
 use std::{
     io::{Read, Write},

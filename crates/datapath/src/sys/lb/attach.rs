@@ -41,13 +41,13 @@ impl Drop for Attachment {
 const MODES: [XdpMode; 2] = [XdpMode::Native, XdpMode::Generic];
 
 /// Attaches the program, or takes over the link that is pinned for the interface.
-pub(super) fn attach(
+pub(in crate::sys) fn attach(
     program: BorrowedFd<'_>,
     ifindex: u32,
     pins: Option<&Path>,
     how: XdpAttach,
 ) -> io::Result<Attachment> {
-    let pin = |mode: XdpMode| pins.map(|pins| pins.join(format!("{ifindex}-{mode}")));
+    let pin = |mode: XdpMode| pins.map(|pins| pin(pins, ifindex, mode));
     for mode in MODES {
         if let Some(pin) = pin(mode).filter(|pin| pin.exists()) {
             return take_over(program, pin, mode);
@@ -67,6 +67,18 @@ pub(super) fn attach(
         syscall::pin(link.as_fd(), pin)?;
     }
     Ok(Attachment { _link: link, pin, mode, adopted: false })
+}
+
+/// Removes the pins of an interface, and with them what nobody else holds.
+pub(in crate::sys) fn forget(pins: &Path, ifindex: u32) {
+    for mode in MODES {
+        // There need not be one.
+        let _ = std::fs::remove_file(pin(pins, ifindex, mode));
+    }
+}
+
+fn pin(pins: &Path, ifindex: u32, mode: XdpMode) -> PathBuf {
+    pins.join(format!("{ifindex}-{mode}"))
 }
 
 /// Another program is there, in whatever mode.

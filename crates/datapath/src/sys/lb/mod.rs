@@ -10,6 +10,7 @@ mod store;
 mod verify;
 
 pub(crate) use super::syscall::xdp::program_name;
+pub(super) use attach::{attach, forget};
 pub(crate) use attach::{Attachment, is_taken};
 pub(crate) use kernel::BalancerTables;
 pub use stage_map::StageMap;
