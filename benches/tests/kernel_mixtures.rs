@@ -137,7 +137,7 @@ impl Expected {
             Kind::Denied | Kind::Revoked => {
                 !expected.allowed() && event.reason == Some(DropReason::PolicyDeny)
             }
-            Kind::Closed => false,
+            Kind::Closed | Kind::Kept => false,
         };
         assert!(told, "{event}");
     }
@@ -192,6 +192,7 @@ const fn name(kind: Kind) -> &'static str {
         Kind::Denied => "denied",
         Kind::Rejudged => "rejudged",
         Kind::Revoked => "revoked",
+        Kind::Kept => "kept",
         Kind::Closed => "closed",
     }
 }

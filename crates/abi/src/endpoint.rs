@@ -56,8 +56,34 @@ impl Endpoint {
 pub struct Peer {
     /// Its numeric identity, for events.
     pub identity: Shared32,
-    /// Goes up whenever an address is taken away from it; [`EPOCH_BITS`] wide.
+    /// Low [`EPOCH_BITS`]: goes up whenever an address is taken away from it. Above: its owner, see
+    /// [`Peer::owner`].
     pub epoch: Shared32,
+}
+
+impl Peer {
+    /// The owner of all addresses that are neither pods' nor nodes'.
+    pub const WORLD: u32 = 1;
+
+    /// In whose hands a peer's addresses are, from its word: peers of one owner differ in networks and named
+    /// ports alone. 0: not known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn owner(epoch: u32) -> u32 {
+        epoch >> EPOCH_BITS
+    }
+
+    /// The word with its epoch raised.
+    #[must_use]
+    pub const fn raised(epoch: u32) -> u32 {
+        epoch & !EPOCHS | epoch.wrapping_add(1) & EPOCHS
+    }
+
+    /// The word with another owner, of [`PEER_BITS`] bits.
+    #[must_use]
+    pub const fn owned(epoch: u32, owner: u32) -> u32 {
+        epoch & EPOCHS | owner << EPOCH_BITS
+    }
 }
 
 /// Width of a peer index in a flow.
@@ -65,6 +91,7 @@ pub const PEER_BITS: u32 = 20;
 /// Width of an epoch in a flow. Before an epoch would wrap, a new generation is published, so two
 /// equal epochs of one generation are the same epoch.
 pub const EPOCH_BITS: u32 = 32 - PEER_BITS;
+const EPOCHS: u32 = (1 << EPOCH_BITS) - 1;
 /// The largest peer index plus one.
 pub const MAX_PEERS: u32 = 1 << PEER_BITS;
 

@@ -15,7 +15,7 @@ pub struct Event {
     pub timestamp: u64,
     /// One of [`Kind`]'s numbers.
     pub kind: u8,
-    /// [`crate::DropReason`]'s number; 0: not dropped.
+    /// [`crate::DropReason`]'s number; 0: not denied.
     pub reason: u8,
     /// 4 or 6.
     pub family: u8,
@@ -51,7 +51,7 @@ pub struct Event {
     pub source: [u64; 2],
     /// Address of the destination.
     pub destination: [u64; 2],
-    /// Packets of each direction, the source's first; for [`Kind::Closed`] and [`Kind::Revoked`].
+    /// Packets of each direction, the source's first; of flows that were tracked before.
     pub packets: [u32; 2],
     /// Bytes of each direction, the source's first.
     pub bytes: [u64; 2],
@@ -83,10 +83,12 @@ pub enum Kind {
     Denied = 2,
     /// A flow ended: reset, closed by both ends, silent for too long, or evicted while opening.
     Closed = 3,
-    /// An established flow was judged again and lives.
+    /// A tracked flow was judged again and is allowed.
     Rejudged = 4,
-    /// An established flow was judged again and ended.
+    /// A tracked flow was judged again, denied, and ended.
     Revoked = 5,
+    /// An established flow was judged again, denied, and lives, as its generation keeps what is established.
+    Kept = 6,
 }
 
 impl Kind {
@@ -99,6 +101,7 @@ impl Kind {
             3 => Self::Closed,
             4 => Self::Rejudged,
             5 => Self::Revoked,
+            6 => Self::Kept,
             _ => return None,
         })
     }
@@ -124,7 +127,7 @@ pub enum Counter {
     FlowsNew = 0,
     /// Flows that ended.
     FlowsClosed = 1,
-    /// Flows that were judged again and live.
+    /// Flows that were judged again and are allowed.
     FlowsRejudged = 2,
     /// Flows that were judged again and ended.
     FlowsRevoked = 3,
@@ -153,11 +156,13 @@ pub enum Counter {
     AnswersSuppressed = 14,
     /// Denied packets whose sender couldn't be told: the kernel had no memory, or couldn't reshape them.
     AnswersFailed = 15,
+    /// Established flows that were judged again, denied, and live ([`Kind::Kept`]).
+    FlowsKept = 16,
 }
 
 impl Counter {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::FlowsNew,
         Self::FlowsClosed,
         Self::FlowsRejudged,
@@ -174,6 +179,7 @@ impl Counter {
         Self::AnswersReset,
         Self::AnswersSuppressed,
         Self::AnswersFailed,
+        Self::FlowsKept,
     ];
 
     /// Its name in metrics.
@@ -196,6 +202,7 @@ impl Counter {
             Self::AnswersReset => "answers_reset",
             Self::AnswersSuppressed => "answers_suppressed",
             Self::AnswersFailed => "answers_failed",
+            Self::FlowsKept => "flows_kept",
         }
     }
 }

@@ -139,6 +139,16 @@ pub mod state {
     /// [`Response`](crate::policy::Response).
     pub const RESPONSE: u32 = 3 << RESPONSE_SHIFT;
     const RESPONSE_SHIFT: u32 = 10;
+    /// Both ends' [`Hand`](super::Hand)s, as they were when the flow was judged last.
+    pub const HANDS: u32 = u32::MAX << HANDS_SHIFT;
+    const HANDS_SHIFT: u32 = 12;
+
+    /// The bits for the hands of initiator and responder.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_hands(initiator: super::Hand, responder: super::Hand) -> u32 {
+        (initiator.0 | responder.0 << super::Hand::BITS) << HANDS_SHIFT
+    }
 
     /// The bits for the number of a response.
     #[inline(always)]
@@ -199,6 +209,26 @@ impl End {
     #[must_use]
     pub const fn peer(self) -> u32 {
         self.0 & (endpoint::MAX_PEERS - 1)
+    }
+}
+
+/// In whose hands the address of an end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hand(pub(crate) u32);
+
+impl Hand {
+    /// In those of a pod or a node that isn't here: its peer says more.
+    pub const ELSEWHERE: Self = Self(0);
+    /// In nobody's whom the node knows.
+    pub const WORLD: Self = Self(1);
+    const BITS: u32 = 10;
+    const LOCAL: u32 = 1 << (Self::BITS - 1);
+
+    /// In those of a local endpoint, by the count of its slot's endpoints, of which the low bits are kept.
+    #[inline(always)]
+    #[must_use]
+    pub const fn local(incarnation: u32) -> Self {
+        Self(Self::LOCAL | incarnation & (Self::LOCAL - 1))
     }
 }
 

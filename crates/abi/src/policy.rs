@@ -40,7 +40,7 @@ impl PortTable {
     }
 }
 
-/// The head of a generation: its number, and how far its rows lie apart.
+/// The head of a generation: its number, how far its rows lie apart, and what holds for all of it.
 #[repr(C)]
 #[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, FromBytes, KnownLayout))]
 pub struct Generation {
@@ -50,8 +50,14 @@ pub struct Generation {
     pub peer_classes: Shared32,
     /// Cells of a row: `decision[row * port_classes + port_class]`.
     pub port_classes: Shared32,
-    /// Zero.
-    pub reserved: Shared32,
+    /// [`Generation::KEEP_ESTABLISHED`].
+    pub flags: Shared32,
+}
+
+impl Generation {
+    /// Established flows live on though it denies them, as long as both ends' addresses belong to whom they
+    /// belonged to.
+    pub const KEEP_ESTABLISHED: u32 = 1;
 }
 
 /// The two policies of an endpoint in a generation; 0: not ready, everything is denied;

@@ -2,7 +2,7 @@
 //! process ([`crate::mortal`]).
 
 use flowgate_abi::{Settings, policy::Decision};
-use flowgate_policy::install::{EndpointRow, IpcacheCell, Store};
+use flowgate_policy::install::{EndpointRow, GenerationHead, IpcacheCell, Store};
 
 /// What was done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,15 +108,17 @@ delegate! {
         ipcache_nodes() -> u32;
         active() -> u32;
         peer_class(slot: u32, peer: u32) -> u16;
+        owner(peer: u32) -> u32;
         endpoint(slot: u32) -> EndpointRow;
         ipcache_word(cell: IpcacheCell) -> u32;
         links() -> Result<Vec<(u32, u32)>, S::Error>;
     }
     write {
         set_active(generation: u32);
-        set_generation(slot: u32, number: u32, peer_classes: u32, port_classes: u32);
+        set_generation(slot: u32, head: GenerationHead);
         renumber(slot: u32, number: u32);
         set_identity(peer: u32, identity: u32);
+        set_owner(peer: u32, owner: u32);
         set_port_class(slot: u32, table: u32, classes: &[u16]);
         set_rows(slot: u32, cells: &[u16]);
         set_decision_cells(slot: u32, cells: &[u16]);

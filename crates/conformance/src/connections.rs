@@ -13,7 +13,8 @@
 //! 3. TCP is over after a RST that its end doesn't take back, or a FIN of each end: stragglers pass,
 //!    and a SYN opens it anew.
 //! 4. After rules have changed, the next packet has the connection judged again, in the opener's
-//!    direction. Denied, it is revoked: nothing passes any more, but for a SYN that may open it.
+//!    direction. Denied, it is revoked: nothing passes any more, but for a SYN that may open it. If the rules
+//!    keep what is established, that lives on instead, unless it was revoked before.
 //! 5. An ICMP error passes as far as the connection of the packet that it quotes would, and leaves
 //!    no trace in it.
 
@@ -61,9 +62,11 @@ pub enum Fate {
 pub struct Tally {
     /// Connections that were opened.
     pub opened: u64,
-    /// Connections that were judged again and live.
+    /// Connections that were judged again and are allowed.
     pub rejudged: u64,
-    /// Connections that were judged again and don't.
+    /// Connections that were judged again, denied, and live.
+    pub kept: u64,
+    /// Connections that were judged again, denied, and don't.
     pub revoked: u64,
     /// ICMP errors that passed.
     pub related: u64,
@@ -96,6 +99,8 @@ pub struct Connections {
     /// Jiffies; never wraps.
     now: u64,
     rules: u64,
+    /// The rules keep what is established.
+    keep: bool,
     known: BTreeMap<Key, Connection>,
     tally: Tally,
 }
@@ -110,8 +115,8 @@ impl Connections {
     /// None yet, at a time in jiffies.
     #[must_use]
     pub const fn new(timeouts: Timeouts, now: u64) -> Self {
-        let tally = Tally { opened: 0, rejudged: 0, revoked: 0, related: 0 };
-        Self { timeouts, now, rules: 0, known: BTreeMap::new(), tally }
+        let tally = Tally { opened: 0, rejudged: 0, kept: 0, revoked: 0, related: 0 };
+        Self { timeouts, now, rules: 0, keep: false, known: BTreeMap::new(), tally }
     }
 
     /// Time passes, in jiffies.
@@ -119,9 +124,10 @@ impl Connections {
         self.now += jiffies;
     }
 
-    /// Other rules hold, or the same were made anew.
-    pub const fn rules_changed(&mut self) {
+    /// Other rules hold, or the same were made anew; they may keep what is established.
+    pub const fn rules_changed(&mut self, keep: bool) {
         self.rules += 1;
+        self.keep = keep;
     }
 
     /// What has happened so far.
@@ -208,10 +214,13 @@ impl Connections {
         }
         connection.judged_under = self.rules;
         let allowed = allows(&flow(key, connection.opener));
+        let kept = !allowed && self.keep && connection.established && !connection.revoked;
+        let lives = allowed || kept;
         self.tally.rejudged += u64::from(allowed);
-        self.tally.revoked += u64::from(!allowed && !connection.revoked);
-        connection.revoked = !allowed;
-        if allowed { Fate::Passes } else { Fate::Denied }
+        self.tally.kept += u64::from(kept);
+        self.tally.revoked += u64::from(!lives && !connection.revoked);
+        connection.revoked = !lives;
+        if lives { Fate::Passes } else { Fate::Denied }
     }
 
     const fn patience(&self, connection: &Connection, tcp: bool) -> u64 {

@@ -137,6 +137,8 @@ impl Rules {
 pub struct Trio {
     inventory: Inventory,
     plans: [Arc<Plan>; 3],
+    /// The same, but for what they say of established connections.
+    keeping: [Arc<Plan>; 3],
     /// A plan of more of everything, by which tables are sized: two generations share the peers.
     widest: Plan,
 }
@@ -155,21 +157,31 @@ impl Trio {
     #[must_use]
     pub fn new() -> Self {
         let inventory = inventory(0);
-        let plan = |inventory: &Inventory, policies: &[Policy]| {
+        let compile = |inventory: &Inventory, policies: &[Policy], options: &Options| {
             Compiler::new(LocalAllocator::new())
-                .compile(inventory, policies, &Options::default())
+                .compile(inventory, policies, options)
                 .expect("a fixed and sound case")
         };
-        let plans = Rules::ALL.map(|rules| Arc::new(plan(&inventory, &rules.policies())));
+        let all = |keep_established| {
+            let options = Options { keep_established, ..Options::default() };
+            Rules::ALL.map(|rules| Arc::new(compile(&inventory, &rules.policies(), &options)))
+        };
+        let (plans, keeping) = (all(false), all(true));
         let all: Vec<Policy> = Rules::ALL.into_iter().flat_map(Rules::policies).collect();
-        let widest = plan(&self::inventory(12), &distinct(all));
-        Self { inventory, plans, widest }
+        let widest = compile(&self::inventory(12), &distinct(all), &Options::default());
+        Self { inventory, plans, keeping, widest }
     }
 
     /// The plan that holds these rules.
     #[must_use]
     pub const fn plan(&self, rules: Rules) -> &Arc<Plan> {
         &self.plans[rules as usize]
+    }
+
+    /// The plan that holds these rules and keeps what is established.
+    #[must_use]
+    pub const fn keeping_plan(&self, rules: Rules) -> &Arc<Plan> {
+        &self.keeping[rules as usize]
     }
 
     /// A plan that needs more room than the change from any set of rules to any other.

@@ -122,7 +122,7 @@ fn head(head: &Generation) -> Generation {
         number: word(&head.number),
         peer_classes: word(&head.peer_classes),
         port_classes: word(&head.port_classes),
-        reserved: word(&head.reserved),
+        flags: word(&head.flags),
     }
 }
 

@@ -46,7 +46,7 @@ pub struct FlowEvent {
     pub at: Duration,
     /// What happened.
     pub kind: Kind,
-    /// Why packets of it are dropped, if they are.
+    /// Why packets of it are dropped, if they are; for `Kept`, why they would be.
     pub reason: Option<DropReason>,
     /// Who opened the flow.
     pub source: FlowEnd,
@@ -81,7 +81,7 @@ pub struct FlowEnd {
     pub identity: NumericIdentity,
     /// The workload, if it is local.
     pub workload: Option<WorkloadRef>,
-    /// Packets that it has sent in this flow; for `Closed`, `Revoked` and `Rejudged`.
+    /// Packets that it has sent in this flow; for `Closed`, `Revoked`, `Rejudged` and `Kept`.
     pub packets: u32,
     /// Bytes that it has sent, from the Ethernet header on.
     pub bytes: u64,
@@ -107,6 +107,7 @@ impl fmt::Display for FlowEvent {
             Kind::Closed => "closed",
             Kind::Rejudged => "rejudged",
             Kind::Revoked => "revoked",
+            Kind::Kept => "kept",
         };
         write!(f, "{kind:8} {} -> {} {}", self.source, self.destination, protocol(self.protocol))?;
         if let Some(reason) = self.reason {

@@ -49,22 +49,31 @@ impl Rig {
     fn open(&mut self) -> (State, Vec<Attached>) {
         let pins = self.node.bpffs().join("flowgate");
         let builder = Datapath::builder().backend(Backend::Kernel).options(Options::default());
-        let mut datapath = builder.pin(pins).open().expect("opens");
+        let datapath = builder.pin(pins).open().expect("opens");
         let state = datapath.report().state.clone();
-        let mut attached = Vec::new();
-        for (index, pod) in self.pods.iter().enumerate() {
-            let spec = pods::endpoint(index, pod.host_interface(), pod.mac().0, self.hook);
-            let spec = spec.delivery(self.delivery);
-            attached.push(datapath.attach(&spec).expect("attaches"));
-        }
         self.datapath = Some(datapath);
+        let attached: Vec<Attached> =
+            (0..self.pods.len()).map(|index| self.attach(index)).collect();
         (state, attached)
+    }
+
+    fn attach(&mut self, index: usize) -> Attached {
+        let pod = &self.pods[index];
+        let spec = pods::endpoint(index, pod.host_interface(), pod.mac().0, self.hook);
+        let spec = spec.delivery(self.delivery);
+        self.datapath().attach(&spec).expect("attaches")
     }
 
     fn apply(&mut self, allowed: &str) {
         let plan = pods::plan(&mut self.compiler, allowed);
         let applied = self.datapath().apply(&plan).expect("fits");
         assert_eq!(applied.ready.len(), PODS.len());
+    }
+
+    /// Likewise, and what is established lives on.
+    fn keep(&mut self, allowed: &str) {
+        let plan = pods::keeping_plan(&mut self.compiler, allowed);
+        let _ = self.datapath().apply(&plan).expect("fits");
     }
 
     fn datapath(&mut self) -> &mut Datapath {
@@ -115,11 +124,15 @@ fn scene(hook: HookKind, delivery: Delivery) {
     let denied = denied.expect("the denial is told").to_string();
     assert!(denied.contains("NetworkPolicy/default/who-may"), "{denied}");
 
-    // A connection that a new plan revokes ends; one that it allows would live.
+    // A connection that a new plan revokes ends; one that it allows or keeps lives.
     let mut talk = rig.pods[0].talk(rig.server(0, 80), PATIENCE).expect("connects");
     assert_eq!(talk.line("before", PATIENCE).expect("a socket"), Answer::Echoed);
     rig.apply("client");
     assert_eq!(talk.line("again", PATIENCE).expect("a socket"), Answer::Echoed);
+    rig.keep("stranger");
+    assert_eq!(talk.line("kept", PATIENCE).expect("a socket"), Answer::Echoed);
+    let another = rig.pods[0].tcp(rig.server(0, 80), SILENCE).expect("a socket");
+    assert_ne!(another, Answer::Echoed);
     rig.apply("stranger");
     assert_ne!(talk.line("after", SILENCE).expect("a socket"), Answer::Echoed);
     rig.reaches(0, false);
@@ -156,6 +169,26 @@ fn clsact_into_the_peer() {
 #[test]
 fn clsact_through_the_stack() {
     scene(HookKind::Clsact, Delivery::Stack);
+}
+
+/// The pod leaves, and comes back with its name, its labels and its addresses: for all that the node knows
+/// it is another one.
+#[test]
+fn what_was_kept_is_not_inherited_by_the_next_pod() {
+    let Some(mut rig) = Rig::new(HookKind::Tcx, Delivery::Automatic) else { return };
+    rig.datapath = None;
+    let (_, attached) = rig.open();
+    // The client over IPv4, the server over IPv6.
+    for who in [0, 1] {
+        rig.apply("client");
+        let mut talk = rig.pods[0].talk(rig.server(who, 80), PATIENCE).expect("connects");
+        rig.keep("stranger");
+        assert_eq!(talk.line("kept", PATIENCE).expect("a socket"), Answer::Echoed);
+        assert_eq!(rig.datapath().detach(&[attached[who].id]).expect("detaches"), 1);
+        let _ = rig.attach(who);
+        rig.keep("stranger");
+        assert_ne!(talk.line("inherited", SILENCE).expect("a socket"), Answer::Echoed);
+    }
 }
 
 fn restart(hook: HookKind) {

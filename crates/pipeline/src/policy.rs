@@ -5,10 +5,10 @@
 
 use flowgate_abi::{
     DropReason,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Peer},
     event::Event,
-    flow::{End, NO_SLOT},
-    policy::{Direction, EndpointPolicy, NOT_JUDGED, PortTable},
+    flow::{End, Hand, NO_SLOT},
+    policy::{Direction, EndpointPolicy, Generation, NOT_JUDGED, PortTable},
 };
 
 use crate::{Family, FlowTable, Tables, family::Tuple, wire::protocol};
@@ -20,6 +20,8 @@ pub struct Side {
     pub end: End,
     /// Its slot if it is local, else [`NO_SLOT`].
     pub slot: u32,
+    /// In whose hands it is.
+    pub hand: Hand,
 }
 
 /// What policy calls the port of a flow: one of four tables, and the index into it.
@@ -54,7 +56,8 @@ impl Service {
 /// [`DropReason::UnknownIdentity`]: its peer isn't there.
 #[inline(always)]
 pub fn local<F: Family, T: Tables>(tables: &T, endpoint: &Endpoint) -> Result<Side, DropReason> {
-    Ok(Side { end: end(tables, F::peer(endpoint))?, slot: endpoint.slot })
+    let end = End::new(F::peer(endpoint), epoch(tables, F::peer(endpoint))?);
+    Ok(Side { end, slot: endpoint.slot, hand: Hand::local(endpoint.incarnation) })
 }
 
 /// Who an address is.
@@ -72,19 +75,41 @@ pub fn identify<F: Family, T: FlowTable<F>>(
         return local::<F, T>(tables, endpoint);
     }
     let peer = leaf.as_peer().ok_or(DropReason::UnknownIdentity)?;
-    Ok(Side { end: end(tables, peer)?, slot: NO_SLOT })
+    let epoch = epoch(tables, peer)?;
+    let hand = if Peer::owner(epoch) == Peer::WORLD { Hand::WORLD } else { Hand::ELSEWHERE };
+    Ok(Side { end: End::new(peer, epoch), slot: NO_SLOT, hand })
 }
 
 #[inline(always)]
-fn end<T: Tables>(tables: &T, peer: u32) -> Result<End, DropReason> {
+fn epoch<T: Tables>(tables: &T, peer: u32) -> Result<u32, DropReason> {
     let entry = tables.peer(peer).ok_or(DropReason::UnknownIdentity)?;
-    Ok(End::new(peer, entry.epoch.load()))
+    Ok(entry.epoch.load())
 }
 
 /// The end's address hasn't changed hands since it was judged.
 #[inline(always)]
 pub fn is_current<T: Tables>(tables: &T, judged: End) -> bool {
-    end(tables, judged.peer()) == Ok(judged)
+    tables
+        .peer(judged.peer())
+        .is_some_and(|peer| End::new(judged.peer(), peer.epoch.load()) == judged)
+}
+
+/// What is elsewhere is who it was when it was judged: no address has been taken away from the peer that it
+/// was, and the peer that it is has the same owner.
+#[inline(always)]
+pub fn same_owner<T: Tables>(tables: &T, judged: End, now: End) -> bool {
+    let (Some(then), Some(now)) = (tables.peer(judged.peer()), tables.peer(now.peer())) else {
+        return false;
+    };
+    let (then, now) = (then.epoch.load(), now.epoch.load());
+    End::new(judged.peer(), then) == judged && Peer::owner(then) == Peer::owner(now)
+}
+
+/// A generation keeps established flows that it denies.
+#[inline(always)]
+pub fn keeps_established<T: Tables>(tables: &T, generation: u32) -> bool {
+    let head = tables.generation_head(generation & 1);
+    head.is_some_and(|head| head.flags.load() & Generation::KEEP_ESTABLISHED != 0)
 }
 
 /// Judges a flow under a generation, at both ends that are local, and notes in the event what is decided

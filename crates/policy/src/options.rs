@@ -12,19 +12,23 @@ pub struct Options {
     pub endpoints: EndpointScope,
     /// A node may always reach the workloads on it, whatever isolates them.
     pub allow_local_node: bool,
+    /// Connections that are established outlive a plan that denies them, for as long as both ends' addresses
+    /// belong to whom they belonged to. Without it a plan ends them.
+    pub keep_established: bool,
     /// The most cells that the rows, or the decisions, of a plan may have, 2 bytes each. What is
     /// over it is refused before memory is taken.
     pub max_cells: usize,
 }
 
 impl Default for Options {
-    /// No node is local, every workload is an endpoint, a node may reach its workloads, and 2^27
-    /// cells.
+    /// No node is local, every workload is an endpoint, a node may reach its workloads, what a plan denies
+    /// ends, and 2^27 cells.
     fn default() -> Self {
         Self {
             local_node: None,
             endpoints: EndpointScope::All,
             allow_local_node: true,
+            keep_established: false,
             max_cells: 1 << 27,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use flowgate_abi::endpoint::{MAX_PEERS, Peer as Owner};
 use flowgate_identity::{IdentityLabels, Labels, NumericIdentity};
 use ipnet::IpNet;
 
@@ -57,6 +58,26 @@ impl PeerKey {
         }
     }
 
+    /// In whose hands its addresses are, hashed to 20 bits, not 0 (`flowgate_abi::endpoint::Peer::owner`):
+    /// those of workloads that are alike in namespace and labels, a node's, or the world's. What policies make
+    /// of them (networks, named ports, the namespace's labels) is no part of it.
+    pub(crate) fn owner(&self, seed: u64) -> u32 {
+        let mut hash = Fnv(seed ^ 0xcbf2_9ce4_8422_2325);
+        match self {
+            Self::Workload { namespace, labels, .. } => {
+                hash.text("workload").text(namespace);
+                for (key, value) in labels.iter() {
+                    hash.text(key).text(value);
+                }
+            }
+            Self::Node { name, .. } => {
+                hash.text("node").text(name);
+            }
+            Self::Network(_) => return Owner::WORLD,
+        }
+        (hash.0 >> 40) as u32 % (MAX_PEERS - 2) + 2
+    }
+
     /// What its numeric identity stands for.
     pub(crate) fn identity(&self, local_node: Option<&Arc<str>>) -> IdentityLabels {
         match self {
@@ -71,6 +92,19 @@ impl PeerKey {
             Self::Node { .. } => IdentityLabels::Reserved(NumericIdentity::REMOTE_NODE),
             Self::Network(network) => network_identity(*network),
         }
+    }
+}
+
+/// FNV-1a over texts: the same for every process and version.
+struct Fnv(u64);
+
+impl Fnv {
+    fn text(&mut self, text: &str) -> &mut Self {
+        // No byte of a text in UTF-8 is 0xff.
+        for byte in text.bytes().chain([0xff]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        self
     }
 }
 

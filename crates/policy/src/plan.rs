@@ -48,6 +48,8 @@ pub struct Plan {
     pub networks: Vec<(PolicyRef, Vec<IpNet>)>,
     /// The node for which it was made: that of workloads whose node isn't known.
     pub local_node: Option<Arc<str>>,
+    /// Established connections that it denies live on, as [`crate::options::Options`] says.
+    pub keep_established: bool,
 }
 
 /// Who decided.

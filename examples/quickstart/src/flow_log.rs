@@ -133,6 +133,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Closed => "closed",
         Kind::Rejudged => "rejudged",
         Kind::Revoked => "revoked",
+        Kind::Kept => "kept",
     }
 }
 
@@ -152,7 +153,7 @@ fn service(event: &FlowEvent) -> String {
 /// The log for the eye: what the change did, and some of each other kind.
 pub(crate) fn print(entries: &[Entry]) -> String {
     let mut text = String::new();
-    for kind in ["denied", "new", "rejudged", "revoked"] {
+    for kind in ["denied", "new", "rejudged", "kept", "revoked"] {
         let of_kind: Vec<_> = entries.iter().filter(|entry| entry.what.event == kind).collect();
         for entry in of_kind.iter().take(LINES) {
             writeln!(text, "  {}", line(entry)).expect("a string takes all text");

@@ -42,6 +42,7 @@ pub(crate) enum Event {
     Closed,
     Rejudged,
     Revoked,
+    Kept,
 }
 
 /// What one end said.

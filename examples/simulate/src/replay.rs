@@ -272,5 +272,6 @@ const fn event(event: Event) -> &'static str {
         Event::Closed => "closed",
         Event::Rejudged => "rejudged",
         Event::Revoked => "revoked",
+        Event::Kept => "kept",
     }
 }

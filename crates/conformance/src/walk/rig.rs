@@ -1,6 +1,6 @@
 //! The host pipeline and the reference model, side by side.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use flowgate_abi::{
     DropReason,
@@ -10,6 +10,7 @@ use flowgate_pipeline::Verdict;
 use flowgate_policy::{
     host::HostTables,
     install::{Installer, Store},
+    plan::Plan,
 };
 
 use super::{Step, Walk};
@@ -130,8 +131,13 @@ impl Rig {
                 return Ok(());
             }
             Step::Change(rules) => {
-                model.rules_changed();
+                model.rules_changed(false);
                 self.change(rules);
+                return Ok(());
+            }
+            Step::Keep(rules) => {
+                model.rules_changed(true);
+                self.apply(rules, self.trio.keeping_plan(rules).clone());
                 return Ok(());
             }
         };
@@ -160,8 +166,11 @@ impl Rig {
     }
 
     fn change(&mut self, rules: Rules) {
-        let plan = self.trio.plan(rules);
-        let _ = self.installer.apply(plan).expect("the tables are sized for every plan");
+        self.apply(rules, self.trio.plan(rules).clone());
+    }
+
+    fn apply(&mut self, rules: Rules, plan: Arc<Plan>) {
+        let _ = self.installer.apply(&plan).expect("the tables are sized for every plan");
         self.rules = rules;
     }
 
@@ -176,6 +185,7 @@ impl Rig {
         Tally {
             opened: of(Counter::FlowsNew),
             rejudged: of(Counter::FlowsRejudged),
+            kept: of(Counter::FlowsKept),
             revoked: of(Counter::FlowsRevoked),
             related: of(Counter::Related),
         }
@@ -191,6 +201,7 @@ fn difference(before: Tally, after: Tally) -> Tally {
     Tally {
         opened: after.opened - before.opened,
         rejudged: after.rejudged - before.rejudged,
+        kept: after.kept - before.kept,
         revoked: after.revoked - before.revoked,
         related: after.related - before.related,
     }

@@ -78,6 +78,8 @@ pub enum Step {
     Sweep,
     /// A new generation with these rules.
     Change(Rules),
+    /// Likewise, and the generation keeps what is established.
+    Keep(Rules),
 }
 
 /// Where time begins, under which rules, and what happens.
@@ -105,8 +107,9 @@ impl Walk {
         let steps =
             rest.chunks_exact(3).map(|step| choice.step([step[0], step[1], step[2]], timeouts));
         let steps = steps.filter(|step| {
-            changes += usize::from(matches!(step, Step::Change(_)));
-            !matches!(step, Step::Change(_)) || changes <= CHANGES
+            let change = matches!(step, Step::Change(_) | Step::Keep(_));
+            changes += usize::from(change);
+            !change || changes <= CHANGES
         });
         let steps = steps.take(STEPS).collect();
         Self { start, rules: Rules::ALL[at(1) / 4 % 4 % 3], steps }
@@ -126,6 +129,7 @@ impl fmt::Display for Step {
             }
             Self::Sweep => f.write_str("a sweep"),
             Self::Change(rules) => write!(f, "rules: {rules:?}"),
+            Self::Keep(rules) => write!(f, "rules: {rules:?}, what is established stays"),
         }
     }
 }
@@ -159,7 +163,8 @@ impl Choice {
             11 => Step::Report(self.frame(which, tcp::ACK)),
             12 | 13 => Step::Wait(time(which, how, timeouts)),
             14 => Step::Sweep,
-            _ => Step::Change(Rules::ALL[usize::from(which) % 3]),
+            _ if which < 128 => Step::Change(Rules::ALL[usize::from(which) % 3]),
+            _ => Step::Keep(Rules::ALL[usize::from(which) % 3]),
         }
     }
 

@@ -9,7 +9,7 @@ use flowgate_abi::{
     maps::{self, CELLS},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
-use flowgate_policy::install::{EndpointRow, IpcacheCell, Store};
+use flowgate_policy::install::{EndpointRow, GenerationHead, IpcacheCell, Store};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{kernel::KernelTables, mapped::Mapped, syscall};
@@ -53,6 +53,10 @@ impl Store for KernelTables {
         self.peer_class.word16(index / CELLS, index % CELLS * 2).load(PLAIN)
     }
 
+    fn owner(&self, peer: u32) -> u32 {
+        Peer::owner(self.peers.word32(peer as usize, offset!(Peer, epoch)).load(PLAIN))
+    }
+
     fn endpoint(&self, slot: u32) -> EndpointRow {
         let mut bytes = [0; size_of::<Endpoint>()];
         self.endpoints.read(slot as usize, &mut bytes);
@@ -89,10 +93,12 @@ impl Store for KernelTables {
         self.active.word64(0, 0).store(u64::from(generation), Ordering::SeqCst);
     }
 
-    fn set_generation(&mut self, slot: u32, number: u32, peer_classes: u32, port_classes: u32) {
+    fn set_generation(&mut self, slot: u32, head: GenerationHead) {
+        let GenerationHead { number, peer_classes, port_classes, flags } = head;
         let head = |offset| self.generations.word32(slot as usize, offset);
         head(offset!(Generation, peer_classes)).store(peer_classes, PLAIN);
         head(offset!(Generation, port_classes)).store(port_classes, PLAIN);
+        head(offset!(Generation, flags)).store(flags, PLAIN);
         head(offset!(Generation, number)).store(number, PUBLISH);
     }
 
@@ -105,9 +111,16 @@ impl Store for KernelTables {
         self.peers.word32(peer as usize, offset!(Peer, identity)).store(identity, PLAIN);
     }
 
+    fn set_owner(&mut self, peer: u32, owner: u32) {
+        let epoch = self.peers.word32(peer as usize, offset!(Peer, epoch));
+        epoch.store(Peer::owned(epoch.load(PLAIN), owner), PUBLISH);
+    }
+
     fn bump_epoch(&mut self, peer: u32) -> u32 {
         let epoch = self.peers.word32(peer as usize, offset!(Peer, epoch));
-        epoch.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+        let raised = Peer::raised(epoch.load(PLAIN));
+        epoch.store(raised, Ordering::SeqCst);
+        raised
     }
 
     fn set_peer_class(&mut self, slot: u32, peer: u32, class: u16) {

@@ -1,11 +1,15 @@
 //! What becomes of connections: closed, revoked, judged again, never inherited.
 
-use flowgate_conformance::frames::{Frame, tcp};
+use flowgate_abi::event::{Counter, Kind};
+use flowgate_conformance::{
+    frames::{Frame, tcp},
+    generate::Case,
+};
 use flowgate_datapath::{Action, Stage};
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{compile::Compiler, inventory::WorkloadRef};
 
-use crate::rig::{compile, connect, on_both, passes, talk, to_endpoint};
+use crate::rig::{Rig, compile, compile_with, connect, on_both, passes, talk, to_endpoint};
 
 #[test]
 fn an_endpoint_is_closed_until_its_first_plan() {
@@ -37,7 +41,7 @@ fn a_relabelled_pod_does_not_inherit_its_connections() {
             assert!(!passes(&mut rig, &names[0], frame));
         }
         let revoked = rig.datapath.counters().expect("readable");
-        assert_eq!(revoked.get(flowgate_abi::event::Counter::FlowsRevoked), 2);
+        assert_eq!(revoked.get(Counter::FlowsRevoked), 2);
         assert!(rig.datapath.flows().expect("readable").iter().all(|flow| flow.revoked));
     });
 }
@@ -81,8 +85,8 @@ fn an_allowed_connection_lives_through_generations() {
             assert!(passes(&mut rig, &names[1], frame.answer().flags(tcp::ACK)));
         }
         let counters = rig.datapath.counters().expect("readable");
-        assert_eq!(counters.get(flowgate_abi::event::Counter::FlowsRejudged), 3);
-        assert_eq!(counters.get(flowgate_abi::event::Counter::FlowsNew), 1);
+        assert_eq!(counters.get(Counter::FlowsRejudged), 3);
+        assert_eq!(counters.get(Counter::FlowsNew), 1);
     });
 }
 
@@ -99,7 +103,7 @@ fn a_closed_connection_is_told_with_its_counts_and_may_be_opened_again() {
         rig.datapath.sweep().expect("runs");
         let events = rig.take_events();
         assert_eq!(events.len(), 1, "told once: {events:?}");
-        assert_eq!(events[0].kind, flowgate_abi::event::Kind::Closed);
+        assert_eq!(events[0].kind, Kind::Closed);
         assert_eq!((events[0].source.packets, events[0].destination.packets), (3, 3));
         // The other end may open the same tuple: that is another flow, and denied.
         let opposite = Frame { reply: true, ..frame }.flags(tcp::SYN);
@@ -122,7 +126,7 @@ fn a_policy_that_changes_cuts_what_it_no_longer_allows() {
         rig.take_events();
         assert!(!passes(&mut rig, &names[0], frame.flags(tcp::ACK)));
         let events = rig.take_events();
-        assert_eq!(events[0].kind, flowgate_abi::event::Kind::Revoked);
+        assert_eq!(events[0].kind, Kind::Revoked);
         let text = events[0].to_string();
         assert!(text.contains("NetworkPolicy/default/only-clients"), "{text}");
         // The other end must not bring it back from the middle, nor must it be told of twice.
@@ -133,6 +137,76 @@ fn a_policy_that_changes_cuts_what_it_no_longer_allows() {
         let opposite = Frame { reply: true, ..frame }.flags(tcp::SYN);
         assert!(passes(&mut rig, &names[1], opposite));
     });
+}
+
+const BOTH: [(&str, &str); 2] = [("198.18.0.1", "198.18.0.2"), ("2001:db8::1", "2001:db8::2")];
+
+/// Connections of both families, and then a policy by which nobody reaches the server.
+fn establish_and_close(rig: &mut Rig, case: &mut Case, names: &[WorkloadRef]) {
+    rig.apply(&compile(&mut Compiler::new(LocalAllocator::new()), case));
+    for (client, server) in BOTH {
+        connect(rig, names, talk(client, server));
+    }
+    case.policies[0].ingress.as_mut().expect("isolated").clear();
+    rig.take_events();
+}
+
+/// What becomes of the connections: of packets of the client, and of the server.
+fn live(rig: &mut Rig, names: &[WorkloadRef], wanted: bool) {
+    for (client, server) in BOTH {
+        let frame = talk(client, server).flags(tcp::ACK);
+        assert_eq!(passes(rig, &names[0], frame), wanted, "{client}");
+        let answer = frame.answer().flags(tcp::ACK);
+        assert_eq!(passes(rig, &names[1], answer), wanted, "{server}");
+    }
+}
+
+#[test]
+fn what_is_established_outlives_a_policy_if_the_plan_keeps_it() {
+    on_both(|mut rig, mut case, names| {
+        establish_and_close(&mut rig, &mut case, &names);
+        let mut compiler = Compiler::new(LocalAllocator::new());
+        for round in 1..=2 {
+            rig.apply(&compile_with(&mut compiler, &case, true));
+            live(&mut rig, &names, true);
+            let told = rig.take_events();
+            assert_eq!(told.len(), 2, "once for each generation: {told:?}");
+            assert!(told.iter().all(|event| event.kind == Kind::Kept));
+            let text = told[0].to_string();
+            assert!(text.contains("NetworkPolicy/default/only-clients"), "{text}");
+            let counters = rig.datapath.counters().expect("readable");
+            let counted = [Counter::FlowsKept, Counter::FlowsRevoked, Counter::FlowsRejudged];
+            assert_eq!(counted.map(|counter| counters.get(counter)), [2 * round, 0, 0]);
+        }
+        let (client, server) = BOTH[0];
+        let another = Frame { source_port: 40_001, ..talk(client, server) };
+        assert!(!passes(&mut rig, &names[0], another), "what is new is denied");
+        // Without the option it ends, and the option doesn't bring it back.
+        for keep in [false, true] {
+            rig.apply(&compile_with(&mut compiler, &case, keep));
+            live(&mut rig, &names, false);
+        }
+    });
+}
+
+#[test]
+fn what_is_kept_ends_when_an_address_changes_hands() {
+    for who in [0, 1] {
+        on_both(|mut rig, mut case, names| {
+            establish_and_close(&mut rig, &mut case, &names);
+            let plan = compile_with(&mut Compiler::new(LocalAllocator::new()), &case, true);
+            rig.apply(&plan);
+            live(&mut rig, &names, true);
+            let id = rig.endpoints.remove(&names[who]).expect("attached");
+            assert_eq!(rig.datapath.detach(&[id]).expect("detaches"), 1);
+            // Name and labels are the same, and still it is another pod.
+            rig.attach(&names[who], &case.inventory.workloads[who].addresses);
+            rig.apply(&plan);
+            live(&mut rig, &names, false);
+            let counters = rig.datapath.counters().expect("readable");
+            assert_eq!(counters.get(Counter::FlowsRevoked), 2);
+        });
+    }
 }
 
 #[test]

@@ -110,7 +110,17 @@ impl Rig {
 }
 
 pub(crate) fn compile(compiler: &mut Compiler<LocalAllocator>, case: &Case) -> Arc<Plan> {
-    let plan = compiler.compile(&case.inventory, &case.policies, &options::Options::default());
+    compile_with(compiler, case, false)
+}
+
+/// A plan that says whether it keeps what is established.
+pub(crate) fn compile_with(
+    compiler: &mut Compiler<LocalAllocator>,
+    case: &Case,
+    keep_established: bool,
+) -> Arc<Plan> {
+    let options = options::Options { keep_established, ..options::Options::default() };
+    let plan = compiler.compile(&case.inventory, &case.policies, &options);
     Arc::new(plan.expect("a generated case compiles"))
 }
 

@@ -91,6 +91,12 @@ pub(crate) fn plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Ar
     compile(compiler, &[policy("who-may", "server", vec![Peer::Workloads(select(allowed))])])
 }
 
+/// Likewise, and what is established lives on.
+pub(crate) fn keeping_plan(compiler: &mut Compiler<LocalAllocator>, allowed: &str) -> Arc<Plan> {
+    let plan = plan(compiler, allowed);
+    Arc::new(Plan { keep_established: true, ..Plan::clone(&plan) })
+}
+
 /// Everybody reaches everybody.
 pub(crate) fn open(compiler: &mut Compiler<LocalAllocator>) -> Arc<Plan> {
     compile(compiler, &[])

@@ -4,7 +4,8 @@ use flowgate_abi::{
     DropReason,
     endpoint::Endpoint,
     event::{Counter, Event, Hook, Kind},
-    flow::{Age, Ends, Flow, NO_SLOT, Seen, Verdict, Volume, state},
+    flow::{Age, Ends, Flow, Hand, NO_SLOT, Seen, Verdict, Volume, state},
+    policy::Response,
 };
 
 use super::{Frame, is_node};
@@ -237,6 +238,7 @@ struct Fresh {
     generation: u32,
     ends: Ends,
     slots: [u32; 2],
+    hands: [Hand; 2],
 }
 
 /// A packet that has to be judged.
@@ -281,6 +283,13 @@ fn judge<F: Family, T: FlowTable<F>>(
         generation,
         ends: Ends::new(initiator.end, responder.end),
         slots: [initiator.slot, responder.slot],
+        hands: [initiator.hand, responder.hand],
+    };
+    let result = match (result, bucket) {
+        (Err(reason), Some(bucket)) if case.known && is_end::<F>(endpoint, case) => {
+            keep(tables, tables.way(bucket, number).flow(), &fresh, reason, &mut event)
+        }
+        (result, _) => result,
     };
     let outcome = match (result, bucket) {
         (Ok(()), Some(bucket)) if case.known => {
@@ -354,7 +363,38 @@ fn sides<F: Family, T: FlowTable<F>>(
 /// What a state says of a flow's end.
 const ENDED: u32 = state::REVOKED | state::TOLD | state::RESPONSE;
 
-/// A known flow is still allowed: it carries on under what it was judged by now.
+/// A denial of a known flow, unless the flow is to live all the same: it was established before, its
+/// generation keeps such flows, and both ends are who they were.
+#[inline(always)]
+fn keep<T: crate::Tables>(
+    tables: &T,
+    flow: &Flow,
+    fresh: &Fresh,
+    reason: DropReason,
+    event: &mut Event,
+) -> Result<(), DropReason> {
+    let state = Verdict(flow.verdict.load()).state();
+    let (then, now) = (Ends(flow.ends.load()), fresh.ends);
+    let slots = flow.bytes.each_ref().map(|bytes| Volume(bytes.load()).slot());
+    let [initiator, responder] = fresh.hands;
+    if !reason.is_policy()
+        || state & (state::ESTABLISHED | state::REVOKED) != state::ESTABLISHED
+        || !policy::keeps_established(tables, fresh.generation)
+        || slots != fresh.slots
+        || state & state::HANDS != state::of_hands(initiator, responder)
+        || initiator == Hand::ELSEWHERE
+            && !policy::same_owner(tables, then.initiator(), now.initiator())
+        || responder == Hand::ELSEWHERE
+            && !policy::same_owner(tables, then.responder(), now.responder())
+    {
+        return Err(reason);
+    }
+    event.reason = reason as u8;
+    tables.note_response(Response::Silence as u8);
+    Ok(())
+}
+
+/// A known flow is still allowed, or kept: it carries on under what it was judged by now.
 #[inline(always)]
 fn renew<F: Family, T: FlowTable<F>>(
     tables: &T,
@@ -369,7 +409,8 @@ fn renew<F: Family, T: FlowTable<F>>(
     tables.lock(bucket);
     // Only an opening flow can have lost its way meanwhile; its next packet opens it again.
     if way.holds(case.key) {
-        let mut state = Verdict(flow.verdict.load()).state() & !ENDED;
+        let mut state = Verdict(flow.verdict.load()).state() & !(ENDED | state::HANDS);
+        state |= state::of_hands(fresh.hands[0], fresh.hands[1]);
         if case.packet.role != Role::Error {
             let protocol = case.packet.tuple.protocol;
             state = conntrack::advance(state, protocol, case.packet.tcp_flags, case.reply);
@@ -382,8 +423,12 @@ fn renew<F: Family, T: FlowTable<F>>(
         flow.verdict.store(Verdict::new(fresh.generation, state).0);
     }
     tables.unlock(bucket);
-    tables.count(Counter::FlowsRejudged);
-    event.kind = Kind::Rejudged as u8;
+    let (kind, counter) = match event.reason {
+        0 => (Kind::Rejudged, Counter::FlowsRejudged),
+        _ => (Kind::Kept, Counter::FlowsKept),
+    };
+    tables.count(counter);
+    event.kind = kind as u8;
     event::volume(event, flow);
     if case.packet.role == Role::Error {
         tables.count(Counter::Related);
@@ -447,8 +492,9 @@ fn open<F: Family, T: FlowTable<F>>(
         return Ok(());
     }
     let first = if case.from_second { state::FROM_SECOND } else { 0 };
+    let hands = state::of_hands(fresh.hands[0], fresh.hands[1]);
     let entry = Entry {
-        verdict: Verdict::new(fresh.generation, first),
+        verdict: Verdict::new(fresh.generation, first | hands),
         ends: fresh.ends,
         seen: Seen(0).one_more(case.jiffies as u32),
         sent: Volume::new(fresh.slots[0], case.frame.length),

@@ -250,6 +250,7 @@ impl Draft {
             cookies: tables.cookies,
             networks: self.networks,
             local_node: state.options().local_node.clone(),
+            keep_established: state.options().keep_established,
         }
     }
 }

@@ -4,13 +4,13 @@ use std::convert::Infallible;
 
 use flowgate_abi::{
     EtherAddr, Settings, Shared32,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Peer},
     ipcache::ROOTS,
     policy::{Decision, PortTable},
 };
 
 use super::HostTables;
-use crate::install::{EndpointRow, IpcacheCell, Store};
+use crate::install::{EndpointRow, GenerationHead, IpcacheCell, Store};
 
 impl Store for HostTables {
     type Error = Infallible;
@@ -29,6 +29,10 @@ impl Store for HostTables {
 
     fn peer_class(&self, slot: u32, peer: u32) -> u16 {
         self.peer_class[(slot * self.settings.peers + peer) as usize]
+    }
+
+    fn owner(&self, peer: u32) -> u32 {
+        Peer::owner(self.peers[peer as usize].epoch.load())
     }
 
     fn endpoint(&self, slot: u32) -> EndpointRow {
@@ -57,10 +61,12 @@ impl Store for HostTables {
         self.active.set(generation);
     }
 
-    fn set_generation(&mut self, slot: u32, number: u32, peer_classes: u32, port_classes: u32) {
+    fn set_generation(&mut self, slot: u32, head: GenerationHead) {
+        let GenerationHead { number, peer_classes, port_classes, flags } = head;
         let head = &self.generations[slot as usize];
         head.peer_classes.store(peer_classes);
         head.port_classes.store(port_classes);
+        head.flags.store(flags);
         head.number.store(number);
     }
 
@@ -72,9 +78,14 @@ impl Store for HostTables {
         self.peers[peer as usize].identity.store(identity);
     }
 
+    fn set_owner(&mut self, peer: u32, owner: u32) {
+        let epoch = &self.peers[peer as usize].epoch;
+        epoch.store(Peer::owned(epoch.load(), owner));
+    }
+
     fn bump_epoch(&mut self, peer: u32) -> u32 {
         let epoch = &self.peers[peer as usize].epoch;
-        epoch.store(epoch.load().wrapping_add(1));
+        epoch.store(Peer::raised(epoch.load()));
         epoch.load()
     }
 

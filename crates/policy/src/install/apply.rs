@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use flowgate_abi::endpoint::Leaf;
+use flowgate_abi::{endpoint::Leaf, policy::Generation};
 use flowgate_identity::{Ipcache, NumericIdentity};
 use ipnet::IpNet;
 
-use super::{InstallError, Installer, Store};
+use super::{GenerationHead, InstallError, Installer, Store};
 use crate::{
     inventory::WorkloadRef,
     ipcache::{self, MOST_NODES},
@@ -149,6 +149,7 @@ impl<S: Store> Installer<S> {
         plan.fits(&self.capacity)?;
         self.attached_nodes(plan)?;
         let transition = self.transition(plan)?;
+        self.own(plan, &transition);
         let generation = next(self.store.active());
         let (ready, closed) = self.write_generation(plan, generation, &transition);
         let moved = self.expand(plan, &transition).map_err(InstallError::Store)?;
@@ -240,6 +241,16 @@ impl<S: Store> Installer<S> {
         continued
     }
 
+    /// A number goes on with the owner that it had. Where none is known (tables of an earlier version), with
+    /// any, unless the plan would keep connections that another owner had.
+    fn may_inherit(&self, plan: &Plan, peer: u32, number: u32) -> bool {
+        let owner = plan.peers[peer as usize].key.owner(self.store.settings().hash_seed);
+        match self.store.owner(number) {
+            0 => !plan.keep_established,
+            had => had == owner,
+        }
+    }
+
     /// Peers of a plan with numbers that they have already.
     fn peers_so_far(&self, plan: &Plan) -> Vec<(usize, u32)> {
         if self.numbers.has_keys() {
@@ -253,7 +264,8 @@ impl<S: Store> Installer<S> {
         prefixes
             .filter_map(|(net, leaf)| {
                 let (_, peer) = wanted.around(net)?;
-                Some((*peer as usize, self.peer_of(*leaf, matches!(net, IpNet::V6(_)))?))
+                let number = self.peer_of(*leaf, matches!(net, IpNet::V6(_)))?;
+                self.may_inherit(plan, *peer, number).then_some((*peer as usize, number))
             })
             .collect()
     }
@@ -276,6 +288,21 @@ impl<S: Store> Installer<S> {
         }
     }
 
+    /// Before anything else: numbers that no address leads to get their owners. What had them before has
+    /// nothing to do with these. May give the running generation another number.
+    fn own(&mut self, plan: &Plan, transition: &Transition) {
+        let planned = plan.peers.iter().zip(transition.numbers.iter().copied());
+        let passing =
+            transition.passing.iter().map(|(number, peer)| (&plan.peers[*peer as usize], *number));
+        for (peer, number) in planned.chain(passing) {
+            let owner = peer.key.owner(self.store.settings().hash_seed);
+            if self.store.owner(number) != owner {
+                self.bump_epoch(number);
+                self.store.set_owner(number, owner);
+            }
+        }
+    }
+
     /// Step 1: the slot that no packet reads.
     fn write_generation(
         &mut self,
@@ -284,7 +311,7 @@ impl<S: Store> Installer<S> {
         transition: &Transition,
     ) -> (Vec<WorkloadRef>, Vec<WorkloadRef>) {
         let slot = generation & 1;
-        self.store.set_generation(slot, 0, 0, 0);
+        self.store.set_generation(slot, GenerationHead::default());
         for peer in 0..self.store.settings().peers {
             self.store.set_peer_class(slot, peer, 0);
         }
@@ -301,7 +328,7 @@ impl<S: Store> Installer<S> {
         self.store.set_decision_cells(slot, &plan.decision);
         self.store.set_decisions(slot, &plan.decisions);
         let outcome = self.write_endpoint_policies(plan, slot);
-        self.store.set_generation(slot, generation, plan.peer_classes, plan.port_classes);
+        self.store.set_generation(slot, head(plan, generation));
         outcome
     }
 
@@ -365,7 +392,10 @@ impl<S: Store> Installer<S> {
         }
         let mut keep: BTreeSet<u32> = transition.numbers.iter().copied().collect();
         keep.remove(&0);
-        for peer in self.numbers.retire(&keep) {
+        // The others' flows are of earlier generations. They are judged again anyhow, and remember by their
+        // number whose they were.
+        let passing: BTreeSet<u32> = transition.passing.iter().map(|(number, _)| *number).collect();
+        for peer in self.numbers.retire(&keep).into_iter().filter(|peer| passing.contains(peer)) {
             self.bump_epoch(peer);
         }
         Ok(())
@@ -408,6 +438,12 @@ impl<S: Store> Installer<S> {
             IpNet::V6(_) => self.store.set_endpoint_peers(slot, row.peer4, peer),
         }
     }
+}
+
+fn head(plan: &Plan, number: u32) -> GenerationHead {
+    let flags = if plan.keep_established { Generation::KEEP_ESTABLISHED } else { 0 };
+    let Plan { peer_classes, port_classes, .. } = *plan;
+    GenerationHead { number, peer_classes, port_classes, flags }
 }
 
 /// The generation after another; never 0.

@@ -38,7 +38,7 @@ pub use adopt::{RestoreError, restore};
 pub use apply::Applied;
 pub use endpoints::{Binding, EndpointAddress};
 pub use pressure::Pressure;
-pub use store::{EndpointRow, IpcacheCell, Store};
+pub use store::{EndpointRow, GenerationHead, IpcacheCell, Store};
 
 use crate::{
     cost::{Capacity, Overflow},

@@ -10,13 +10,17 @@ pub(super) struct Numbers {
     by_key: HashMap<PeerKey, u32>,
     used: BTreeSet<u32>,
     retired: BTreeSet<u32>,
+    /// Where to look for a free one first: behind the one taken last. So a number that was given back stays
+    /// free, and means what it meant, for as long as can be.
+    next: u32,
     limit: u32,
 }
 
 impl Numbers {
     /// All numbers below `limit` are free.
     pub(super) fn new(limit: u32) -> Self {
-        Self { by_key: HashMap::new(), used: BTreeSet::new(), retired: BTreeSet::new(), limit }
+        let (used, retired) = (BTreeSet::new(), BTreeSet::new());
+        Self { by_key: HashMap::new(), used, retired, next: 1, limit }
     }
 
     /// A number is in use, for whatever key.
@@ -46,15 +50,20 @@ impl Numbers {
         self.by_key.get(key).copied()
     }
 
-    /// The lowest `count` free numbers.
+    /// The free numbers, in the order in which they are to be taken.
     pub(super) fn vacant(&self) -> impl Iterator<Item = u32> + '_ {
-        (1..self.limit)
+        (self.next..self.limit)
+            .chain(1..self.next)
             .filter(|number| !self.used.contains(number) && !self.retired.contains(number))
     }
 
     /// Replaces the keys; numbers without one are to be given back by [`Numbers::retire`].
     pub(super) fn rename(&mut self, by_key: HashMap<PeerKey, u32>) {
-        self.used.extend(by_key.values());
+        let taken = by_key.values().filter(|number| self.used.insert(**number));
+        let behind = taken.map(|number| (*number + self.limit - self.next) % self.limit).max();
+        if let Some(behind) = behind {
+            self.next = ((self.next + behind) % self.limit + 1).min(self.limit);
+        }
         self.by_key = by_key;
     }
 

@@ -23,6 +23,19 @@ pub struct EndpointRow {
     pub router_mac: Mac,
 }
 
+/// The head of a generation: [`flowgate_abi::policy::Generation`] without its shared words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GenerationHead {
+    /// Its number; 0: it isn't there.
+    pub number: u32,
+    /// Cells of a row group.
+    pub peer_classes: u32,
+    /// Cells of a row.
+    pub port_classes: u32,
+    /// `Generation::KEEP_ESTABLISHED`.
+    pub flags: u32,
+}
+
 /// A word of a node of the ipcache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpcacheCell {
@@ -49,6 +62,8 @@ pub trait Store {
     fn active(&self) -> u32;
     /// A peer's class in the generation of a slot.
     fn peer_class(&self, slot: u32, peer: u32) -> u16;
+    /// Whose addresses a peer has or had last (`flowgate_abi::endpoint::Peer::owner`).
+    fn owner(&self, peer: u32) -> u32;
     /// The endpoint in a slot.
     fn endpoint(&self, slot: u32) -> EndpointRow;
     /// A word of the ipcache.
@@ -61,13 +76,15 @@ pub trait Store {
 
     /// Publishes a generation.
     fn set_active(&mut self, generation: u32);
-    /// Writes the head of a slot's generation; number 0: it isn't there.
-    fn set_generation(&mut self, slot: u32, number: u32, peer_classes: u32, port_classes: u32);
+    /// Writes the head of a slot's generation, its number last.
+    fn set_generation(&mut self, slot: u32, head: GenerationHead);
     /// Gives a slot's generation another number.
     fn renumber(&mut self, slot: u32, number: u32);
     /// Writes a peer's identity.
     fn set_identity(&mut self, peer: u32, identity: u32);
-    /// Raises a peer's epoch, and returns it.
+    /// Writes whose addresses a peer has.
+    fn set_owner(&mut self, peer: u32, owner: u32);
+    /// Raises a peer's epoch, and returns the word in which it is the low bits.
     fn bump_epoch(&mut self, peer: u32) -> u32;
     /// Writes a peer's class.
     fn set_peer_class(&mut self, slot: u32, peer: u32, class: u16);
