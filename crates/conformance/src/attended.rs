@@ -120,9 +120,9 @@ delegate! {
         set_identity(peer: u32, identity: u32);
         set_owner(peer: u32, owner: u32);
         set_port_class(slot: u32, table: u32, classes: &[u16]);
-        set_rows(slot: u32, cells: &[u16]);
-        set_decision_cells(slot: u32, cells: &[u16]);
-        set_decisions(slot: u32, decisions: &[Decision]);
+        set_rows(slot: u32, first: u32, cells: &[u16]);
+        set_decision_cells(slot: u32, first: u32, cells: &[u16]);
+        set_decisions(slot: u32, first: u32, decisions: &[Decision]);
         set_peer_class(slot: u32, peer: u32, class: u16);
         set_endpoint_policy(slot: u32, endpoint: u32, egress: u32, ingress: u32);
         set_endpoint(slot: u32, row: &EndpointRow);

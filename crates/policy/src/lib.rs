@@ -63,6 +63,7 @@ mod contradiction;
 pub mod cost;
 pub mod diff;
 pub mod explain;
+pub mod extension;
 pub mod host;
 pub mod install;
 pub mod inventory;

@@ -132,16 +132,16 @@ impl Store for KernelTables {
         self.port_class.write(element, 0, classes.as_bytes());
     }
 
-    fn set_rows(&mut self, slot: u32, cells: &[u16]) {
-        Self::set_cells(&self.rows, slot * self.settings.row_cells, cells);
+    fn set_rows(&mut self, slot: u32, first: u32, cells: &[u16]) {
+        Self::set_cells(&self.rows, slot * self.settings.row_cells + first, cells);
     }
 
-    fn set_decision_cells(&mut self, slot: u32, cells: &[u16]) {
-        Self::set_cells(&self.decision_cells, slot * self.settings.decision_cells, cells);
+    fn set_decision_cells(&mut self, slot: u32, first: u32, cells: &[u16]) {
+        Self::set_cells(&self.decision_cells, slot * self.settings.decision_cells + first, cells);
     }
 
-    fn set_decisions(&mut self, slot: u32, decisions: &[Decision]) {
-        let first = (slot * self.settings.decisions) as usize;
+    fn set_decisions(&mut self, slot: u32, first: u32, decisions: &[Decision]) {
+        let first = (slot * self.settings.decisions + first) as usize;
         for (index, decision) in decisions.iter().enumerate() {
             self.decisions.write(first + index, 0, decision.as_bytes());
         }

@@ -98,18 +98,18 @@ impl Store for HostTables {
         self.port_class[first..first + classes.len()].copy_from_slice(classes);
     }
 
-    fn set_rows(&mut self, slot: u32, cells: &[u16]) {
-        let first = (slot * self.settings.row_cells) as usize;
+    fn set_rows(&mut self, slot: u32, first: u32, cells: &[u16]) {
+        let first = (slot * self.settings.row_cells + first) as usize;
         self.rows[first..first + cells.len()].copy_from_slice(cells);
     }
 
-    fn set_decision_cells(&mut self, slot: u32, cells: &[u16]) {
-        let first = (slot * self.settings.decision_cells) as usize;
+    fn set_decision_cells(&mut self, slot: u32, first: u32, cells: &[u16]) {
+        let first = (slot * self.settings.decision_cells + first) as usize;
         self.decision_cells[first..first + cells.len()].copy_from_slice(cells);
     }
 
-    fn set_decisions(&mut self, slot: u32, decisions: &[Decision]) {
-        let first = (slot * self.settings.decisions) as usize;
+    fn set_decisions(&mut self, slot: u32, first: u32, decisions: &[Decision]) {
+        let first = (slot * self.settings.decisions + first) as usize;
         self.decisions[first..first + decisions.len()].copy_from_slice(decisions);
     }
 

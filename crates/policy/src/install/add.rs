@@ -39,6 +39,7 @@ impl<S: Store> Installer<S> {
         let (egress, ingress) = (placement.endpoint.egress, placement.endpoint.ingress);
         for (slot, _) in &slots {
             self.store.set_endpoint_policy(self.store.active() & 1, *slot, egress, ingress);
+            self.open.insert(*slot);
         }
         Ok(written + slots.len())
     }
@@ -58,6 +59,7 @@ impl<S: Store> Installer<S> {
         let slots = self.slots_of(workload, addresses);
         for (slot, _) in &slots {
             self.store.set_endpoint_policy(self.store.active() & 1, *slot, 0, 0);
+            self.open.remove(slot);
         }
         let mut left = 0;
         for net in addresses.iter().map(|address| IpNet::from(*address)) {
@@ -96,7 +98,7 @@ impl<S: Store> Installer<S> {
         self.robbed.insert(peer);
     }
 
-    fn join(
+    pub(super) fn join(
         &mut self,
         net: &IpNet,
         peer: u32,

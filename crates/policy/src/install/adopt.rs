@@ -47,6 +47,8 @@ impl<S: Store> Installer<S> {
             numbers,
             bindings,
             plan: None,
+            columns: 0,
+            open: BTreeSet::new(),
             robbed: BTreeSet::new(),
         };
         installer.finish_renumbering();

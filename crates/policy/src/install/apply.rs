@@ -10,7 +10,7 @@ use flowgate_abi::{endpoint::Leaf, policy::Generation};
 use flowgate_identity::{Ipcache, NumericIdentity};
 use ipnet::IpNet;
 
-use super::{GenerationHead, InstallError, Installer, Store};
+use super::{GenerationHead, InstallError, Installer, Store, extend::planned};
 use crate::{
     inventory::WorkloadRef,
     ipcache::{self, MOST_NODES},
@@ -156,6 +156,8 @@ impl<S: Store> Installer<S> {
         self.settle_grace()?;
         self.store.set_active(generation);
         self.plan = Some(Arc::clone(plan));
+        self.columns = self.columns_for(plan);
+        self.open = self.slots_of_plan(plan);
         self.settle_grace()?;
         self.contract(&transition).map_err(InstallError::Store)?;
         Ok(Applied { generation, ready, closed, moved })
@@ -324,11 +326,12 @@ impl<S: Store> Installer<S> {
         for (table, classes) in plan.port_class.iter().enumerate() {
             self.store.set_port_class(slot, table as u32, classes);
         }
-        self.store.set_rows(slot, &plan.row);
-        self.store.set_decision_cells(slot, &plan.decision);
-        self.store.set_decisions(slot, &plan.decisions);
+        let columns = self.columns_for(plan);
+        self.store.set_rows(slot, 0, &spread(plan, columns));
+        self.store.set_decision_cells(slot, 0, &plan.decision);
+        self.store.set_decisions(slot, 0, &plan.decisions);
         let outcome = self.write_endpoint_policies(plan, slot);
-        self.store.set_generation(slot, head(plan, generation));
+        self.store.set_generation(slot, head(plan, generation, columns));
         outcome
     }
 
@@ -337,21 +340,17 @@ impl<S: Store> Installer<S> {
         plan: &Plan,
         slot: u32,
     ) -> (Vec<WorkloadRef>, Vec<WorkloadRef>) {
-        let planned: HashMap<&WorkloadRef, _> =
-            plan.endpoints.iter().map(|endpoint| (&endpoint.workload, endpoint)).collect();
         let (mut ready, mut closed) = (Vec::new(), Vec::new());
         for endpoint in 0..=self.store.settings().endpoint_mask {
             let Some(binding) = self.bindings.get(&endpoint) else {
                 self.store.set_endpoint_policy(slot, endpoint, 0, 0);
                 continue;
             };
-            let plan = binding.workload.as_ref().and_then(|workload| planned.get(workload));
-            let plan = plan
-                .filter(|plan| binding.prefixes().all(|net| plan.addresses.contains(&net.addr())));
+            let policies = planned(binding, plan);
             let none = binding.address.without_policy();
-            let (egress, ingress) = plan.map_or((none, none), |plan| (plan.egress, plan.ingress));
+            let (egress, ingress) = policies.unwrap_or((none, none));
             self.store.set_endpoint_policy(slot, endpoint, egress, ingress);
-            match plan {
+            match policies {
                 Some(_) => ready.extend(binding.workload.clone()),
                 None if none == 0 => closed.extend(binding.workload.clone()),
                 None => {}
@@ -440,10 +439,20 @@ impl<S: Store> Installer<S> {
     }
 }
 
-fn head(plan: &Plan, number: u32) -> GenerationHead {
+/// The head of a plan's generation, whose groups of rows lie so far apart.
+fn head(plan: &Plan, number: u32, columns: usize) -> GenerationHead {
     let flags = if plan.keep_established { Generation::KEEP_ESTABLISHED } else { 0 };
-    let Plan { peer_classes, port_classes, .. } = *plan;
-    GenerationHead { number, peer_classes, port_classes, flags }
+    GenerationHead { number, peer_classes: columns as u32, port_classes: plan.port_classes, flags }
+}
+
+/// The row cells of a plan, with so many for each group; those that are spare lead to row 0.
+fn spread(plan: &Plan, columns: usize) -> Vec<u16> {
+    let groups = plan.row.chunks(plan.peer_classes as usize);
+    let mut cells = vec![0; groups.len() * columns];
+    for (cells, group) in cells.chunks_mut(columns).zip(groups) {
+        cells[..group.len()].copy_from_slice(group);
+    }
+    cells
 }
 
 /// The generation after another; never 0.

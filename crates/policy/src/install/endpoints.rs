@@ -144,6 +144,7 @@ impl<S: Store> Installer<S> {
 
     fn close(&mut self, slot: u32, binding: &Binding) -> Result<(), S::Error> {
         self.store.clear_endpoint(slot);
+        self.open.remove(&slot);
         for slots in 0..2 {
             self.store.set_endpoint_policy(slots, slot, 0, 0);
         }

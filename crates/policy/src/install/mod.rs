@@ -19,6 +19,7 @@ mod add;
 mod adopt;
 mod apply;
 mod endpoints;
+mod extend;
 mod nodes;
 mod numbers;
 mod pressure;
@@ -150,6 +151,10 @@ pub struct Installer<S> {
     numbers: Numbers,
     bindings: BTreeMap<u32, Binding>,
     plan: Option<Arc<Plan>>,
+    /// Cells of a group of rows in the running generation, spare ones included.
+    columns: usize,
+    /// Slots of endpoints that have policies in the running generation, as far as is known.
+    open: BTreeSet<u32>,
     /// Peers that lost an address since the last grace period.
     robbed: BTreeSet<u32>,
 }

@@ -67,6 +67,12 @@ impl Numbers {
         self.by_key = by_key;
     }
 
+    /// A number is in use, for this key.
+    pub(super) fn name(&mut self, key: PeerKey, number: u32) {
+        self.used.insert(number);
+        self.by_key.insert(key, number);
+    }
+
     /// Gives back what isn't in `keep`, and returns it; free only after [`Numbers::reclaim`].
     pub(super) fn retire(&mut self, keep: &BTreeSet<u32>) -> Vec<u32> {
         let gone: Vec<u32> = self.used.difference(keep).copied().collect();

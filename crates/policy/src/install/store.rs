@@ -90,12 +90,12 @@ pub trait Store {
     fn set_peer_class(&mut self, slot: u32, peer: u32, class: u16);
     /// Writes the classes of all ports of a port table.
     fn set_port_class(&mut self, slot: u32, table: u32, classes: &[u16]);
-    /// Writes the rows from cell 0 on.
-    fn set_rows(&mut self, slot: u32, cells: &[u16]);
-    /// Writes the decision cells from cell 0 on.
-    fn set_decision_cells(&mut self, slot: u32, cells: &[u16]);
-    /// Writes the decisions from number 0 on.
-    fn set_decisions(&mut self, slot: u32, decisions: &[Decision]);
+    /// Writes rows from cell `first` on.
+    fn set_rows(&mut self, slot: u32, first: u32, cells: &[u16]);
+    /// Writes decision cells from cell `first` on.
+    fn set_decision_cells(&mut self, slot: u32, first: u32, cells: &[u16]);
+    /// Writes decisions from number `first` on.
+    fn set_decisions(&mut self, slot: u32, first: u32, decisions: &[Decision]);
     /// Writes an endpoint's two policies.
     fn set_endpoint_policy(&mut self, slot: u32, endpoint: u32, egress: u32, ingress: u32);
     /// Writes an endpoint into a free slot; its interface index last.
