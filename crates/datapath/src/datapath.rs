@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use flowgate_abi::{Addr6, Be32, event::Counter};
 use flowgate_pipeline::{Family, V4, V6};
 use flowgate_policy::{
+    extension::Extension,
     install::{Applied, EndpointAddress, Pressure},
     inventory::WorkloadRef,
     outcome::{Flow, Outcome},
@@ -247,6 +248,27 @@ impl Datapath {
     /// Or a table couldn't be written.
     pub fn add(&mut self, placement: &Placement) -> Result<usize, ApplyError> {
         self.tables.add(placement)
+    }
+
+    /// Lets those join the running generation whom an extension has beside it, without another
+    /// generation, though nobody has met their combination of labels, ports and networks before: a cell
+    /// for each policy of endpoints. Their endpoints, if they are on this node, are attached before;
+    /// once more after one was attached, the same extension opens it.
+    ///
+    /// The running plan is [`Extension::plan`] afterwards, of which the next extension is made.
+    /// [`Datapath::sweep`] ends what this began, as it does for [`Datapath::add`].
+    ///
+    /// # Errors
+    /// The extension is of another plan than the running one, or there is no room: nothing was written,
+    /// and the plan is to be applied. Or a table couldn't be written: the call may be repeated.
+    pub fn extend(&mut self, extension: &Extension) -> Result<usize, ApplyError> {
+        if self.tables.plan().is_some_and(|running| extension.extends(running)) {
+            // Known before anything is decided by it; who was decided about before has the same names.
+            self.names.plan(self.tables.generation(), extension.plan());
+        }
+        let written = self.tables.extend(extension)?;
+        self.simulator = None;
+        Ok(written)
     }
 
     /// Lets a workload leave the running generation: its addresses belong to whatever is around them,

@@ -192,6 +192,7 @@ impl SharedNames {
 
     pub(crate) fn plan(&self, generation: u32, plan: &Arc<Plan>) {
         let mut names = self.lock();
+        names.plans.retain(|(known, _)| *known != generation);
         names.plans.push_back((generation, Arc::clone(plan)));
         if names.plans.len() > PLANS {
             names.plans.pop_front();

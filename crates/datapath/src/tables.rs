@@ -9,6 +9,7 @@ use std::{
 
 use flowgate_abi::event::Event;
 use flowgate_policy::{
+    extension::Extension,
     host::HostTables,
     install::{Applied, Binding, EndpointAddress, InstallError, Installer, Pressure},
     inventory::WorkloadRef,
@@ -90,6 +91,16 @@ impl Tables {
         match self {
             Self::Kernel(installer) => installer.add(placement).map_err(io_error),
             Self::Host(host) => host.installer.add(placement).map_err(never),
+        }
+    }
+
+    pub(crate) fn extend(
+        &mut self,
+        extension: &Extension,
+    ) -> Result<usize, InstallError<TableError>> {
+        match self {
+            Self::Kernel(installer) => installer.extend(extension).map_err(io_error),
+            Self::Host(host) => host.installer.extend(extension).map_err(never),
         }
     }
 
