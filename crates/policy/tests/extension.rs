@@ -1,5 +1,5 @@
-//! Who joins by an extension is decided about as in a plan compiled with them; at every write each flow
-//! is decided as before or as afterwards; and it costs a cell for each policy of endpoints.
+//! Who joins and leaves by an extension is decided about as in a plan compiled with those who are there; at every
+//! write each flow is decided as before or as afterwards; and it costs a cell for each policy of endpoints.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,6 +7,7 @@ use flowgate_abi::DropReason;
 use flowgate_conformance::{
     attended::{Attendant, Attended, Write},
     generate::{Case, Generator},
+    links::links,
     mortal::Mortal,
     room,
 };
@@ -16,52 +17,67 @@ use flowgate_policy::{
     cost::Table,
     extension::{Extension, NotAnExtension},
     host::HostTables,
-    install::{EndpointAddress, InstallError, Installer, Store},
-    inventory::{Inventory, Workload, WorkloadRef},
+    install::{InstallError, Installer, Store},
+    inventory::{Inventory, Node, Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch, Ports,
-        Protocol, Rule, WorkloadSelector,
+        Protocol, Rule, Subject, WorkloadSelector,
     },
     options::Options,
-    outcome::Flow,
-    plan::Plan,
+    outcome::{Flow, Outcome},
+    plan::{Plan, PlannedEndpoint},
     simulate::{SimulateError, simulate},
 };
 
-/// What is decided about flows, while somebody joins.
+const NOT_READY: SimulateError = SimulateError::Incomplete(DropReason::EndpointNotReady);
+
+/// What is decided about flows, while somebody joins or leaves.
 #[derive(Default)]
 struct Watch {
-    /// Both plans, and the extended one.
-    plans: Option<[Arc<Plan>; 3]>,
-    joining: Vec<IpAddr>,
-    flows: Vec<Flow>,
+    /// The extended plan.
+    plan: Option<Arc<Plan>>,
+    flows: Vec<Watched>,
     writes: usize,
     closed: usize,
+}
+
+/// A flow, and what the plans before and afterwards say of it.
+struct Watched {
+    flow: Flow,
+    known: [Outcome; 2],
+    /// One of its ends joins or leaves.
+    changes: bool,
+}
+
+impl Watched {
+    fn new([old, new]: [&Plan; 2], changing: &[IpAddr], flow: Flow) -> Option<Self> {
+        let changes = [flow.source, flow.destination].iter().any(|end| changing.contains(end));
+        let of_node = |end: &PlannedEndpoint| end.workload.as_node().is_some();
+        // Whether it crosses the uplink the plan knows, and not the tables.
+        let by_plan = changes && old.endpoint(flow.source).is_some_and(of_node);
+        let known = [old.decide(&flow), new.decide(&flow)];
+        (!by_plan).then_some(Self { flow, known, changes })
+    }
 }
 
 impl Attendant<HostTables> for Watch {
     fn after(&mut self, tables: &HostTables, _write: Write) {
         self.writes += 1;
-        let Some([old, new, extended]) = &self.plans else { return };
-        for flow in &self.flows {
-            let joins =
-                [flow.source, flow.destination].iter().any(|end| self.joining.contains(end));
-            let seen = match simulate(tables, extended, flow) {
-                Ok(seen) => seen,
-                Err(SimulateError::Incomplete(DropReason::EndpointNotReady)) if joins => {
-                    self.closed += 1;
-                    continue;
-                }
-                Err(error) => panic!("write {}: {flow}: {error}", self.writes),
-            };
-            let known = [old.decide(flow), new.decide(flow)];
-            if !joins {
-                assert!(known.iter().all(|one| *one == seen), "write {}: {flow}", self.writes);
-            } else if !known.contains(&seen) {
-                // Until its policies are written the endpoint is closed.
-                assert!(!seen.allowed(), "write {}: {flow}: {seen:?}", self.writes);
-                self.closed += 1;
+        let Some(plan) = &self.plan else { return };
+        for Watched { flow, known, changes } in &self.flows {
+            let seen = simulate(tables, plan, flow);
+            if seen.as_ref().is_ok_and(|seen| known.iter().all(|one| one == seen)) {
+                continue;
             }
+            let write = self.writes;
+            assert!(changes, "write {write}: {flow}: {seen:?}");
+            // While its policies aren't written the endpoint is closed.
+            match seen {
+                Ok(seen) if known.contains(&seen) => continue,
+                Ok(seen) => assert!(!seen.allowed(), "write {write}: {flow}: {seen:?}"),
+                Err(error) => assert_eq!(error, NOT_READY, "write {write}: {flow}"),
+            }
+            self.closed += 1;
         }
     }
 }
@@ -71,22 +87,24 @@ fn compile(inventory: &Inventory, policies: &[Policy], options: &Options) -> Arc
     Arc::new(compiler.compile(inventory, policies, options).expect("a sound case"))
 }
 
-fn attach<S: Store>(installer: &mut Installer<S>, plan: &Plan) {
-    let mut ifindex = 100;
-    for endpoint in &plan.endpoints {
-        for (v4, v6) in EndpointAddress::pairs(&endpoint.addresses) {
-            ifindex += 1;
-            let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
-            installer.attach(endpoint.workload.clone(), address).expect("room");
-        }
+/// Attaches everybody at whom either plan has policies.
+fn attach<S: Store>(installer: &mut Installer<S>, inventory: &Inventory, plans: [&Plan; 2]) {
+    let is_planned = |id: &WorkloadRef| {
+        plans.iter().any(|plan| plan.endpoints.iter().any(|end| end.workload == *id))
+    };
+    for (id, address) in links(inventory).into_iter().filter(|(id, _)| is_planned(id)) {
+        installer.attach(id, address).expect("room");
     }
 }
 
-/// The case without its last workload that has an address of its own, and that workload.
-fn without_one(case: &Case) -> Option<(Inventory, Workload)> {
+/// The case without one of its workloads that have addresses of their own, and that workload.
+fn without_one(generator: &mut Generator, case: &Case) -> Option<(Inventory, Workload)> {
     let mut before = case.inventory.clone();
-    let at = before.workloads.iter().rposition(|w| !w.host_network && !w.addresses.is_empty())?;
-    let one = before.workloads.remove(at);
+    let own = |w: &Workload| !w.host_network && !w.addresses.is_empty();
+    let at: Vec<usize> =
+        (0..before.workloads.len()).filter(|at| own(&before.workloads[*at])).collect();
+    let chosen = usize::try_from(generator.below(at.len().max(1) as u64)).ok()?;
+    let one = before.workloads.remove(*at.get(chosen)?);
     Some((before, one))
 }
 
@@ -101,59 +119,112 @@ fn assert_contains(extended: &Plan, running: &Plan) {
     assert_eq!(extended.port_class, running.port_class);
 }
 
-#[test]
-fn who_joins_by_an_extension_is_decided_about_as_if_compiled_with_the_others() {
-    let mut generator = Generator::new(4242);
-    let (mut joined, mut columns, mut groups, mut refused) = (0, 0, 0, 0);
-    let (mut looks, mut closed) = (0, 0);
-    for _ in 0..600 {
-        let case = generator.case();
-        let options = generator.options(&case);
-        let Some((before, one)) = without_one(&case) else { continue };
-        let old = compile(&before, &case.policies, &options);
-        let new = compile(&case.inventory, &case.policies, &options);
-        let Ok(extension) = Extension::of(&old, &new) else {
-            refused += 1;
-            continue;
-        };
-        let extended = extension.plan();
-        joined += 1;
-        columns += usize::from(extended.peer_classes > old.peer_classes);
-        groups += usize::from(extended.cost().endpoint_policies > old.cost().endpoint_policies);
-        assert_contains(extended, &old);
+/// What became of extensions.
+#[derive(Default)]
+struct Tally {
+    extended: usize,
+    columns: usize,
+    groups: usize,
+    refused: usize,
+    looks: usize,
+    closed: usize,
+}
+
+/// Brings a running plan to another by an extension, and looks at flows after each write.
+fn extend(
+    generator: &mut Generator,
+    case: &Case,
+    step: [&Arc<Plan>; 2],
+    changing: &[IpAddr],
+) -> Tally {
+    let [old, new] = step;
+    let Ok(extension) = Extension::of(old, new) else {
+        return Tally { refused: 1, ..Tally::default() };
+    };
+    let extended = extension.plan();
+    assert_contains(extended, old);
+    if generator.below(4) == 0 {
         assert!(new.diff(extended).is_empty(), "{case:#?}");
-        let mut installer =
-            Installer::adopt(Attended::with(room::tables(), Watch::default())).expect("empty");
-        attach(&mut installer, &new);
-        let _ = installer.apply(&old).expect("it fits");
-        let generation = installer.generation();
-        installer.store_mut().attendant = Watch {
-            plans: Some([Arc::clone(&old), Arc::clone(&new), Arc::clone(extended)]),
-            joining: one.addresses.clone(),
-            flows: (0..30).map(|_| generator.flow(&case)).collect(),
-            ..Watch::default()
-        };
-        installer.extend(&extension).expect("it fits");
-        installer.settle().expect("host tables");
-        assert_eq!(installer.generation(), generation, "no flip");
-        let watch = std::mem::take(&mut installer.store_mut().attendant);
-        (looks, closed) = (looks + watch.writes * watch.flows.len(), closed + watch.closed);
-        let flows: Vec<Flow> = (0..60).map(|_| generator.flow(&case)).collect();
+    }
+    let store = Attended::with(room::tables(), Watch::default());
+    let mut installer = Installer::adopt(store).expect("empty");
+    attach(&mut installer, &case.inventory, [old, new]);
+    let _ = installer.apply(old).expect("it fits");
+    let generation = installer.generation();
+    let flows = (0..20).map(|_| generator.flow(case));
+    installer.store_mut().attendant = Watch {
+        plan: Some(Arc::clone(extended)),
+        flows: flows.filter_map(|flow| Watched::new([old, new], changing, flow)).collect(),
+        ..Watch::default()
+    };
+    installer.extend(&extension).expect("it fits");
+    installer.settle().expect("host tables");
+    assert_eq!(installer.generation(), generation, "no flip");
+    let watch = std::mem::take(&mut installer.store_mut().attendant);
+    let flows: Vec<Flow> = (0..60).map(|_| generator.flow(case)).collect();
+    for plan in [extended, new] {
         for flow in &flows {
-            let seen = simulate(installer.store().tables(), extended, flow).expect("complete");
-            assert_eq!(seen, new.decide(flow), "{flow}\n{case:#?}");
+            let seen = simulate(installer.store().tables(), plan, flow);
+            let ends = [flow.source, flow.destination];
+            // Who has left and is still attached is closed.
+            let is_closed = |end: &IpAddr| changing.contains(end) && new.endpoint(*end).is_none();
+            match seen {
+                Ok(seen) if seen == new.decide(flow) => {}
+                Ok(seen) if ends.iter().any(is_closed) => assert!(!seen.allowed(), "{flow}"),
+                Err(NOT_READY) if ends.iter().any(is_closed) => {}
+                seen => panic!("{flow}: {seen:?}\n{case:#?}"),
+            }
         }
         // The next generation follows it as it follows any other.
-        let _ = installer.apply(&new).expect("it fits");
-        for flow in &flows {
-            let seen = simulate(installer.store().tables(), &new, flow).expect("complete");
-            assert_eq!(seen, new.decide(flow), "{flow}\n{case:#?}");
-        }
+        let _ = installer.apply(new).expect("it fits");
     }
-    println!("{joined} joined: {columns} with a column, {groups} with a group; {refused} refused");
-    println!("{looks} looks at flows, {closed} at an endpoint that was still closed");
-    assert!(joined > 100 && columns > 50 && groups > 20 && refused > 10);
+    Tally {
+        extended: 1,
+        columns: usize::from(extended.peer_classes > old.peer_classes),
+        groups: usize::from(extended.cost().endpoint_policies > old.cost().endpoint_policies),
+        looks: watch.writes * watch.flows.len(),
+        closed: watch.closed,
+        refused: 0,
+    }
+}
+
+/// Cases with and without one of their workloads.
+fn tally(seed: u64, joins: bool) -> Tally {
+    let mut generator = Generator::new(seed);
+    let mut all = Tally::default();
+    for _ in 0..200 {
+        let case = generator.case();
+        let options = generator.options(&case);
+        let Some((before, one)) = without_one(&mut generator, &case) else { continue };
+        let without = compile(&before, &case.policies, &options);
+        let with = compile(&case.inventory, &case.policies, &options);
+        let step = if joins { [&without, &with] } else { [&with, &without] };
+        let Tally { extended, columns, groups, refused, looks, closed } =
+            extend(&mut generator, &case, step, &one.addresses);
+        all.extended += extended;
+        all.columns += columns;
+        all.groups += groups;
+        all.refused += refused;
+        all.looks += looks;
+        all.closed += closed;
+    }
+    let Tally { extended, columns, groups, refused, looks, closed } = all;
+    println!("{extended}: {columns} with a column, {groups} with a group; {refused} refused");
+    println!("{looks} looks at flows, {closed} at an endpoint that was closed");
+    all
+}
+
+#[test]
+fn who_joins_by_an_extension_is_decided_about_as_if_compiled_with_the_others() {
+    let Tally { extended, columns, groups, refused, looks, closed } = tally(4242, true);
+    assert!(extended > 100 && columns > 30 && groups > 15 && refused > 10);
     assert!(closed * 10 < looks);
+}
+
+#[test]
+fn who_leaves_by_an_extension_is_nobody_any_more() {
+    let Tally { extended, looks, closed, .. } = tally(4243, false);
+    assert!(extended > 100 && closed * 4 < looks);
 }
 
 const NAMESPACE: &str = "shop";
@@ -244,12 +315,7 @@ fn what_isnt_an_extension_is_told_why() {
         Extension::of(&old, &compile(inventory, policies, &Options::default())).err()
     };
     assert_eq!(of(&two, &policies), None);
-    let fewer = shop(13);
-    let left = "198.18.0.14/32".parse().expect("a network");
-    assert_eq!(of(&fewer, &policies), Some(NotAnExtension::Left { network: left }));
-    let mut relabelled = shop(14);
-    relabelled.workloads[13].labels = Labels::from_iter([("app", "other")]);
-    assert_eq!(of(&relabelled, &policies), Some(NotAnExtension::Moved { network: left }));
+    assert_eq!(of(&shop(13), &policies), None, "who leaves is in nobody's way");
     let other = [policy(1, 80), policy(2, 81)];
     assert!(matches!(of(&two, &other), Some(NotAnExtension::Service { port: 81, .. })));
     let fewer = of(&two, &policies[..1]);
@@ -261,6 +327,32 @@ fn what_isnt_an_extension_is_told_why() {
     });
     let named = of(&two, &[network, policy(2, 80)]);
     assert!(matches!(named, Some(NotAnExtension::Network { .. })), "{named:?}");
+    let local_node = Some("node-1".into());
+    let elsewhere = Options { local_node, ..Options::default() };
+    let elsewhere = Extension::of(&old, &compile(&two, &policies, &elsewhere)).err();
+    assert_eq!(elsewhere, Some(NotAnExtension::LocalNode));
+}
+
+#[test]
+fn what_a_node_let_through_is_judged_again_by_a_generation_alone() {
+    let node = Node {
+        name: "node-1".into(),
+        labels: Labels::default(),
+        addresses: vec![IpAddr::from([198, 51, 100, 1])],
+    };
+    let inventory = Inventory { nodes: vec![node], ..shop(3) };
+    let id = PolicyRef {
+        kind: PolicyKind::FlowgateNodePolicy,
+        namespace: "".into(),
+        name: "nodes".into(),
+    };
+    let subject = Subject::Nodes(Selector::everything());
+    let selects = Policy { ingress: Some(vec![]), ..Policy::new(id, subject) };
+    let without = compile(&inventory, &[], &Options::default());
+    let with = compile(&inventory, &[selects], &Options::default());
+    let refused = Some(NotAnExtension::Node { node: "node-1".into() });
+    assert_eq!(Extension::of(&without, &with).err(), refused);
+    assert_eq!(Extension::of(&with, &without).err(), refused);
 }
 
 #[test]
@@ -272,7 +364,7 @@ fn an_extension_without_room_or_of_another_plan_writes_nothing() {
     let new = compile(&after, &policies, &Options::default());
     let extension = Extension::of(&old, &new).expect("an app more");
     let mut tight = Installer::adopt(Mortal::new(HostTables::for_plan(&old))).expect("empty");
-    assert!(matches!(tight.extend(&extension), Err(InstallError::OtherPlan)), "nothing runs");
+    assert!(matches!(tight.extend(&extension), Err(InstallError::NotRunning)), "nothing runs");
     let _ = tight.apply(&old).expect("it fits");
     let writes = tight.store().writes();
     let refused = tight.extend(&extension);
@@ -295,7 +387,7 @@ fn an_endpoint_that_is_attached_later_is_opened_by_the_same_extension() {
     let mut installer = Installer::adopt(roomy(&new)).expect("empty tables");
     let _ = installer.apply(&old).expect("it fits");
     installer.extend(&extension).expect("it fits");
-    attach(&mut installer, extension.plan());
+    attach(&mut installer, &after, [&old, &new]);
     installer.extend(&extension).expect("it is there");
     let flow = Flow {
         source: IpAddr::from([203, 0, 113, 1]),

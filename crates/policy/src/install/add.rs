@@ -63,15 +63,7 @@ impl<S: Store> Installer<S> {
         }
         let mut left = 0;
         for net in addresses.iter().map(|address| IpNet::from(*address)) {
-            let Some(peer) = self.ipcache.get(net).and_then(|_| self.peer_at(&net)) else {
-                continue;
-            };
-            self.remove_prefixes(&[net]).map_err(InstallError::Store)?;
-            if let Some(slot) = owner(&slots, &net) {
-                self.set_endpoint_peer(slot, &net, 0);
-            }
-            self.rob(peer);
-            left += 1;
+            left += usize::from(self.leave(&net, owner(&slots, &net))?);
         }
         Ok(left)
     }
@@ -93,7 +85,7 @@ impl<S: Store> Installer<S> {
         Ok(())
     }
 
-    fn rob(&mut self, peer: u32) {
+    pub(super) fn rob(&mut self, peer: u32) {
         self.bump_epoch(peer);
         self.robbed.insert(peer);
     }
@@ -117,6 +109,23 @@ impl<S: Store> Installer<S> {
             self.rob(robbed);
         }
         Ok(1 + usize::from(leaf.as_endpoint().is_some()))
+    }
+
+    /// An address of an endpoint or of nobody's leaves its peer. `false`: it had none of its own.
+    pub(super) fn leave(
+        &mut self,
+        net: &IpNet,
+        owner: Option<u32>,
+    ) -> Result<bool, InstallError<S::Error>> {
+        let Some(peer) = self.ipcache.get(*net).and_then(|_| self.peer_at(net)) else {
+            return Ok(false);
+        };
+        self.remove_prefixes(&[*net]).map_err(InstallError::Store)?;
+        if let Some(slot) = owner {
+            self.set_endpoint_peer(slot, net, 0);
+        }
+        self.rob(peer);
+        Ok(true)
     }
 
     /// The endpoints of a workload whose addresses are all among these.

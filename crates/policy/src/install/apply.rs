@@ -401,7 +401,7 @@ impl<S: Store> Installer<S> {
     }
 
     /// Which slot owns a whole address.
-    fn local_prefixes(&self) -> HashMap<IpNet, u32> {
+    pub(super) fn local_prefixes(&self) -> HashMap<IpNet, u32> {
         let slots = self.bindings.iter();
         slots.flat_map(|(slot, binding)| binding.prefixes().map(|net| (net, *slot))).collect()
     }

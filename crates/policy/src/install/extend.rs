@@ -3,9 +3,14 @@
 //! Invariant: a cell is written before anything leads to it: decisions, then the cells that name
 //! them, then the classes of peers that nobody is, then addresses. So at every single write each
 //! address is who it was or who it becomes, and is decided about accordingly. Tested in
-//! `tests/extension.rs` after every write.
+//! `tests/extension.rs` after every write, and by killing the process at each.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
 
 use super::{Binding, InstallError, Installer, Store};
 use crate::{
@@ -17,37 +22,54 @@ use crate::{
 /// Columns that a generation has beside those of its plan, if there is room.
 const SPARE: usize = 256;
 
+/// What changes of addresses, worked out before anything is written.
+struct Changes {
+    leaving: Vec<IpNet>,
+    /// With the numbers of their peers.
+    joining: Vec<(IpNet, u32)>,
+}
+
 impl<S: Store> Installer<S> {
-    /// Lets those join the running generation whom an extension has beside it, without another
-    /// generation: of policy a cell for each policy of endpoints and each new class of peers, whatever
-    /// the number of workloads and rules. Endpoints that are attached and that the extended plan
-    /// contains are opened. Flows that the addresses had under their former peers are judged again.
+    /// Brings the running generation to an extension of its plan, without another generation: of
+    /// policy it takes a cell for each policy of endpoints and each new class of peers, whatever the
+    /// number of workloads and rules. Endpoints that are attached and that the extended plan contains
+    /// are opened, those that it doesn't contain closed. Flows that addresses had under their former
+    /// peers are judged again; all others go on as they are.
     ///
-    /// The extended plan is the running one afterwards. Call [`Installer::settle`] some time later; an
-    /// extension that is already there may be written again, for endpoints attached since.
+    /// The extended plan is the running one afterwards; who joined by [`Installer::add`] and isn't in
+    /// it has left. Call [`Installer::settle`] some time later. An extension that is already there may
+    /// be written again, for endpoints attached since.
     ///
     /// Returns how many entries were written.
     ///
     /// # Errors
-    /// The extension is of another plan than the running one, or doesn't fit: nothing was written. Or a
-    /// table couldn't be written: the call may be repeated.
+    /// The extension is of another plan than the running one ([`InstallError::NotRunning`]), or doesn't
+    /// fit: nothing was written, and the plan is to be applied. Or a table couldn't be written: the call
+    /// may be repeated.
     pub fn extend(&mut self, extension: &Extension) -> Result<usize, InstallError<S::Error>> {
-        let running = self.plan.as_ref().ok_or(InstallError::OtherPlan)?;
+        let running = self.plan.as_ref().ok_or(InstallError::NotRunning)?;
         let is_there = Arc::ptr_eq(running, &extension.plan);
         if !is_there && !extension.extends(running) {
-            return Err(InstallError::OtherPlan);
+            return Err(InstallError::NotRunning);
         }
-        self.check_nodes(extension.joining.iter().map(|(network, _)| *network))?;
-        let written = if is_there { 0 } else { self.extend_tables(extension)? };
-        Ok(written + self.join_all(extension)? + self.open(&extension.plan))
+        let plan = &extension.plan;
+        self.check_nodes(plan.ipcache.iter().map(|(network, _)| *network))?;
+        let mut written = if is_there { 0 } else { self.extend_tables(extension)? };
+        let owners = self.local_prefixes();
+        let changes = self.changes(plan, &owners);
+        written += self.shut(plan);
+        written += self.leave_all(&changes.leaving, &owners)?;
+        written += self.join_all(&changes.joining)?;
+        self.give_back(plan);
+        Ok(written + self.open(plan))
     }
 
     fn extend_tables(&mut self, extension: &Extension) -> Result<usize, InstallError<S::Error>> {
         let (before, plan) = (&extension.running, &extension.plan);
         plan.fits(&self.capacity)?;
         self.check_columns(plan)?;
-        let new = plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_none());
-        let new: Vec<_> = new.collect();
+        let new: Vec<_> =
+            plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_none()).collect();
         let numbers: Vec<u32> = self.numbers.vacant().take(new.len()).collect();
         if numbers.len() < new.len() {
             let (needed, have) = (new.len(), numbers.len());
@@ -57,12 +79,28 @@ impl<S: Store> Installer<S> {
         let cells =
             self.extend_decisions(slot, before, plan) + self.extend_rows(slot, before, plan);
         for (peer, number) in new.iter().zip(&numbers) {
-            self.store.set_identity(*number, peer.identity.0);
             self.store.set_peer_class(slot, *number, peer.class);
             self.numbers.name(peer.key.clone(), *number);
         }
+        let identities = self.rename(before, plan);
         self.plan = Some(Arc::clone(plan));
-        Ok(cells + 2 * new.len())
+        Ok(cells + new.len() + identities)
+    }
+
+    /// Writes the identities that are others than before, or of peers that are new.
+    fn rename(&mut self, before: &Plan, plan: &Plan) -> usize {
+        let mut written = 0;
+        for peer in &plan.peers {
+            let known = before.peers.binary_search_by(|known| known.key.cmp(&peer.key));
+            if known.is_ok_and(|known| before.peers[known].identity == peer.identity) {
+                continue;
+            }
+            if let Some(number) = self.numbers.of(&peer.key) {
+                self.store.set_identity(number, peer.identity.0);
+                written += 1;
+            }
+        }
+        written
     }
 
     fn check_columns(&self, plan: &Plan) -> Result<(), Overflow> {
@@ -103,16 +141,65 @@ impl<S: Store> Installer<S> {
         written
     }
 
-    fn join_all(&mut self, extension: &Extension) -> Result<usize, InstallError<S::Error>> {
+    /// Addresses that lead elsewhere than a plan says.
+    fn changes(&self, plan: &Plan, owners: &HashMap<IpNet, u32>) -> Changes {
+        let numbers: Vec<Option<u32>> =
+            plan.peers.iter().map(|peer| self.numbers.of(&peer.key)).collect();
+        let is_known =
+            |net: &IpNet| plan.ipcache.binary_search_by_key(net, |(net, _)| *net).is_ok();
+        let leaving = self.ipcache.iter().map(|(net, _)| net).filter(|net| !is_known(net));
+        let is_there = |net: &IpNet, peer: u32| {
+            let owner = owners.get(net).copied();
+            let leaf = self.ipcache.get(*net);
+            leaf.is_some_and(|leaf| leaf.as_endpoint() == owner) && self.peer_at(net) == Some(peer)
+        };
+        let planned =
+            plan.ipcache.iter().filter_map(|(net, p)| Some((*net, numbers[*p as usize]?)));
+        Changes {
+            leaving: leaving.collect(),
+            joining: planned.filter(|(net, peer)| !is_there(net, *peer)).collect(),
+        }
+    }
+
+    /// Closes the endpoints that a plan doesn't have.
+    fn shut(&mut self, plan: &Plan) -> usize {
+        let is_gone = |slot: &&u32| planned(&self.bindings[*slot], plan).is_none();
+        let gone: Vec<u32> = self.open.iter().filter(is_gone).copied().collect();
+        for &endpoint in &gone {
+            let none = self.bindings[&endpoint].address.without_policy();
+            self.store.set_endpoint_policy(self.store.active() & 1, endpoint, none, none);
+            self.open.remove(&endpoint);
+        }
+        gone.len()
+    }
+
+    fn leave_all(
+        &mut self,
+        leaving: &[IpNet],
+        owners: &HashMap<IpNet, u32>,
+    ) -> Result<usize, InstallError<S::Error>> {
+        for network in leaving {
+            self.leave(network, owners.get(network).copied())?;
+        }
+        Ok(leaving.len())
+    }
+
+    fn join_all(&mut self, joining: &[(IpNet, u32)]) -> Result<usize, InstallError<S::Error>> {
         let slots: Vec<(u32, Binding)> =
             self.bindings.iter().map(|(slot, binding)| (*slot, binding.clone())).collect();
         let mut written = 0;
-        for (network, peer) in &extension.joining {
-            let key = &extension.plan.peers[*peer as usize].key;
-            let number = self.numbers.of(key).ok_or(InstallError::OtherPlan)?;
-            written += self.join(network, number, &slots)?;
+        for (network, peer) in joining {
+            written += self.join(network, *peer, &slots)?;
         }
         Ok(written)
+    }
+
+    /// Gives back the numbers of peers that nobody is any more.
+    fn give_back(&mut self, plan: &Plan) {
+        let keep = plan.peers.iter().filter_map(|peer| self.numbers.of(&peer.key)).collect();
+        for peer in self.numbers.retire(&keep) {
+            self.rob(peer);
+        }
     }
 
     /// Opens the endpoints of a plan that are attached and closed.

@@ -85,6 +85,11 @@ pub enum InstallError<E: std::error::Error + 'static> {
     /// A workload's place is in another plan than the one that runs.
     #[error("the placement is of another plan than the running one: place it in that one")]
     OtherPlan,
+    /// An extension was made of another plan than the one that runs.
+    #[error(
+        "the extension is of another plan than the running one: make one of that, or apply its plan"
+    )]
+    NotRunning,
     /// No slot is free for another endpoint.
     #[error("endpoints: all {capacity} slots are taken")]
     NoSlot {
@@ -129,6 +134,7 @@ impl<E: std::error::Error + 'static> InstallError<E> {
             }
             Self::NodeNotAttached { node } => InstallError::NodeNotAttached { node },
             Self::OtherPlan => InstallError::OtherPlan,
+            Self::NotRunning => InstallError::NotRunning,
             Self::NoSlot { capacity } => InstallError::NoSlot { capacity },
             Self::InterfaceTaken { ifindex, workload } => {
                 InstallError::InterfaceTaken { ifindex, workload }

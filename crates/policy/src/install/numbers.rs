@@ -73,9 +73,10 @@ impl Numbers {
         self.by_key.insert(key, number);
     }
 
-    /// Gives back what isn't in `keep`, and returns it; free only after [`Numbers::reclaim`].
+    /// Gives back what isn't in `keep`, with its key, and returns it; free only after [`Numbers::reclaim`].
     pub(super) fn retire(&mut self, keep: &BTreeSet<u32>) -> Vec<u32> {
         let gone: Vec<u32> = self.used.difference(keep).copied().collect();
+        self.by_key.retain(|_, number| keep.contains(number));
         for number in &gone {
             self.used.remove(number);
             self.retired.insert(*number);
