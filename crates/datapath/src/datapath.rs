@@ -250,17 +250,20 @@ impl Datapath {
         self.tables.add(placement)
     }
 
-    /// Lets those join the running generation whom an extension has beside it, without another
-    /// generation, though nobody has met their combination of labels, ports and networks before: a cell
-    /// for each policy of endpoints. Their endpoints, if they are on this node, are attached before;
-    /// once more after one was attached, the same extension opens it.
+    /// Brings the running generation to an extension of its plan, without another generation: workloads
+    /// join, though nobody has met their combination of labels, ports and networks before, at a cell for
+    /// each policy of endpoints, and others leave. Flows that their addresses had are judged again, all
+    /// others go on. Endpoints on this node are attached before; once more after one was attached, the
+    /// same extension opens it.
     ///
-    /// The running plan is [`Extension::plan`] afterwards, of which the next extension is made.
+    /// The running plan is [`Extension::plan`] afterwards, of which the next extension is made; who
+    /// joined by [`Datapath::add`] and isn't in it has left.
     /// [`Datapath::sweep`] ends what this began, as it does for [`Datapath::add`].
     ///
     /// # Errors
-    /// The extension is of another plan than the running one, or there is no room: nothing was written,
-    /// and the plan is to be applied. Or a table couldn't be written: the call may be repeated.
+    /// The extension is of another plan than the running one ([`ApplyError::NotRunning`]), or there is no
+    /// room: nothing was written, and the plan is to be applied. Or a table couldn't be written: the call
+    /// may be repeated.
     pub fn extend(&mut self, extension: &Extension) -> Result<usize, ApplyError> {
         if self.tables.plan().is_some_and(|running| extension.extends(running)) {
             // Known before anything is decided by it; who was decided about before has the same names.

@@ -14,6 +14,10 @@ use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
     compile::Compiler,
     inventory::WorkloadRef,
+    model::{
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
+        WorkloadSelector,
+    },
     options,
     outcome::{Flow, FlowProtocol},
     plan::Plan,
@@ -148,16 +152,16 @@ pub(crate) fn pair() -> (Case, Vec<WorkloadRef>) {
     (case, names.to_vec())
 }
 
-/// Only pods labelled `app=client` reach the server.
-pub(crate) fn only_clients() -> flowgate_policy::model::Policy {
-    use flowgate_policy::model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
-        WorkloadSelector,
-    };
-    let select = |app: &str| WorkloadSelector {
+/// Pods labelled `app=...`.
+pub(crate) fn select(app: &str) -> WorkloadSelector {
+    WorkloadSelector {
         namespaces: NamespaceSelector::Named("default".into()),
         labels: flowgate_identity::Selector::match_label("app", app),
-    };
+    }
+}
+
+/// Only pods labelled `app=client` reach the server.
+pub(crate) fn only_clients() -> Policy {
     let id = PolicyRef {
         kind: PolicyKind::NetworkPolicy,
         namespace: "default".into(),
