@@ -53,6 +53,7 @@ impl Ledger {
                     assert!(!allows(&flow), "the oracle allows {flow}, which was denied");
                     assert_eq!(event.generation, self.generation, "{flow}");
                 }
+                Some(Kind::Kept) => panic!("no plan keeps what it denies: {flow}"),
                 Some(Kind::Closed) => {}
                 None => panic!("an event of an unknown kind: {event:?}"),
             }

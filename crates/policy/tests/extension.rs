@@ -331,6 +331,9 @@ fn what_isnt_an_extension_is_told_why() {
     let elsewhere = Options { local_node, ..Options::default() };
     let elsewhere = Extension::of(&old, &compile(&two, &policies, &elsewhere)).err();
     assert_eq!(elsewhere, Some(NotAnExtension::LocalNode));
+    let keeping = Options { keep_established: true, ..Options::default() };
+    let keeping = Extension::of(&old, &compile(&two, &policies, &keeping)).err();
+    assert_eq!(keeping, Some(NotAnExtension::KeepEstablished));
 }
 
 #[test]

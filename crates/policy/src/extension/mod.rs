@@ -35,6 +35,9 @@ pub enum NotAnExtension {
     /// It was made for another node.
     #[error("the plan is another node's; apply it")]
     LocalNode,
+    /// It keeps established flows, and the running one doesn't, or the other way round.
+    #[error("the plans differ in `keep_established`; apply it")]
+    KeepEstablished,
     /// Policies select a node that they don't select in the running plan, or not any more: what it
     /// has let through so far has to be judged again.
     #[error("policies begin or cease to select node {node}; apply the plan")]
@@ -113,6 +116,9 @@ impl Extension {
         if running.local_node != next.local_node {
             return Err(NotAnExtension::LocalNode);
         }
+        if running.keep_established != next.keep_established {
+            return Err(NotAnExtension::KeepEstablished);
+        }
         same_nodes(running, next)?;
         same_networks(running, next)?;
         let services = services(running, next)?;
@@ -134,6 +140,7 @@ impl Extension {
             cookies: made.cookies,
             networks: next.networks.clone(),
             local_node: next.local_node.clone(),
+            keep_established: next.keep_established,
         };
         Ok(Self { running: Arc::clone(running), plan: Arc::new(plan) })
     }

@@ -15,7 +15,7 @@ use crate::{
     inventory::WorkloadRef,
     ipcache::{self, MOST_NODES},
     peer_key::PeerKey,
-    plan::Plan,
+    plan::{Plan, PlannedPeer},
     shares::Share,
 };
 
@@ -55,21 +55,40 @@ struct Transition {
 }
 
 impl Transition {
-    /// The identity of each number: that of its peer, or the world's of those who share it.
+    /// Each number with who it stands for.
+    fn planned<'a>(&self, plan: &'a Plan) -> Vec<(&'a PlannedPeer, u32)> {
+        let mut planned = self.last(plan);
+        planned.extend(
+            self.passing.iter().map(|(number, peer)| (&plan.peers[*peer as usize], *number)),
+        );
+        planned
+    }
+
+    /// The plan's peers with their numbers.
+    fn last<'a>(&self, plan: &'a Plan) -> Vec<(&'a PlannedPeer, u32)> {
+        plan.peers.iter().zip(self.numbers.iter().copied()).collect()
+    }
+
     fn identities(&self, plan: &Plan) -> BTreeMap<u32, NumericIdentity> {
-        let mut identities = BTreeMap::new();
-        for (peer, number) in plan.peers.iter().zip(&self.numbers) {
-            identities
-                .entry(*number)
-                .and_modify(|shared| *shared = world(&peer.key))
-                .or_insert(peer.identity);
-        }
+        let mut identities = identities(&self.last(plan));
         for (number, peer) in &self.passing {
             let last = self.numbers[*peer as usize];
             identities.insert(*number, identities[&last]);
         }
         identities
     }
+}
+
+/// The identity of each number: that of its peer, or the world's of those who share it.
+pub(super) fn identities(peers: &[(&PlannedPeer, u32)]) -> BTreeMap<u32, NumericIdentity> {
+    let mut identities = BTreeMap::new();
+    for &(peer, number) in peers {
+        identities
+            .entry(number)
+            .and_modify(|shared| *shared = world(&peer.key))
+            .or_insert(peer.identity);
+    }
+    identities
 }
 
 /// The identity of networks that share a number.
@@ -149,7 +168,7 @@ impl<S: Store> Installer<S> {
         plan.fits(&self.capacity)?;
         self.attached_nodes(plan)?;
         let transition = self.transition(plan)?;
-        self.own(plan, &transition);
+        self.own(&transition.planned(plan));
         let generation = next(self.store.active());
         let (ready, closed) = self.write_generation(plan, generation, &transition);
         let moved = self.expand(plan, &transition).map_err(InstallError::Store)?;
@@ -292,11 +311,8 @@ impl<S: Store> Installer<S> {
 
     /// Before anything else: numbers that no address leads to get their owners. What had them before has
     /// nothing to do with these. May give the running generation another number.
-    fn own(&mut self, plan: &Plan, transition: &Transition) {
-        let planned = plan.peers.iter().zip(transition.numbers.iter().copied());
-        let passing =
-            transition.passing.iter().map(|(number, peer)| (&plan.peers[*peer as usize], *number));
-        for (peer, number) in planned.chain(passing) {
+    pub(super) fn own(&mut self, peers: &[(&PlannedPeer, u32)]) {
+        for &(peer, number) in peers {
             let owner = peer.key.owner(self.store.settings().hash_seed);
             if self.store.owner(number) != owner {
                 self.bump_epoch(number);

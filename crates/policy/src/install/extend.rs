@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, InstallError, Installer, Store};
+use super::{Binding, InstallError, Installer, Store, apply::identities};
 use crate::{
     cost::{Overflow, Table},
     extension::Extension,
@@ -78,9 +78,11 @@ impl<S: Store> Installer<S> {
         let slot = self.store.active() & 1;
         let cells =
             self.extend_decisions(slot, before, plan) + self.extend_rows(slot, before, plan);
-        for (peer, number) in new.iter().zip(&numbers) {
-            self.store.set_peer_class(slot, *number, peer.class);
-            self.numbers.name(peer.key.clone(), *number);
+        let numbered: Vec<_> = new.iter().copied().zip(numbers.iter().copied()).collect();
+        self.own(&numbered);
+        for (peer, number) in numbered {
+            self.store.set_peer_class(slot, number, peer.class);
+            self.numbers.name(peer.key.clone(), number);
         }
         let identities = self.rename(before, plan);
         self.plan = Some(Arc::clone(plan));
@@ -89,18 +91,18 @@ impl<S: Store> Installer<S> {
 
     /// Writes the identities that are others than before, or of peers that are new.
     fn rename(&mut self, before: &Plan, plan: &Plan) -> usize {
-        let mut written = 0;
-        for peer in &plan.peers {
-            let known = before.peers.binary_search_by(|known| known.key.cmp(&peer.key));
-            if known.is_ok_and(|known| before.peers[known].identity == peer.identity) {
-                continue;
-            }
-            if let Some(number) = self.numbers.of(&peer.key) {
-                self.store.set_identity(number, peer.identity.0);
-                written += 1;
-            }
+        let numbered = |plan: &Plan| {
+            let peers = plan.peers.iter();
+            let peers = peers.filter_map(|peer| Some((peer, self.numbers.of(&peer.key)?)));
+            identities(&peers.collect::<Vec<_>>())
+        };
+        let (before, after) = (numbered(before), numbered(plan));
+        let changed = after.into_iter().filter(|(number, now)| before.get(number) != Some(now));
+        let changed: Vec<_> = changed.collect();
+        for (number, identity) in &changed {
+            self.store.set_identity(*number, identity.0);
         }
-        written
+        changed.len()
     }
 
     fn check_columns(&self, plan: &Plan) -> Result<(), Overflow> {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -94,7 +95,8 @@ impl Attachment {
 
 /// Attaches the program at XDP; what an earlier process had at TC goes then.
 pub(super) fn xdp(program: &mut Xdp, place: Place<'_>, how: XdpAttach) -> io::Result<Attachment> {
-    let attachment = lb::attach(program, place.ifindex, place.pins, how)?;
+    let program = program.fd().map_err(io::Error::other)?;
+    let attachment = lb::attach(program.as_fd(), place.ifindex, place.pins, how)?;
     if let Some(pin) = place.tc_pin() {
         // Neither needs to be there.
         let _ = std::fs::remove_file(pin);

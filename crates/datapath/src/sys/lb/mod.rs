@@ -10,8 +10,8 @@ mod store;
 mod verify;
 
 pub(crate) use super::syscall::xdp::program_name;
-pub(super) use attach::{attach, forget};
 pub(crate) use attach::{Attachment, is_taken};
+pub(super) use attach::{attach, forget};
 pub(crate) use kernel::BalancerTables;
 pub use stage_map::StageMap;
 pub(crate) use verify::verify;
