@@ -9,7 +9,7 @@ use std::{collections::HashMap, net::IpAddr};
 use flowgate_abi::DropReason;
 use flowgate_services::{
     Services, Uplink,
-    model::{Backend, BackendId, Forwarding, Fragments, NextHop, Service},
+    model::{Backend, BackendId, BackendState, Forwarding, Fragments, NextHop, Service},
 };
 
 use crate::{
@@ -116,10 +116,13 @@ impl Oracle {
     ) -> Result<(), String> {
         let (read, service) = (reading::read(frame).expect("it was read"), &self.services[service]);
         let now = self.now;
-        let known = self
-            .flows
-            .get(&key)
-            .filter(|(id, seen)| now - seen < IDLE && service.find(*id).is_some());
+        let opens = matches!(read.content, Content::Of(_, flags) if flags & 0x12 == 2);
+        // A handshake that is tried again leaves a backend that fails.
+        let keeps = |id: &BackendId| {
+            let fails = |backend: &Backend| backend.state == BackendState::Quarantined;
+            service.find(*id).is_some_and(|backend| !(opens && fails(backend)))
+        };
+        let known = self.flows.get(&key).filter(|(id, seen)| now - seen < IDLE && keeps(id));
         let known = known.map(|(id, _)| *id);
         let sent = match fate {
             Err(DropReason::NoBackend) if known.is_none() => return Ok(()),
