@@ -1,5 +1,6 @@
-//! A process that is killed at any single write while a workload joins or leaves the running generation: what
-//! packets see then, and that the next process comes to the same end as if nothing had happened.
+//! A process that is killed at any single write while a workload joins or leaves the running generation, or while
+//! another takes its place by an extension: what packets see then, and that the next process comes to the same end
+//! as if nothing had happened.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -13,6 +14,7 @@ use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_pipeline::Verdict;
 use flowgate_policy::{
     compile::Compiler,
+    extension::Extension,
     host::HostTables,
     install::{EndpointAddress, Installer},
     inventory::{Inventory, Workload, WorkloadRef},
@@ -32,7 +34,11 @@ const SERVER: &str = "server";
 const CLIENT: &str = "client-0";
 /// Who joins and leaves: like the client.
 const TWIN: &str = "client-1";
-const PODS: [&str; 3] = [SERVER, CLIENT, TWIN];
+/// Who joins as the first of its kind.
+const ADMIN: &str = "admin-0";
+const PODS: [&str; 4] = [SERVER, CLIENT, TWIN, ADMIN];
+/// Those who are in the widest plan of joins and leaves.
+const THREE: [&str; 3] = [SERVER, CLIENT, TWIN];
 
 fn id(name: &str) -> WorkloadRef {
     WorkloadRef { namespace: "default".into(), name: name.into() }
@@ -60,7 +66,7 @@ fn pod(name: &str) -> Workload {
     }
 }
 
-/// Only clients reach the server.
+/// Only clients and admins reach the server.
 fn plan(pods: &[&str]) -> Arc<Plan> {
     let select = |app: &str| WorkloadSelector {
         namespaces: NamespaceSelector::Named("default".into()),
@@ -68,9 +74,9 @@ fn plan(pods: &[&str]) -> Arc<Plan> {
     };
     let (kind, namespace) = (PolicyKind::NetworkPolicy, "default".into());
     let policy = PolicyRef { kind, namespace, name: "clients".into() };
-    let clients = Peers::OneOf(vec![Peer::Workloads(select("client"))]);
+    let both = ["client", "admin"].map(|app| Peer::Workloads(select(app)));
     let policy = Policy {
-        ingress: Some(vec![Rule::allow(clients, Ports::Any)]),
+        ingress: Some(vec![Rule::allow(Peers::OneOf(both.into()), Ports::Any)]),
         ..Policy::new(policy, select(SERVER))
     };
     let workloads = pods.iter().map(|name| pod(name)).collect();
@@ -102,15 +108,26 @@ fn restart(process: Process, links: &[&str]) -> Process {
     process
 }
 
-/// A packet from the twin to the server, in a family, where it is met first.
-fn passes(process: &Process, local: bool, family: usize, (port, flags): (u16, u8)) -> bool {
+/// A packet of the twin's to the server, in a family, where it is met first.
+fn passes(process: &Process, local: bool, family: usize, packet: (u16, u8)) -> bool {
+    reaches(process, (TWIN, local), family, packet)
+}
+
+/// A packet of a pod's, which is on this node or elsewhere, to the server.
+fn reaches(
+    process: &Process,
+    (source, local): (&str, bool),
+    family: usize,
+    (port, flags): (u16, u8),
+) -> bool {
     let flow = Flow {
-        source: addresses(TWIN)[family],
+        source: addresses(source)[family],
         destination: addresses(SERVER)[family],
         protocol: FlowProtocol::Tcp(80),
     };
     let frame = Frame::opening(flow, port).flags(flags).bytes();
-    let (name, hook) = if local { (TWIN, Hook::FromEndpoint) } else { (SERVER, Hook::ToEndpoint) };
+    let (name, hook) =
+        if local { (source, Hook::FromEndpoint) } else { (SERVER, Hook::ToEndpoint) };
     let passed = process.store().tables().run(&frame, 100 + number(name) as u32, hook);
     !matches!(passed.verdict, Verdict::Drop(_))
 }
@@ -125,8 +142,8 @@ const FAMILIES: [usize; 2] = [0, 1];
 #[test]
 fn a_join_that_was_killed_is_whole_after_the_next_plan() {
     for local in [false, true] {
-        let links: &[&str] = if local { &PODS } else { &PODS[..2] };
-        let without = plan(&PODS[..2]);
+        let links: &[&str] = if local { &THREE } else { &THREE[..2] };
+        let without = plan(&THREE[..2]);
         let labels = Inventory::default().namespace_labels(&"default".into());
         let writes = at_every_write(|write| {
             let mut process = running(links, &without);
@@ -137,7 +154,7 @@ fn a_join_that_was_killed_is_whole_after_the_next_plan() {
             let _ = process.settle();
             let died = process.store().died();
             let mut process = restart(process, links);
-            let applied = process.apply(&plan(&PODS)).expect("fits");
+            let applied = process.apply(&plan(&THREE)).expect("fits");
             assert!(applied.closed.is_empty(), "killed after write {write}");
             for family in FAMILIES {
                 assert!(passes(&process, local, family, (2, tcp::SYN)), "write {write}");
@@ -152,8 +169,8 @@ fn a_join_that_was_killed_is_whole_after_the_next_plan() {
 #[test]
 fn a_leave_that_was_killed_is_whole_after_the_next_plan() {
     for local in [false, true] {
-        let links: &[&str] = if local { &PODS } else { &PODS[..2] };
-        let with = plan(&PODS);
+        let links: &[&str] = if local { &THREE } else { &THREE[..2] };
+        let with = plan(&THREE);
         let writes = at_every_write(|write| {
             let mut process = running(links, &with);
             for family in FAMILIES {
@@ -165,7 +182,7 @@ fn a_leave_that_was_killed_is_whole_after_the_next_plan() {
             let died = process.store().died();
             let mut process = restart(process, links);
             // Where an address has gone and its peer's epoch hasn't moved yet, a connection goes on until then.
-            let applied = process.apply(&plan(&PODS[..2])).expect("fits");
+            let applied = process.apply(&plan(&THREE[..2])).expect("fits");
             assert_eq!(applied.closed.len(), usize::from(local));
             for family in FAMILIES {
                 let when = format!("local {local}, killed after write {write}");
@@ -176,5 +193,47 @@ fn a_leave_that_was_killed_is_whole_after_the_next_plan() {
         });
         println!("local {local}: killed at each of {writes} writes");
         assert!(writes > 4);
+    }
+}
+
+#[test]
+fn an_extension_that_was_killed_is_whole_after_the_next_plan() {
+    for local in [false, true] {
+        let links: &[&str] = if local { &PODS } else { &PODS[..1] };
+        let (before, after) = (plan(&[SERVER, CLIENT, TWIN]), plan(&[SERVER, CLIENT, ADMIN]));
+        let extension = Extension::of(&before, &after).expect("one comes, one goes");
+        let mut joined = 0;
+        let writes = at_every_write(|write| {
+            let mut process = running(links, &before);
+            let all = |process: &Process, who, packet| {
+                FAMILIES.iter().all(|family| reaches(process, (who, local), *family, packet))
+            };
+            let none = |process: &Process, who, packet| {
+                FAMILIES.iter().all(|family| !reaches(process, (who, local), *family, packet))
+            };
+            assert!(all(&process, CLIENT, (1, tcp::SYN)) && all(&process, TWIN, (1, tcp::SYN)));
+            let generation = process.generation();
+            process.store_mut().die_after(write);
+            let _ = process.extend(&extension);
+            let _ = process.settle();
+            let died = process.store().died();
+            let when = format!("local {local}, killed after write {write}");
+            let mut process = restart(process, links);
+            assert_eq!(process.generation(), generation, "{when}");
+            assert!(all(&process, CLIENT, (1, tcp::ACK)), "stays: {when}");
+            assert!(all(&process, CLIENT, (2, tcp::SYN)), "as before: {when}");
+            joined += usize::from(all(&process, ADMIN, (2, tcp::SYN)));
+            let applied = process.apply(&after).expect("fits");
+            assert_eq!(applied.closed.len(), usize::from(local), "{when}");
+            assert!(all(&process, ADMIN, (3, tcp::SYN)), "has joined: {when}");
+            assert!(all(&process, CLIENT, (1, tcp::ACK)), "goes on: {when}");
+            assert!(none(&process, TWIN, (1, tcp::ACK)), "goes on: {when}");
+            assert!(none(&process, TWIN, (3, tcp::SYN)), "begins: {when}");
+            died
+        });
+        println!(
+            "local {local}: killed at each of {writes} writes, {joined} times when all was written"
+        );
+        assert!(writes > 8 && joined > 0 && joined < writes);
     }
 }
