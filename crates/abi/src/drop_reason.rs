@@ -61,6 +61,8 @@ drop_reasons! {
     MalformedPacket = 134, "malformed packet";
     /// A TCP or ICMP packet that can't belong to its flow, e.g. an ICMP reply that nobody asked for.
     ///
+    /// Full NAT: a segment of a connection that isn't known, or an answer to a port that nobody has.
+    ///
     /// Operator: expected in small numbers, e.g. after the flow's entry has expired.
     InvalidForFlow = 135, "invalid for its flow";
     /// An EtherType that isn't IPv4, IPv6 or ARP.
@@ -89,6 +91,17 @@ drop_reasons! {
     ///
     /// Operator: nothing, unless the service really needs that protocol.
     UnsupportedProtocol = 159, "protocol is not balanced";
+    /// No port of a source is free for one flow more: both of the groups in which the flow may have one are
+    /// full, or there is no source of its family.
+    ///
+    /// Operator: give full NAT more source addresses or more ports; look for clients that open connections
+    /// without end. Live flows never lose their port.
+    NoNatPort = 167, "no port left for NAT";
+    /// A packet of a service with full NAT that can't be translated: a fragment's ports or an ICMP message's
+    /// flow aren't known, or there are options in front of the ports.
+    ///
+    /// Operator: expected in small numbers; fragments: let path MTU discovery work.
+    UnsupportedByNat = 168, "not translated by NAT";
     /// The ipcache knows no peer for the address, not even world. A defect of the tables.
     ///
     /// Operator: report it; apply the plan again.

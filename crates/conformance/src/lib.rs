@@ -28,6 +28,7 @@ pub mod links;
 pub mod lookups;
 pub mod mixture;
 pub mod mortal;
+pub mod nat;
 pub mod parallel;
 pub mod room;
 pub mod scenarios;

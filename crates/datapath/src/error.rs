@@ -14,6 +14,9 @@ use crate::lb::StageError;
 #[non_exhaustive]
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// Full NAT can't have these sources.
+    #[error(transparent)]
+    Sources(#[from] flowgate_services::SourcesError),
     /// The process may not do what a datapath needs.
     #[error(
         "{capability} is missing: run as root or give the process that capability; the host backend needs none"

@@ -27,6 +27,7 @@ use crate::{
         Backend, BackendId, Forwarding, Fragments, Frontend, HashMode, Protocol, Service,
         ServiceName,
     },
+    nat,
     ranges::{Range, Ranges},
     running::Running,
     store::Store,
@@ -45,6 +46,7 @@ impl<S: Store> Balancer<S> {
         let directory = Directory::adopt(&mut store);
         let mut balancer = Self {
             clock: Clock::adopt(store.head(), store.settings()),
+            ports: nat::Ports::default(),
             uplink,
             seed,
             services: Services::default(),
@@ -141,7 +143,7 @@ impl<S: Store> Balancer<S> {
             let Some((id, forwarding)) = identity(&line) else { continue };
             service.forwarding = forwarding;
             if !is_gone(&line) && known.insert(id) {
-                service.backends.push(Backend::new(id.address));
+                service.backends.push(Backend::new(id.address).port(id.port));
             }
         }
         service
@@ -231,11 +233,16 @@ fn identity(line: &Line) -> Option<(BackendId, Forwarding)> {
         Kind::Gue6 => (v6(38)?, gue),
         Kind::Layer2 if bytes[LAYER2_FAMILY] == 4 => (v4(LAYER2_ADDRESS)?, Forwarding::Layer2),
         Kind::Layer2 => (v6(LAYER2_ADDRESS)?, Forwarding::Layer2),
+        Kind::Snat if bytes[LAYER2_FAMILY] == 4 => (v4(LAYER2_ADDRESS)?, Forwarding::Snat),
+        Kind::Snat => (v6(LAYER2_ADDRESS)?, Forwarding::Snat),
     };
-    Some((address.into(), forwarding))
+    let port = if forwarding == Forwarding::Snat { u16::from_be(tail.port()) } else { 0 };
+    Some((BackendId { address, port }, forwarding))
 }
 
-/// Where a line of layer-2 forwarding, which has no IP header, keeps its backend's address.
+/// Where a line without an IP header (layer-2 forwarding, full NAT) keeps its backend's address.
+///
+/// ABI: full NAT reads it there, as two words.
 pub(crate) const LAYER2_ADDRESS: usize = 16;
 /// And its family.
 pub(crate) const LAYER2_FAMILY: usize = 32;

@@ -23,6 +23,7 @@ use crate::{
     frontends::{address_target, seed_of, target_of},
     header::Inner,
     model::{Service, ServiceName},
+    nat,
     ranges::{Range, Ranges},
     room::ApplyError,
     running::{self, Running},
@@ -44,6 +45,7 @@ pub struct Balancer<S: Store> {
     pub(crate) numbers: BTreeSet<u32>,
     pub(crate) retired: Retired,
     pub(crate) clock: Clock,
+    pub(crate) ports: nat::Ports,
     /// Something waits for a sweep.
     pub(crate) unswept: bool,
 }
@@ -89,6 +91,8 @@ pub struct Ticked {
     pub staged: usize,
     /// Flows that are tracked.
     pub entries: usize,
+    /// Ports of sources that flows have: full NAT.
+    pub ports: usize,
 }
 
 impl<S: Store> Balancer<S> {
@@ -159,6 +163,7 @@ impl<S: Store> Balancer<S> {
             self.unswept |= settling != running.moving.len() - running.costly(&self.store);
         }
         self.begin(&mut ticked);
+        ticked.ports = self.ports.sweep(&mut self.store, now)?;
         ticked.next = self.next();
         Ok(ticked)
     }
@@ -178,7 +183,11 @@ impl<S: Store> Balancer<S> {
     /// Until when nothing happens by time alone.
     fn next(&self) -> Duration {
         let age = Duration::from_millis(self.clock.age_length());
-        if self.unswept || !self.retired.is_empty() || self.directory.has_left() {
+        if self.unswept
+            || !self.ports.is_empty()
+            || !self.retired.is_empty()
+            || self.directory.has_left()
+        {
             return age.min(Duration::from_secs(1));
         }
         let due = self.running.values().filter_map(|running| running.next_due(&self.store)).min();
@@ -354,8 +363,9 @@ impl<S: Store> Balancer<S> {
         }
     }
 
-    fn count_wildcards(&mut self) {
+    pub(crate) fn count_wildcards(&mut self) {
         let wildcards = self.services.iter().filter(|service| service.port == 0).count();
-        self.store.head().wildcards.store(wildcards as u32);
+        let sources = self.ports.frontends();
+        self.store.head().wildcards.store((wildcards + sources) as u32);
     }
 }

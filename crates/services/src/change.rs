@@ -237,8 +237,14 @@ mod tests {
             hz: 1000,
             errors_per_second: 10,
             age_length: 10_000,
+            nat_mask: 0,
+            nat_groups: [0; 2],
+            nat_groups_each: 0,
+            nat_first_port: 0,
+            reserved: 0,
         };
-        let room = Room { frontends: 16, slots: 512, lines: 64, services: 1, tracked: 64 };
+        let room =
+            Room { frontends: 16, slots: 512, lines: 64, services: 1, tracked: 64, sources: 0 };
         let Ok(balancer) = Balancer::adopt(HostTables::new(settings, room), Uplink::default(), 0);
         balancer
     }

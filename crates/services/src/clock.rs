@@ -91,6 +91,11 @@ mod tests {
             hz: 0,
             errors_per_second: 0,
             age_length: 1000,
+            nat_mask: 0,
+            nat_groups: [0; 2],
+            nat_groups_each: 0,
+            nat_first_port: 0,
+            reserved: 0,
         };
         Clock::adopt(head, &settings)
     }

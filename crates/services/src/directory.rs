@@ -177,8 +177,14 @@ mod tests {
             hz: 1000,
             errors_per_second: 0,
             age_length: 1000,
+            nat_mask: 0,
+            nat_groups: [0; 2],
+            nat_groups_each: 0,
+            nat_first_port: 0,
+            reserved: 0,
         };
-        let room = Room { frontends: 256, slots: 0, lines: 0, services: 0, tracked: 16 };
+        let room =
+            Room { frontends: 256, slots: 0, lines: 0, services: 0, tracked: 16, sources: 0 };
         HostTables::new(settings, room)
     }
 

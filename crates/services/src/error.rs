@@ -69,6 +69,18 @@ pub enum ServiceError {
         /// The backend.
         backend: BackendId,
     },
+    /// Full NAT doesn't translate between families.
+    #[error(
+        "service {service}: {address} is of another family than {other}, and SNAT doesn't translate between them: make it two services"
+    )]
+    Family {
+        /// The service.
+        service: ServiceName,
+        /// An address of the service or of a backend.
+        address: IpAddr,
+        /// The first address of the service.
+        other: IpAddr,
+    },
     /// Layer-2 rewriting needs to know whom to write into the frame.
     #[error(
         "service {service}: backend {backend} needs its Ethernet address (NextHop::Mac) for layer-2 forwarding"

@@ -51,10 +51,11 @@ pub(crate) fn line(service: &Service, backend: &Backend, inner: Inner, uplink: &
     let room = uplink.mtu_to(backend).saturating_sub(forwarding.overhead(backend.address));
     let (port, protocol) = match forwarding {
         Forwarding::Gue { port } => (port, UDP),
+        Forwarding::Snat => (backend.port, 0),
         Forwarding::Tunnel | Forwarding::Layer2 => (0, inner.protocol()),
     };
     let (entropy, sum) = match (forwarding, backend.address) {
-        (Forwarding::Layer2, address) => {
+        (Forwarding::Layer2 | Forwarding::Snat, address) => {
             keep_address(&mut bytes, address);
             (0, 0)
         }
@@ -75,7 +76,7 @@ pub(crate) fn line(service: &Service, backend: &Backend, inner: Inner, uplink: &
     Line { header: zerocopy::transmute!(bytes), tail: Shared64::new(tail.0) }
 }
 
-/// No packet reads it: by it, the next process knows whose line it is.
+/// By it, the next process knows whose line it is, and full NAT where packets go to.
 fn keep_address(bytes: &mut [u8; 56], address: IpAddr) {
     let kept = &mut bytes[LAYER2_ADDRESS..];
     match address {
@@ -92,6 +93,7 @@ const fn kind(forwarding: Forwarding, address: IpAddr) -> Kind {
         (Forwarding::Gue { .. }, IpAddr::V4(_)) => Kind::Gue4,
         (Forwarding::Gue { .. }, IpAddr::V6(_)) => Kind::Gue6,
         (Forwarding::Layer2, _) => Kind::Layer2,
+        (Forwarding::Snat, _) => Kind::Snat,
     }
 }
 

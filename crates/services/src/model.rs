@@ -213,8 +213,9 @@ impl Service {
     }
 }
 
-/// How packets reach the backends of a service. Answers go from the backend to the client directly,
-/// from the service's address, which the backend has on a loopback or dummy interface.
+/// How packets reach the backends of a service. But for [`Forwarding::Snat`], answers go from the backend
+/// to the client directly, from the service's address, which the backend has on a loopback or dummy
+/// interface.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Forwarding {
@@ -231,6 +232,11 @@ pub enum Forwarding {
     /// As it is, to the backend's Ethernet address ([`NextHop::Mac`]): the backend is in the same
     /// segment.
     Layer2,
+    /// As the balancer's own, from a port of one of its sources ([`crate::Balancer::set_sources`]), to the
+    /// backend's address and port; the backend answers to that port, and the answer goes to the client as the
+    /// service's. So a backend needs nothing but a route to the sources. It doesn't see who the client is.
+    /// All addresses of such a service and of its backends are of one family.
+    Snat,
 }
 
 /// Names one backend of a service.
@@ -289,6 +295,13 @@ impl Backend {
             next_hop: NextHop::Gateway,
             mtu: None,
         }
+    }
+
+    /// On a port of its own: [`Forwarding::Snat`] alone can translate.
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
     }
 
     /// With another weight.

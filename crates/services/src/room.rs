@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +14,7 @@ use crate::{
     ServiceError, Services,
     balancer::Balancer,
     clock::{Clock, millis},
-    model::{Frontend, Service, ServiceName},
+    model::{Forwarding, Frontend, Service, ServiceName},
     ranges::Ranges,
     running::{self, Running},
     services::check_mtu,
@@ -109,6 +110,24 @@ pub enum ApplyError<E: std::error::Error + 'static> {
         /// The longest that can be told.
         longest: Duration,
     },
+    /// Full NAT needs addresses for packets to come from. Nothing was changed.
+    #[error(
+        "service {service} has full NAT, and the balancer has no source address of its family: give it one"
+    )]
+    NoSource {
+        /// The service.
+        service: ServiceName,
+    },
+    /// What comes to a source is an answer. Nothing was changed.
+    #[error(
+        "service {service}: {address} is a source of the balancer's NAT: give the service another one"
+    )]
+    SourceAddress {
+        /// The service.
+        service: ServiceName,
+        /// The address.
+        address: IpAddr,
+    },
     /// The hash of a frontend collides with another's. What was applied before it stays.
     #[error(
         "{frontend} can't be hashed beside the others: give the service another address or port"
@@ -133,6 +152,10 @@ impl<E: std::error::Error + 'static> ApplyError<E> {
             Self::Overflow { overflow } => ApplyError::Overflow { overflow },
             Self::Resized { service, from, to } => ApplyError::Resized { service, from, to },
             Self::Idle { service, idle, longest } => ApplyError::Idle { service, idle, longest },
+            Self::NoSource { service } => ApplyError::NoSource { service },
+            Self::SourceAddress { service, address } => {
+                ApplyError::SourceAddress { service, address }
+            }
             Self::Collision { frontend } => ApplyError::Collision { frontend },
             Self::Store(error) => ApplyError::Store(map(error)),
         }
@@ -176,7 +199,7 @@ impl<S: Store> Balancer<S> {
             match self.running.get(&service.name) {
                 None => plan.added.push(Arc::clone(service)),
                 Some(running) if running.service == *service => {}
-                Some(running) if running.service.protocol != service.protocol => {
+                Some(running) if is_another(&running.service, service) => {
                     plan.removed.push(service.name.clone());
                     plan.added.push(Arc::clone(service));
                 }
@@ -195,6 +218,7 @@ impl<S: Store> Balancer<S> {
 
     fn check(&self, service: &Service) -> Result<(), ApplyError<S::Error>> {
         check_mtu(service, &self.uplink)?;
+        self.check_sources(service)?;
         let longest = Clock::longest_idle(self.clock.age_length());
         if millis(service.idle()) > longest {
             let longest = Duration::from_millis(longest);
@@ -216,7 +240,7 @@ impl<S: Store> Balancer<S> {
         let addresses: BTreeSet<_> = services.iter().flat_map(|s| s.addresses.iter()).collect();
         let frontends: usize = services.iter().map(|service| service.addresses.len()).sum();
         let have = self.store.room().frontends as usize / 2;
-        if addresses.len() + frontends > have {
+        if addresses.len() + frontends + self.ports.frontends() > have {
             return Err(self.overflow(Table::Frontends, services));
         }
         Ok(())
@@ -316,6 +340,13 @@ impl<S: Store> Balancer<S> {
         }
         cost
     }
+}
+
+/// A service that can't become the other one while packets pass: what they are found by differs, or what
+/// becomes of them.
+fn is_another(runs: &Service, service: &Service) -> bool {
+    let snat = |service: &Service| service.forwarding == Forwarding::Snat;
+    runs.protocol != service.protocol || snat(runs) != snat(service)
 }
 
 fn take(ranges: &mut Ranges, length: u32, times: usize) -> Option<()> {

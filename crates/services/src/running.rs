@@ -19,7 +19,7 @@ use crate::{
     header::{self, Inner},
     maglev::Member,
     members::Members,
-    model::{Fragments, HashMode, Service},
+    model::{Forwarding, Fragments, HashMode, Service},
     ranges::Range,
     store::Store,
 };
@@ -189,5 +189,6 @@ pub(crate) fn flags(service: &Service) -> u32 {
         Fragments::Drop => 0,
         Fragments::Track => Frontend::FRAGMENTS,
     };
-    hash | fragments
+    let nat = if service.forwarding == Forwarding::Snat { Frontend::SNAT } else { 0 };
+    hash | fragments | nat
 }

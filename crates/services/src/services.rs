@@ -162,6 +162,7 @@ fn check(service: &Service) -> Result<(), ServiceError> {
     if let Some(&address) = service.addresses.iter().find(|address| !is_usable(**address)) {
         return Err(ServiceError::Address { service: name(), address });
     }
+    check_families(service)?;
     if service.forwarding == (Forwarding::Gue { port: 0 }) {
         return Err(ServiceError::NoTunnelPort { service: name() });
     }
@@ -187,6 +188,21 @@ fn check(service: &Service) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// Full NAT stays within a family.
+fn check_families(service: &Service) -> Result<(), ServiceError> {
+    if service.forwarding != Forwarding::Snat {
+        return Ok(());
+    }
+    let other = service.addresses[0];
+    let backends = service.backends.iter().map(|backend| &backend.address);
+    match service.addresses.iter().chain(backends).find(|one| one.is_ipv4() != other.is_ipv4()) {
+        Some(&address) => {
+            Err(ServiceError::Family { service: service.name.clone(), address, other })
+        }
+        None => Ok(()),
+    }
+}
+
 fn check_backend(service: &Service, backend: &Backend) -> Result<(), ServiceError> {
     let (name, id) = (service.name.clone(), backend.id());
     if !is_usable(backend.address) {
@@ -195,7 +211,7 @@ fn check_backend(service: &Service, backend: &Backend) -> Result<(), ServiceErro
     if backend.weight == 0 {
         return Err(ServiceError::NoWeight { service: name, backend: id });
     }
-    if backend.port != 0 {
+    if backend.port != 0 && service.forwarding != Forwarding::Snat {
         return Err(ServiceError::Port { service: name, backend: id });
     }
     if service.forwarding == Forwarding::Layer2 && backend.next_hop == NextHop::Gateway {
@@ -235,7 +251,7 @@ impl Forwarding {
         match self {
             Self::Tunnel => outer,
             Self::Gue { .. } => outer + 8,
-            Self::Layer2 => 0,
+            Self::Layer2 | Self::Snat => 0,
         }
     }
 }
@@ -311,6 +327,16 @@ mod tests {
         assert!(matches!(refused(layer2.clone()), ServiceError::NoMac { .. }));
         let mac = backend(1).next_hop(NextHop::Mac([2, 0, 0, 0, 0, 1]));
         assert!(Services::new([Service { backends: vec![mac], ..layer2 }]).is_ok());
+    }
+
+    #[test]
+    fn full_nat_translates_ports_but_no_families() {
+        let snat = web().forwarding(Forwarding::Snat).backend(backend(2).port(8080));
+        assert!(Services::new([snat.clone()]).is_ok());
+        let mixed = snat.clone().backend(Backend::new(address("2001:db8:2::1")));
+        assert!(matches!(refused(mixed), ServiceError::Family { .. }));
+        let mixed = snat.address(address("2001:db8:1::1"));
+        assert!(matches!(refused(mixed), ServiceError::Family { .. }));
     }
 
     #[test]

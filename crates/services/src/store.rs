@@ -1,6 +1,9 @@
 //! Where the tables lie: narrow reads and writes, each as atomic as a packet needs it.
 
-use flowgate_abi::lb::{Backend, Frontend, Head, Lines, Load, Settings, Slot, Tail, Tracked};
+use flowgate_abi::lb::{
+    Backend, Frontend, Head, Lines, Load, Settings, Slot, Tail, Tracked,
+    nat::{Life, Mapping, Source},
+};
 
 /// How much there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,13 +18,36 @@ pub struct Room {
     pub services: u32,
     /// Tracked flows.
     pub tracked: u32,
+    /// Sources of full NAT.
+    pub sources: u32,
+}
+
+/// The tables of full NAT, for reading and writing. Packets take ports and give them their owners; here
+/// they are given back. A port's index says where it lies: [`flowgate_abi::lb::nat`].
+pub trait NatStore {
+    /// A source.
+    fn source(&self, number: u32) -> Source;
+    /// Writes a source that no packet can reach.
+    fn set_source(&mut self, number: u32, source: Source);
+    /// Which ports of a group are taken.
+    fn taken(&self, group: u32) -> u64;
+    /// Frees ports of a group that have no owner.
+    fn free(&mut self, group: u32, ports: u64);
+    /// What has become of a port's flow.
+    fn life(&self, port: u32) -> Life;
+    /// Ends a port's flow, if it is still what it was; `false`: it isn't.
+    fn end(&mut self, port: u32, life: Life) -> bool;
+    /// The hash of a port's flow.
+    fn hash(&self, port: u32) -> u64;
+    /// Takes a mapping out of a bucket, if it is there.
+    fn forget(&mut self, bucket: u32, mapping: Mapping);
 }
 
 /// The tables, for reading and writing.
 ///
 /// Writes without a result are plain stores into memory. They become visible to packets in the order in
 /// which they are made; a slot, a displacement, a backend's tail and each 64-bit word are seen as a whole.
-pub trait Store {
+pub trait Store: NatStore {
     /// Why an access failed.
     type Error: std::error::Error + Send + Sync + 'static;
 

@@ -30,8 +30,8 @@ impl Backend {
 /// How a backend's packets leave, and how large they may be.
 ///
 /// Bits 0 to 15: the sum of the header's 16-bit words as they lie in memory, folded; 16 to 31: bytes of
-/// the largest inner packet; 32 to 47: the UDP port of the tunnel, as it lies in memory; 48 to 53: bits
-/// of entropy in the source; 54, 55: flags; 56 to 62: [`Kind`]; 63: a flag.
+/// the largest inner packet; 32 to 47: the UDP port of the tunnel, or the backend's own, as it lies in
+/// memory; 48 to 53: bits of entropy in the source; 54, 55: flags; 56 to 62: [`Kind`]; 63: a flag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tail(pub u64);
 
@@ -51,6 +51,10 @@ pub enum Kind {
     Gue6 = 4,
     /// As they are, to another Ethernet address.
     Layer2 = 5,
+    /// As the balancer's own, to another address: full NAT. The header has the backend's address in its
+    /// third and fourth word, and its family in the first byte behind; the tail has its port, 0: the
+    /// service's.
+    Snat = 6,
 }
 
 impl Kind {
@@ -64,6 +68,7 @@ impl Kind {
             3 => Self::Gue4,
             4 => Self::Gue6,
             5 => Self::Layer2,
+            6 => Self::Snat,
             _ => return None,
         })
     }
@@ -116,7 +121,7 @@ impl Tail {
         (self.0 >> 16) as u32 & 0xffff
     }
 
-    /// The tunnel's UDP port as it lies in memory.
+    /// The tunnel's UDP port, or the backend's own, as it lies in memory.
     #[inline(always)]
     #[must_use]
     pub const fn port(self) -> u16 {

@@ -35,6 +35,10 @@ counters! {
     FlowsOrphaned = 4, "flows_orphaned";
     /// Later fragments that found the ports of their datagram's first.
     FragmentsFollowed = 5, "fragments_followed";
+    /// Flows that got a port of a source: full NAT.
+    FlowsTranslated = 6, "flows_translated";
+    /// Packets of backends that went on to clients as a service's.
+    AnswersTranslated = 7, "answers_translated";
 }
 
 const _: () = assert!(size_of::<Load>() == 32);

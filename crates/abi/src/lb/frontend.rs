@@ -69,6 +69,11 @@ impl Frontend {
     pub const HASH_SOURCE: u32 = 1;
     /// Fragments find the ports of their datagram's first; otherwise they are dropped.
     pub const FRAGMENTS: u32 = 2;
+    /// Packets go to backends as the balancer's own ([`super::nat`]).
+    pub const SNAT: u32 = 4;
+    /// No service's: an address from which such packets come, to which backends answer. `slots` is the
+    /// first of its groups of ports.
+    pub const SOURCE: u32 = 8;
 
     /// What it is now.
     #[cfg(not(target_arch = "bpf"))]

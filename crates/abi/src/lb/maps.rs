@@ -1,6 +1,9 @@
 //! The balancer's maps: names, kinds, element sizes, and what each holds.
 
-use super::{Backend, Bucket, Frontend, Head, Load, Settings};
+use super::{
+    Backend, Bucket, Frontend, Head, Load, Settings,
+    nat::{Source, Translation},
+};
 use crate::{
     event::{EventBudget, Tally},
     fragment::FragmentBucket,
@@ -31,6 +34,14 @@ maps! {
     BACKENDS: MappedArray[u32 => Backend];
     /// Flows whose backend isn't known from their slot, by their hash.
     TRACKED: MappedArray[u32 => Bucket];
+    /// The addresses from which packets to backends come, IPv4 first.
+    NAT_SOURCES: MappedArray[u32 => Source];
+    /// By group of ports: a bit for each that is taken.
+    NAT_TAKEN: MappedArray[u32 => u64];
+    /// By port, all of one source after another: whose it is.
+    NAT_PORTS: MappedArray[u32 => Translation];
+    /// Clients' flows that have a port, by their hash.
+    NAT_FLOWS: MappedArray[u32 => Bucket];
     /// By service: how many entries of its flows found no room.
     REFUSED: MappedArray[u32 => u64];
     /// Datagrams of which the first fragment has passed.

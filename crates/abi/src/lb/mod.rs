@@ -5,12 +5,14 @@
 //!
 //! A packet's way through them: the [`Frontend`] of its destination is found by two loads; it names a
 //! table of [`Slot`]s, of which the flow's hash chooses one; the slot names a [`Backend`] by its number
-//! within the service. Only if the slot says so are the tracked flows asked ([`Tracked`]).
+//! within the service. Only if the slot says so are the tracked flows asked ([`Tracked`]). Where backends
+//! answer the balancer, [`nat`] has what their packets become.
 
 mod backend;
 mod counter;
 mod frontend;
 pub mod maps;
+pub mod nat;
 mod settings;
 mod slot;
 mod tracked;

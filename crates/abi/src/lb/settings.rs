@@ -28,6 +28,16 @@ pub struct Settings {
     pub errors_per_second: u32,
     /// Milliseconds of one age of tracked flows.
     pub age_length: u32,
+    /// Buckets of the flows that have a port of a source, less one; a power of two less one.
+    pub nat_mask: u32,
+    /// Groups of ports that IPv4 sources have, which come first; and IPv6 sources.
+    pub nat_groups: [u32; 2],
+    /// Groups of ports that each source has.
+    pub nat_groups_each: u32,
+    /// The first port of each source.
+    pub nat_first_port: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What programs read from time to time, in one line that user space writes.
@@ -49,10 +59,10 @@ pub struct Head {
     pub link_mtu: Shared32,
     /// Zero.
     pub reserved: Shared32,
-    /// Milliseconds that were counted so far; user space's own.
+    /// Milliseconds that were counted so far: flows with a port of a source are seen by it.
     pub clock: Shared64,
     /// Zero.
     pub padding: [Shared64; 5],
 }
 
-const _: () = assert!(size_of::<Settings>() == 40 && size_of::<Head>() == 64);
+const _: () = assert!(size_of::<Settings>() == 64 && size_of::<Head>() == 64);

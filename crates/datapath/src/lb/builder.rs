@@ -3,7 +3,7 @@
 use std::{borrow::Cow, path::PathBuf};
 
 use flowgate_ebpf_progs::lb as progs;
-use flowgate_services::{Balancer, host::HostTables};
+use flowgate_services::{Balancer, host::HostTables, store::Store};
 
 use super::{
     BalancerOptions, BalancerReport, BalancerState, LoadBalancer, Stage, StageError, Stages,
@@ -42,7 +42,7 @@ impl Builder {
     }
 
     /// Sizes, and the network.
-    pub const fn options(mut self, options: BalancerOptions) -> Self {
+    pub fn options(mut self, options: BalancerOptions) -> Self {
         self.options = options;
         self
     }
@@ -91,7 +91,7 @@ impl Builder {
         self.stages.check()?;
         match (self.backend, self.stages.first()) {
             (Backend::Kernel, _) => self.open_kernel(),
-            (Backend::Host, None) => Ok(self.open_host()),
+            (Backend::Host, None) => self.open_host(),
             (Backend::Host, Some(stage)) => Err(StageError::NoPrograms.of(&stage.program)),
         }
     }
@@ -110,7 +110,7 @@ impl Builder {
         self.object.as_deref().unwrap_or(progs::OBJECT)
     }
 
-    fn open_host(self) -> LoadBalancer {
+    fn open_host(self) -> Result<LoadBalancer, OpenError> {
         let settings = self.options.settings(1000);
         let tables = HostTables::new(settings, self.options.room(&settings));
         let report = BalancerReport {
@@ -121,8 +121,9 @@ impl Builder {
             kernel: String::new(),
             memory: self.options.memory(1),
         };
-        let Ok(balancer) = Balancer::adopt(tables, self.options.uplink, self.options.seed);
-        LoadBalancer::new(Tables::Host(Box::new(balancer)), None, report)
+        let Ok(mut balancer) = Balancer::adopt(tables, self.options.uplink, self.options.seed);
+        self.prepare_nat(&mut balancer)?;
+        Ok(LoadBalancer::new(Tables::Host(Box::new(balancer)), None, report))
     }
 
     fn open_kernel(self) -> Result<LoadBalancer, OpenError> {
@@ -162,7 +163,14 @@ impl Builder {
         tables.compose(self.object_bytes(), &self.stages, links.as_deref())?;
         let programs = tables.programs();
         let balancer = Balancer::adopt(tables, self.options.uplink, self.options.seed);
-        Ok((balancer.map_err(OpenError::Kernel)?, programs, origin))
+        let mut balancer = balancer.map_err(OpenError::Kernel)?;
+        self.prepare_nat(&mut balancer)?;
+        Ok((balancer, programs, origin))
+    }
+
+    fn prepare_nat<S: Store>(&self, balancer: &mut Balancer<S>) -> Result<(), OpenError> {
+        balancer.set_nat_timeouts(self.options.nat.timeouts);
+        Ok(balancer.set_sources(&self.options.nat.sources)?)
     }
 }
 

@@ -12,6 +12,7 @@ use flowgate_abi::{
 };
 use flowgate_services::{Uplink, store::Room};
 
+use super::NatOptions;
 use crate::error::OpenError;
 
 /// Sizes of the tables, and what all services have in common. The default needs less than 32 MiB beside
@@ -19,7 +20,8 @@ use crate::error::OpenError;
 /// what other values need.
 ///
 /// State that is adopted keeps the sizes that it was made with, `longest_idle`, `fragment` and
-/// `errors_per_second`; `uplink` and `seed` are what is given.
+/// `errors_per_second`; `uplink` and `seed` are what is given; of `nat` see
+/// [`NatOptions`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalancerOptions {
     /// Frontends (an address, a protocol and a port of a service), and one more for each address.
@@ -48,6 +50,8 @@ pub struct BalancerOptions {
     pub seed: u64,
     /// The network between the balancer and its backends.
     pub uplink: Uplink,
+    /// Full NAT.
+    pub nat: NatOptions,
 }
 
 impl Default for BalancerOptions {
@@ -64,6 +68,7 @@ impl Default for BalancerOptions {
             longest_idle: Duration::from_secs(320),
             seed: 0,
             uplink: Uplink::default(),
+            nat: NatOptions::default(),
         }
     }
 }
@@ -101,12 +106,12 @@ impl BalancerOptions {
                 return Err(OpenError::Option { option, value, problem: "is too large" });
             }
         }
-        Ok(())
+        self.nat.check()
     }
 
     pub(crate) fn settings(&self, hertz: u32) -> Settings {
         let cells = self.cells();
-        Settings {
+        self.nat.settings(Settings {
             fragment_seed: seed(),
             displacement_mask: cells.max(DISPLACEMENTS_EACH as u32) - 1,
             frontend_shift: 32 - cells.ilog2(),
@@ -116,7 +121,12 @@ impl BalancerOptions {
             hz: hertz,
             errors_per_second: self.errors_per_second,
             age_length: age_length(self.longest_idle),
-        }
+            nat_mask: 0,
+            nat_groups: [0; 2],
+            nat_groups_each: 0,
+            nat_first_port: 0,
+            reserved: 0,
+        })
     }
 
     /// Cells of the perfect hash: half of them can be used.
@@ -133,7 +143,7 @@ impl BalancerOptions {
     /// Entries of the maps whose size depends on the options.
     pub(crate) fn sizes(&self, settings: &Settings) -> Vec<(&'static MapSpec, u32)> {
         let (slots, lines) = (self.slots as u32, self.lines as u32);
-        vec![
+        let mut sizes = vec![
             (&maps::DISPLACEMENTS, (settings.displacement_mask + 1) / DISPLACEMENTS_EACH as u32),
             (&maps::FRONTENDS, 1 << (32 - settings.frontend_shift)),
             (&maps::SLOTS, slots.div_ceil(SLOTS as u32)),
@@ -142,7 +152,9 @@ impl BalancerOptions {
             (&maps::REFUSED, self.services as u32),
             (&maps::FRAGMENTS, settings.fragment_mask + 1),
             (&maps::LOADS, lines),
-        ]
+        ];
+        sizes.extend(NatOptions::sizes(settings));
+        sizes
     }
 
     pub(crate) fn room(&self, settings: &Settings) -> Room {
@@ -152,6 +164,7 @@ impl BalancerOptions {
             lines: self.lines as u32,
             services: self.services as u32,
             tracked: (settings.tracked_mask + 1) * CELLS as u32,
+            sources: NatOptions::room(settings),
         }
     }
 }

@@ -22,6 +22,7 @@ use flowgate_pipeline::{
         Action,
         hook::{Common, common, rare},
         icmp::Answer,
+        nat::translate,
     },
     parse::Layer3,
 };
@@ -33,8 +34,8 @@ use crate::{buffer::Frame, tables::Maps};
 pub fn xdp_balance(ctx: XdpContext) -> u32 {
     let ctx: *mut xdp_md = ctx.as_ptr().cast();
     match buffer::layer3(ctx) {
-        Layer3::Ipv4 => balance::<V4>(ctx, rare_v4),
-        Layer3::Ipv6 => balance::<V6>(ctx, rare_v6),
+        Layer3::Ipv4 => balance::<V4>(ctx, [rare_v4, nat_v4]),
+        Layer3::Ipv6 => balance::<V6>(ctx, [rare_v6, nat_v6]),
         _ => xdp_action::XDP_PASS,
     }
 }
@@ -46,10 +47,11 @@ pub fn xdp_empty(_ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn balance<F: Answer>(ctx: *mut xdp_md, rare: fn(*mut xdp_md) -> u32) -> u32 {
+fn balance<F: Answer>(ctx: *mut xdp_md, [rare, nat]: [fn(*mut xdp_md) -> u32; 2]) -> u32 {
     match common::<F, _, _>(&mut Frame::new(ctx), &Maps) {
         Common::Done(action) => act(action),
         Common::Rare => rare(ctx),
+        Common::Nat => nat(ctx),
     }
 }
 
@@ -63,6 +65,16 @@ fn rare_v4(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 fn rare_v6(ctx: *mut xdp_md) -> u32 {
     act(rare::<V6, _, _>(&mut Frame::new(ctx), &Maps))
+}
+
+#[inline(never)]
+fn nat_v4(ctx: *mut xdp_md) -> u32 {
+    act(translate::<V4, _, _>(&mut Frame::new(ctx), &Maps))
+}
+
+#[inline(never)]
+fn nat_v6(ctx: *mut xdp_md) -> u32 {
+    act(translate::<V6, _, _>(&mut Frame::new(ctx), &Maps))
 }
 
 #[inline(always)]

@@ -10,7 +10,11 @@ use aya_ebpf::{
 use flowgate_abi::{
     event::{EventBudget, Tally},
     fragment::FragmentBucket,
-    lb::{self, Backend, Bucket, Frontend, Head, Load, Settings, maps::DISPLACEMENTS_EACH},
+    lb::{
+        self, Backend, Bucket, Frontend, Head, Load, Settings,
+        maps::DISPLACEMENTS_EACH,
+        nat::{Source, Translation},
+    },
 };
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -28,6 +32,14 @@ pub static SLOTS: Mapped<[u32; lb::SLOTS], 1> = Array::new();
 pub static BACKENDS: Mapped<Backend, 2> = Array::new();
 #[btf_map]
 pub static TRACKED: Mapped<Bucket, 2> = Array::new();
+#[btf_map]
+pub static NAT_SOURCES: Mapped<Source, 1> = Array::new();
+#[btf_map]
+pub static NAT_TAKEN: Mapped<u64, 1> = Array::new();
+#[btf_map]
+pub static NAT_PORTS: Mapped<Translation, 1> = Array::new();
+#[btf_map]
+pub static NAT_FLOWS: Mapped<Bucket, 2> = Array::new();
 #[btf_map]
 pub static REFUSED: Mapped<u64, 1> = Array::new();
 #[btf_map]
@@ -56,6 +68,11 @@ static SETTINGS: Settings = Settings {
     hz: 1000,
     errors_per_second: 0,
     age_length: 1000,
+    nat_mask: 1,
+    nat_groups: [0; 2],
+    nat_groups_each: 0,
+    nat_first_port: 1024,
+    reserved: 0,
 };
 
 /// The settings that the loader has set.

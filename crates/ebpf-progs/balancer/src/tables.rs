@@ -8,10 +8,15 @@ use flowgate_abi::{
     event::EventBudget,
     fragment::FragmentBucket,
     lb::{
-        Backend, Bucket, CELLS, Counter, Frontend, Head, SLOTS, Settings, maps::DISPLACEMENTS_EACH,
+        Backend, Bucket, CELLS, Counter, Frontend, Head, SLOTS, Settings,
+        maps::DISPLACEMENTS_EACH,
+        nat::{Source, Translation},
     },
 };
-use flowgate_pipeline::{fragment::FragmentTable, lb::Balance};
+use flowgate_pipeline::{
+    fragment::FragmentTable,
+    lb::{Balance, Translations},
+};
 
 use crate::maps;
 
@@ -74,6 +79,30 @@ impl FragmentTable for Maps {
         let lock = (&raw const bucket.lock).cast_mut().cast::<bpf_spin_lock>();
         // SAFETY: the lock of a map's value, taken before.
         unsafe { helpers::bpf_spin_unlock(lock) };
+    }
+}
+
+impl Translations for Maps {
+    #[inline(always)]
+    fn nat_source(&self, number: u32) -> Option<&Source> {
+        maps::NAT_SOURCES.get(number)
+    }
+
+    #[inline(always)]
+    fn nat_taken(&self, group: u32) -> Option<&Shared64> {
+        let word = maps::NAT_TAKEN.get_ptr(group)?;
+        // SAFETY: an element of the map, which is an aligned word.
+        Some(unsafe { &*word.cast::<Shared64>() })
+    }
+
+    #[inline(always)]
+    fn nat_port(&self, index: u32) -> Option<&Translation> {
+        maps::NAT_PORTS.get(index)
+    }
+
+    #[inline(always)]
+    fn nat_flows(&self, index: u32) -> Option<&Bucket> {
+        maps::NAT_FLOWS.get(index)
     }
 }
 

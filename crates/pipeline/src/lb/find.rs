@@ -52,9 +52,3 @@ pub fn find<'t, F: Balanceable, T: Balance>(
     }
     exact::<F, T>(tables, &Target { kind: target.kind & !0xffff, ..*target })
 }
-
-/// Some service has the target's address, with whatever port.
-#[inline(always)]
-pub fn has_address<F: Balanceable, T: Balance>(tables: &T, target: &Target) -> bool {
-    exact::<F, T>(tables, &target.of_address()).is_some()
-}

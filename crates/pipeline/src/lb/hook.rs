@@ -28,6 +28,8 @@ pub enum Common {
     Done(Action),
     /// [`rare`] has to look at it.
     Rare,
+    /// It is of a service with full NAT, or for a source: [`super::nat::translate`] has the steps.
+    Nat,
 }
 
 /// The steps for TCP and UDP without options, extension headers, fragments or tags.
@@ -40,6 +42,9 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> C
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return Common::Done(Action::Pass);
     };
+    if frontend.flags.load() & (Frontend::SNAT | Frontend::SOURCE) != 0 {
+        return Common::Nat;
+    }
     // VERIFIER: UDP's are known to be 0, and everything behind would be verified for them alone.
     let flags = tables.forget(u32::from(request.tcp_flags), u64::from(request.length));
     request.tcp_flags = flags as u8;
@@ -54,7 +59,10 @@ pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Act
     let mut cursor = buffer.whole();
     let network = request::network(buffer, &mut cursor, &mut request);
     // What can't be read so far has no destination, or one that was read.
-    if !find::has_address::<F, T>(tables, &request.target()) {
+    let Some(address) = find::exact::<F, T>(tables, &request.target().of_address()) else {
+        return Action::Pass;
+    };
+    if address.flags.load() & Frontend::SOURCE != 0 {
         return Action::Pass;
     }
     let read = match network {
@@ -86,6 +94,12 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
             _ => Ok(Action::Pass),
         };
     };
+    if frontend.flags.load() & Frontend::SNAT != 0 {
+        return Err(match request.place.place {
+            0 => DropReason::UnsupportedByNat,
+            _ => DropReason::UnsupportedFragment,
+        });
+    }
     if request.place.place != 0 {
         fragmented(tables, request, frontend)?;
     }
@@ -183,7 +197,7 @@ fn name<F: Answer, T: Balance>(tables: &T, request: &Request<F>) -> Name {
 
 /// Counts a drop.
 #[inline(always)]
-fn finish<F: Answer, T: Balance>(
+pub(super) fn finish<F: Answer, T: Balance>(
     tables: &T,
     request: &Request<F>,
     result: Result<Action, DropReason>,

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{
     Action, Balance, Buffer,
     hook::{self, Common},
-    icmp::Answer,
+    nat::{self, Nat},
 };
 use crate::{
     SliceCursor, V4, V6,
@@ -113,9 +113,10 @@ pub fn run<B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
     }
 }
 
-fn of_family<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
+fn of_family<F: Nat, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
     match hook::common::<F, B, T>(buffer, tables) {
         Common::Done(action) => action,
         Common::Rare => hook::rare::<F, B, T>(buffer, tables),
+        Common::Nat => nat::translate::<F, B, T>(buffer, tables),
     }
 }

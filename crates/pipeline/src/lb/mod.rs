@@ -2,7 +2,8 @@
 //!
 //! A packet's way: [`hook`] names the steps in their order and nothing else does; [`request`] reads the
 //! headers, [`find`] finds the service, [`choose`] the backend, [`tracking`] the flow where the slot
-//! doesn't know its backend, [`forward`] writes the outer headers, [`icmp`] answers and steers.
+//! doesn't know its backend, [`forward`] writes the outer headers, [`icmp`] answers and steers. [`nat`] has the steps for
+//! services whose backends answer the balancer.
 //!
 //! Not here: how slots and backends come to be what they are (`flowgate-services`), and where they lie
 //! ([`Balance`], [`Buffer`]).
@@ -19,10 +20,11 @@ pub mod forward;
 pub mod hook;
 mod host;
 pub mod icmp;
+pub mod nat;
 pub mod request;
 mod seams;
 pub mod tracking;
 
 pub use host::{HostBuffer, run};
 pub use request::{Balanceable, Request};
-pub use seams::{Action, Balance, Buffer};
+pub use seams::{Action, Balance, Buffer, Translations};

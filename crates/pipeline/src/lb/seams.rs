@@ -3,7 +3,10 @@
 use flowgate_abi::{
     DropReason, Shared32, Shared64,
     event::EventBudget,
-    lb::{Backend, Bucket, Counter, Frontend, Head, Settings},
+    lb::{
+        Backend, Bucket, Counter, Frontend, Head, Settings,
+        nat::{Source, Translation},
+    },
 };
 
 use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
@@ -20,8 +23,20 @@ pub enum Action {
     Drop(DropReason),
 }
 
+/// The tables of full NAT.
+pub trait Translations {
+    /// A source, by its number.
+    fn nat_source(&self, number: u32) -> Option<&Source>;
+    /// Which ports of a group are taken.
+    fn nat_taken(&self, group: u32) -> Option<&Shared64>;
+    /// A port, by its index.
+    fn nat_port(&self, index: u32) -> Option<&Translation>;
+    /// A bucket of the flows that have a port.
+    fn nat_flows(&self, index: u32) -> Option<&Bucket>;
+}
+
 /// Look-ups and narrow updates.
-pub trait Balance: FragmentTable {
+pub trait Balance: FragmentTable + Translations {
     /// The settings.
     fn settings(&self) -> &Settings;
     /// What user space tells from time to time.

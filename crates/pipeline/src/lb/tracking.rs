@@ -45,6 +45,7 @@ macro_rules! for_each_cell {
         $({ let $number: u32 = $n; $body })+
     };
 }
+pub(super) use for_each_cell;
 
 /// The cell that holds a flow's entry, and what it holds.
 #[inline(always)]
@@ -82,6 +83,18 @@ pub fn insert<T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
     else {
         return false;
     };
+    put(tables, [first, second], place.hash, entry.0)
+}
+
+/// Stores a word in the emptier of two buckets; `false`: there is no room. `unknown` is a number that the
+/// verifier knows nothing of.
+#[inline(always)]
+pub(super) fn put<T: Balance>(
+    tables: &T,
+    [first, second]: [&Bucket; 2],
+    unknown: u64,
+    word: u64,
+) -> bool {
     let is_some = |word| tables.is_some(word);
     let (in_first, in_second) = (vacancy(first, is_some), vacancy(second, is_some));
     let (emptier, other) = if in_second.0 > in_first.0 {
@@ -90,20 +103,20 @@ pub fn insert<T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
         ((first, in_first.1), (second, in_second.1))
     };
     // Another CPU may have taken the cell meanwhile: then the other bucket is as good.
-    store(tables, emptier, (place, entry)) || store(tables, other, (place, entry))
+    store(tables, emptier, (unknown, word)) || store(tables, other, (unknown, word))
 }
 
 #[inline(always)]
 fn store<T: Balance>(
     tables: &T,
     (bucket, number): (&Bucket, u32),
-    (place, entry): (&Place, Tracked),
+    (unknown, word): (u64, u64),
 ) -> bool {
     if number == 0 {
         return false;
     }
-    let cell = tables.cell(bucket, tables.forget(number, place.hash));
-    tables.exchange(cell, 0, entry.0)
+    let cell = tables.cell(bucket, tables.forget(number, unknown));
+    tables.exchange(cell, 0, word)
 }
 
 /// How many cells are free, and the number of one of them; 0: none. `is_some`: see [`Balance::is_some`].

@@ -3,6 +3,7 @@
 //! Capacities and refusals are those of the kernel, since the layouts are.
 
 mod balance;
+mod nat;
 mod store;
 
 use std::cell::Cell;
@@ -11,7 +12,10 @@ use flowgate_abi::{
     DropReason, Shared32, Shared64,
     event::{EventBudget, Tally},
     fragment::FragmentBucket,
-    lb::{Backend, Bucket, CELLS, Counter, Frontend, Head, Load, Settings},
+    lb::{
+        Backend, Bucket, CELLS, Counter, Frontend, Head, Load, Settings,
+        nat::{GROUP, Source, Translation},
+    },
 };
 use flowgate_pipeline::lb::{Action, HostBuffer, run};
 
@@ -32,6 +36,10 @@ pub struct HostTables {
     backends: Vec<Backend>,
     tracked: Vec<Bucket>,
     refused: Vec<Shared64>,
+    sources: Vec<Source>,
+    taken: Vec<Shared64>,
+    ports: Vec<Translation>,
+    flows: Vec<Bucket>,
     fragments: Vec<FragmentBucket>,
     loads: Vec<Cell<Load>>,
     drops: Vec<Cell<Tally>>,
@@ -57,6 +65,7 @@ impl HostTables {
     /// Empty tables.
     #[must_use]
     pub fn new(settings: Settings, room: Room) -> Self {
+        let [v4, v6] = settings.nat_groups;
         Self {
             settings,
             room,
@@ -67,6 +76,10 @@ impl HostTables {
             backends: many(room.lines),
             tracked: many(room.tracked / CELLS as u32),
             refused: many(room.services),
+            sources: many(room.sources),
+            taken: many(v4 + v6),
+            ports: many((v4 + v6) * GROUP),
+            flows: many(settings.nat_mask + 1),
             fragments: many(settings.fragment_mask + 1),
             loads: many(room.lines),
             drops: many(256),

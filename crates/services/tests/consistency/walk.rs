@@ -103,8 +103,13 @@ pub(crate) fn tables(cells: u32, slots: u32) -> HostTables {
         hz: 1000,
         errors_per_second: 10,
         age_length: AGE,
+        nat_mask: 0,
+        nat_groups: [0; 2],
+        nat_groups_each: 0,
+        nat_first_port: 0,
+        reserved: 0,
     };
-    let room = Room { frontends: 16, slots, lines: 4096, services: 4, tracked: cells };
+    let room = Room { frontends: 16, slots, lines: 4096, services: 4, tracked: cells, sources: 0 };
     HostTables::new(settings, room)
 }
 

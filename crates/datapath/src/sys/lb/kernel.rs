@@ -47,11 +47,21 @@ pub(crate) struct BalancerTables {
     pub(super) backends: Mapped,
     pub(super) tracked: Mapped,
     pub(super) refused: Mapped,
+    pub(super) nat: Nat,
     pub(super) grace: Grace,
     pub(super) cpus: usize,
     memory: usize,
     ebpf: Ebpf,
     chain: Chain,
+}
+
+/// The tables of full NAT.
+#[derive(Debug)]
+pub(super) struct Nat {
+    pub(super) sources: Mapped,
+    pub(super) taken: Mapped,
+    pub(super) ports: Mapped,
+    pub(super) flows: Mapped,
 }
 
 impl BalancerTables {
@@ -88,6 +98,7 @@ impl BalancerTables {
             lines: entries(&maps::BACKENDS)? as u32,
             services: entries(&maps::REFUSED)? as u32,
             tracked: (entries(&maps::TRACKED)? * CELLS) as u32,
+            sources: entries(&maps::NAT_SOURCES)? as u32,
         };
         let mut memory = 0;
         for spec in maps::ALL {
@@ -105,6 +116,12 @@ impl BalancerTables {
             backends: mapped(&maps::BACKENDS)?,
             tracked: mapped(&maps::TRACKED)?,
             refused: mapped(&maps::REFUSED)?,
+            nat: Nat {
+                sources: mapped(&maps::NAT_SOURCES)?,
+                taken: mapped(&maps::NAT_TAKEN)?,
+                ports: mapped(&maps::NAT_PORTS)?,
+                flows: mapped(&maps::NAT_FLOWS)?,
+            },
             grace: Grace::new()?,
             cpus,
             memory,

@@ -5,6 +5,7 @@ mod attach;
 mod chain;
 mod hand_on;
 mod kernel;
+mod nat;
 mod stage_map;
 mod store;
 mod verify;

@@ -1,0 +1,6 @@
+//! What full NAT is compared with: packets written and read by offsets, a model that knows
+//! flows alone, and walks beside it.
+
+pub mod model;
+pub mod packet;
+pub mod walk;

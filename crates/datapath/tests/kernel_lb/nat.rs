@@ -1,0 +1,137 @@
+//! Full NAT three ways: the model, the host and the kernel agree on what becomes of each packet, and host and
+//! kernel on every byte and on what was counted.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use flowgate_abi::{DropReason, lb::nat::GROUP};
+use flowgate_conformance::nat::{
+    model::TIMEOUTS,
+    packet::{ACK, Packet, SYN},
+    walk::{self, BACKEND, CLIENT, Fate, Walk, address, sources},
+};
+use flowgate_datapath::lb::{self, BalancerOptions, LoadBalancer, NatOptions};
+use flowgate_services::{
+    NatTimeouts, Services,
+    model::{Backend, Forwarding, NextHop, Service},
+};
+
+use crate::rig;
+
+const GROUPS: u32 = 2;
+
+fn options() -> BalancerOptions {
+    let [opening, established, answered, closing] = TIMEOUTS.map(Duration::from_millis);
+    let nat = NatOptions {
+        sources: sources().to_vec(),
+        ports: 1024..=1024 + (GROUPS * GROUP) as u16 - 1,
+        timeouts: NatTimeouts { opening, established, answered, closing },
+    };
+    BalancerOptions { nat, ..rig::options() }
+}
+
+fn services() -> Services {
+    let snat = |service: Service| service.forwarding(Forwarding::Snat);
+    let v4 = |last| Backend::new(IpAddr::from([198, 18, 0, last]));
+    let v6 = |last| Backend::new(IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, last]));
+    let web = snat(Service::tcp("web", 80)).address(address("198.51.100.1"));
+    let near = v4(2).next_hop(NextHop::Mac([2, 0, 0, 0, 1, 2]));
+    let web6 = snat(Service::tcp("web6", 80)).address(address("2001:db8:1::1"));
+    let names = snat(Service::udp("names", 0)).address(address("198.51.100.1"));
+    let names6 = snat(Service::udp("names6", 53)).address(address("2001:db8:1::1"));
+    Services::new([
+        web.backend(v4(1).port(8080)).backend(near),
+        web6.backend(v6(1).port(8080)).backend(v6(2)),
+        names.backend(v4(3)).backend(v4(4)),
+        names6.backend(v6(3).mtu(1400)),
+    ])
+    .expect("good services")
+}
+
+/// The host's balancer, and the kernel's, if that can be had here.
+struct Plane {
+    host: LoadBalancer,
+    kernel: Option<LoadBalancer>,
+    start: Instant,
+}
+
+impl Plane {
+    fn new() -> Self {
+        let (mut host, mut kernel) = (rig::host(options()), rig::kernel(options()));
+        let start = Instant::now();
+        for balancer in [&mut host].into_iter().chain(&mut kernel) {
+            balancer.apply(&services(), start).expect("it fits");
+            balancer.tick(start).expect("it ticks");
+        }
+        Self { host, kernel, start }
+    }
+
+    fn agree(&self) {
+        let Some(kernel) = &self.kernel else { return };
+        assert_eq!(self.host.stats().expect("read"), kernel.stats().expect("read"));
+    }
+}
+
+impl walk::Plane for Plane {
+    fn run(&mut self, frame: &[u8]) -> Fate {
+        let host = self.host.replay(frame).expect("it runs");
+        if let Some(kernel) = &mut self.kernel {
+            let kernel = kernel.replay(frame).expect("it runs");
+            let is_drop = |fate| matches!(fate, lb::Fate::Drop(_));
+            assert_eq!(is_drop(host.fate), is_drop(kernel.fate), "{:?}: {frame:02x?}", host.fate);
+            if !is_drop(host.fate) {
+                assert_eq!(host, kernel, "of {frame:02x?}");
+            }
+        }
+        match host.fate {
+            lb::Fate::Pass => Fate::Passed,
+            lb::Fate::Transmit => Fate::Sent(host.frame),
+            lb::Fate::Drop(reason) => Fate::Dropped(reason.expect("the host says why")),
+        }
+    }
+
+    fn tick(&mut self, millis: u64) {
+        let now = self.start + Duration::from_millis(millis);
+        let host = self.host.tick(now).expect("it ticks");
+        if let Some(kernel) = &mut self.kernel {
+            assert_eq!(host, kernel.tick(now).expect("it ticks"));
+        }
+    }
+}
+
+#[test]
+fn full_nat_agrees_with_its_model() {
+    let mut walk = Walk::new(Plane::new(), GROUPS, 5);
+    (0..4_000).for_each(|_| walk.step(100));
+    assert!(walk.opened > 300 && walk.refused > 0, "{} and {}", walk.opened, walk.refused);
+    walk.plane.agree();
+    println!("{} flows, {} refused", walk.opened, walk.refused);
+}
+
+/// Frames that a walk doesn't have: too many of them for a port, too large, too old, not translatable.
+#[test]
+fn what_full_nat_refuses_is_refused_by_name() {
+    let mut plane = Plane::new();
+    let source = SocketAddr::new(address("203.0.113.7"), 5000);
+    let destination = SocketAddr::new(address("198.51.100.1"), 80);
+    let packet = |tcp| Packet { source, destination, tcp };
+    let mut dropped = |frame: &[u8], reason| {
+        assert_eq!(walk::Plane::run(&mut plane, frame), Fate::Dropped(reason), "{frame:02x?}");
+    };
+    dropped(&packet(Some(ACK)).frame(CLIENT, 64), DropReason::InvalidForFlow);
+    dropped(&packet(Some(SYN)).frame(CLIENT, 1), DropReason::HopsExceeded);
+    let mut fragment = packet(Some(SYN)).frame(CLIENT, 64);
+    fragment[20] = 0x20;
+    dropped(&fragment, DropReason::UnsupportedFragment);
+    let mut options = packet(Some(SYN)).frame(CLIENT, 64);
+    options[14] = 0x46;
+    options.splice(34..34, [1, 1, 1, 1]);
+    dropped(&options, DropReason::UnsupportedByNat);
+    let multicast = Packet { source: (address("224.0.0.1"), 5000).into(), ..packet(Some(SYN)) };
+    dropped(&multicast.frame(CLIENT, 64), DropReason::Martian);
+    let stray = Packet { source: destination, destination: (sources()[0], 1030).into(), tcp: None };
+    dropped(&stray.frame(BACKEND, 64), DropReason::InvalidForFlow);
+    plane.agree();
+}

@@ -1,0 +1,155 @@
+//! A packet with other ends: addresses, ports, one hop less, and what that means to its checksums.
+//!
+//! Checksums are brought up to date by what has changed (RFC 1624, equation 3), so one that was wrong stays
+//! wrong. A UDP checksum of zero says that there is none, and stays; one that comes out as zero is sent as
+//! all ones (RFC 768).
+
+use flowgate_abi::{Addr6, Be16, Be32};
+
+use super::super::{Balanceable, Buffer, forward::turned};
+use crate::{V4, V6, family::Tuple, hook::Rewrite, sum::folded, wire::protocol};
+
+const ETHERNET: u32 = 14;
+
+/// What has changed of the words that a checksum covers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Change(u64);
+
+impl Change {
+    /// A word was replaced.
+    #[inline(always)]
+    pub(super) fn replaced(&mut self, old: u32, new: u32) {
+        self.0 += u64::from(!old) + u64::from(new);
+    }
+
+    /// Two words were.
+    #[inline(always)]
+    fn replaced64(&mut self, old: u64, new: u64) {
+        self.replaced(old as u32, new as u32);
+        self.replaced((old >> 32) as u32, (new >> 32) as u32);
+    }
+
+    /// The checksum afterwards.
+    #[inline(always)]
+    pub(super) fn applied(self, checksum: Be16) -> Be16 {
+        let halves = (self.0 & 0xffff_ffff) + (self.0 >> 32) + u64::from(!checksum.raw());
+        let quarters = (halves & 0xffff) + (halves >> 16 & 0xffff) + (halves >> 32);
+        Be16::from_raw(!folded(quarters as u32))
+    }
+}
+
+/// A family whose packets can be given other ends.
+pub trait Rewritable: Balanceable {
+    /// An address as [`Family::wide`](crate::Family::wide) has it.
+    fn narrow(wide: [u64; 2]) -> Self::Addr;
+    /// Gives the network header at an offset other ends; what has changed is added.
+    fn set_addresses<B: Rewrite>(
+        buffer: &mut B,
+        offset: u32,
+        ends: (Self::Addr, Self::Addr),
+        change: &mut u64,
+    ) -> Option<()>;
+}
+
+impl Rewritable for V4 {
+    #[inline(always)]
+    fn narrow(wide: [u64; 2]) -> Self::Addr {
+        Be32::from_raw(u64::from_le(wide[0]) as u32)
+    }
+
+    #[inline(always)]
+    fn set_addresses<B: Rewrite>(
+        buffer: &mut B,
+        offset: u32,
+        (source, destination): (Self::Addr, Self::Addr),
+        change: &mut u64,
+    ) -> Option<()> {
+        let old: [u32; 2] = buffer.load(offset + 12)?;
+        let mut changed = Change(0);
+        changed.replaced(old[0], source.raw());
+        changed.replaced(old[1], destination.raw());
+        let sum: Be16 = buffer.load(offset + 10)?;
+        buffer.store(offset + 10, changed.applied(sum)).then_some(())?;
+        *change += changed.0;
+        buffer.store(offset + 12, [source.raw(), destination.raw()]).then_some(())
+    }
+}
+
+impl Rewritable for V6 {
+    #[inline(always)]
+    fn narrow(wide: [u64; 2]) -> Self::Addr {
+        Addr6 { first: wide[0], last: wide[1] }
+    }
+
+    #[inline(always)]
+    fn set_addresses<B: Rewrite>(
+        buffer: &mut B,
+        offset: u32,
+        (source, destination): (Self::Addr, Self::Addr),
+        change: &mut u64,
+    ) -> Option<()> {
+        let old: [u64; 4] = buffer.load(offset + 8)?;
+        let mut changed = Change(0);
+        changed.replaced64(old[0], source.first);
+        changed.replaced64(old[1], source.last);
+        changed.replaced64(old[2], destination.first);
+        changed.replaced64(old[3], destination.last);
+        *change += changed.0;
+        let new = [source.first, source.last, destination.first, destination.last];
+        buffer.store(offset + 8, new).then_some(())
+    }
+}
+
+/// Gives a packet without options or extension headers other ends, and sends it to an Ethernet address, the
+/// low 48 bits as they lie at a frame's start; `None`: to who has delivered it.
+#[inline(always)]
+pub(super) fn send<F: Rewritable, B: Buffer>(
+    buffer: &mut B,
+    ends: &Tuple<F::Addr>,
+    to: Option<u64>,
+) -> Option<()> {
+    F::one_hop_less(buffer)?;
+    let mut change = 0;
+    F::set_addresses(buffer, ETHERNET, (ends.source, ends.destination), &mut change)?;
+    let transport = ETHERNET + u32::from(F::HEADER);
+    set_ports(buffer, transport, ends, Change(change))?;
+    redirect(buffer, to)
+}
+
+/// Other ports, and the transport's checksum.
+#[inline(always)]
+fn set_ports<A, B: Rewrite>(
+    buffer: &mut B,
+    offset: u32,
+    ends: &Tuple<A>,
+    mut change: Change,
+) -> Option<()> {
+    let [source, destination]: [Be16; 2] = buffer.load(offset)?;
+    change.replaced(source.raw().into(), ends.source_port.raw().into());
+    change.replaced(destination.raw().into(), ends.destination_port.raw().into());
+    buffer.store(offset, [ends.source_port.raw(), ends.destination_port.raw()]).then_some(())?;
+    if ends.protocol == protocol::TCP {
+        let sum: Be16 = buffer.load(offset + 16)?;
+        return buffer.store(offset + 16, change.applied(sum)).then_some(());
+    }
+    let sum: Be16 = buffer.load(offset + 6)?;
+    if sum.raw() == 0 {
+        return Some(());
+    }
+    let sum = change.applied(sum);
+    let sum = if sum.raw() == 0 { Be16::from_raw(0xffff) } else { sum };
+    buffer.store(offset + 6, sum).then_some(())
+}
+
+/// Writes the Ethernet addresses: from whom the frame was sent to.
+#[inline(always)]
+fn redirect<B: Rewrite>(buffer: &mut B, to: Option<u64>) -> Option<()> {
+    let came: [u64; 2] = buffer.load(0)?;
+    let came = came.map(u64::from_le);
+    let [mut first, end] = turned(came);
+    if let Some(to) = to {
+        first = first & !0xffff_ffff_ffff | u64::from_le(to) & 0xffff_ffff_ffff;
+    }
+    let second = end | came[1] & !0xffff_ffff;
+    buffer.store(0, [first.to_le(), second.to_le()]).then_some(())
+}
