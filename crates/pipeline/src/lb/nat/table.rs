@@ -66,7 +66,7 @@ impl Place {
 /// A part of 32 bits as a number below `count`.
 #[inline(always)]
 const fn share(part: u64, count: u32) -> u32 {
-    (part * count as u64 >> 32) as u32
+    ((part * count as u64) >> 32) as u32
 }
 
 /// The source that a port is of, by its number, and the port as packets have it.
