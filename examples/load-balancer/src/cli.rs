@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Mac, model::Protocol};
+use crate::{
+    config::{Mac, model::Protocol},
+    decapsulate::Decapsulate,
+};
 
 /// An L4 load balancer for the front of a service, from one file.
 ///
@@ -35,6 +38,8 @@ pub(crate) enum Command {
     },
     /// Prints what may be written in a file, as Markdown
     Reference,
+    /// On a backend: takes what balancers send out of its tunnels, until it is told to end
+    Decapsulate(Decapsulate),
     /// How the running balancer is
     Status(Client),
     /// Its services

@@ -80,6 +80,7 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
         Command::Reload(client) => ask::<Done>(client, &Request::Reload),
         Command::Run { .. }
         | Command::Check { .. }
+        | Command::Decapsulate(_)
         | Command::Reference
         | Command::Demo(_)
         | Command::DemoBackend { .. } => Ok(()),

@@ -7,6 +7,7 @@
 //! flowgate-lb drain web 198.18.0.11          no new flows there; undrain, add, remove
 //! flowgate-lb stats --watch                  what goes where
 //! flowgate-lb explain | simulate             where a flow or a packet goes, and why
+//! flowgate-lb decapsulate --interface eth0 … on a backend: takes packets out of its tunnels
 //! ```
 //!
 //! The library (`flowgate-services`, `flowgate-datapath`) does the work in the kernel. What a product adds is
@@ -27,6 +28,7 @@ mod cli;
 mod command;
 pub mod config;
 pub mod daemon;
+mod decapsulate;
 mod demo;
 pub mod desired;
 mod differences;
@@ -66,6 +68,7 @@ fn run(command: &Command) -> Result<bool, Box<dyn Error>> {
     match command {
         Command::Run { config } => balance(config)?,
         Command::Check { file } => drop(config::read(file)?),
+        Command::Decapsulate(wanted) => decapsulate::run(wanted)?,
         Command::Reference => print!("{}", config::reference()),
         Command::Demo(arguments) => return Ok(demo::run(arguments)?),
         Command::DemoBackend { name, port } => demo::serve(name, *port)?,
