@@ -40,8 +40,9 @@ fn services(segment: &Segment, (forwarding, family): (Forwarding, usize)) -> Ser
     Services::new([streams, with(Service::udp("datagrams", PORT))]).expect("good services")
 }
 
-fn balancer() -> LoadBalancer {
-    let builder = LoadBalancer::builder().options(BalancerOptions::default());
+fn balancer(uplink: Uplink) -> LoadBalancer {
+    let options = BalancerOptions { uplink, ..BalancerOptions::default() };
+    let builder = LoadBalancer::builder().options(options);
     let mut balancer = builder.open().expect("opens");
     let _ = balancer.attach(ARM, XdpAttach::Generic).expect("attaches");
     balancer
@@ -119,7 +120,7 @@ fn check(segment: &Segment, balancer: &mut LoadBalancer, hook: Hook, form: (Forw
 #[test]
 fn every_tunnel_ends_at_every_hook() {
     let Some(segment) = Segment::new() else { return };
-    let mut balancer = balancer();
+    let mut balancer = balancer(Uplink::default());
     for hook in HOOKS {
         for form in FORWARDINGS.into_iter().flat_map(|f| [(f, 0), (f, 1)]) {
             // Flows of one form would be followed into the next.
@@ -130,10 +131,42 @@ fn every_tunnel_ends_at_every_hook() {
     }
 }
 
+/// What came out of tunnels at a backend: packets and bytes.
+fn came_out(decapsulator: &Decapsulator) -> (u64, u64) {
+    let stats = decapsulator.stats().expect("read");
+    assert!(stats.drops.is_empty(), "{:?}", stats.drops);
+    let tallies = stats.counters.values();
+    tallies.fold((0, 0), |(packets, bytes), tally| (packets + tally.packets, bytes + tally.bytes))
+}
+
+/// The client's stack leaves it to its link to take its segments apart, and no link here does: they come as
+/// they come from GRO.
+#[test]
+fn what_is_put_together_comes_out_together() {
+    let Some(segment) = Segment::new() else { return };
+    // Nothing is too big for the balancer.
+    let mut balancer = balancer(Uplink { mtu: u16::MAX, ..Uplink::default() });
+    for family in [0, 1] {
+        let _ = balancer.apply(&Services::default(), Instant::now()).expect("fits");
+        let services = services(&segment, (Forwarding::Tunnel, family));
+        let _ = balancer.apply(&services, Instant::now()).expect("fits");
+        let open = |pod: &Pod| attach(pod, ends(pod), Hook::Tc).0;
+        let opened: Vec<_> = segment.backends.iter().map(open).collect();
+        for vip in vips() {
+            let line = "flowgate".repeat(6000);
+            let answer = connect(&segment, vip).line(&line, PATIENCE).expect("answered");
+            assert_eq!(answer, Answer::Echoed);
+        }
+        let sums = opened.iter().map(came_out);
+        let (packets, bytes) = sums.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        assert!(bytes > 96_000 && bytes > packets * 1500, "{packets} packets of {bytes} bytes");
+    }
+}
+
 #[test]
 fn without_a_decapsulator_nothing_comes_out() {
     let Some(segment) = Segment::new() else { return };
-    let mut balancer = balancer();
+    let mut balancer = balancer(Uplink::default());
     let form = (Forwarding::Tunnel, 0);
     let _ = balancer.apply(&services(&segment, form), Instant::now()).expect("fits");
     let destination = SocketAddr::new(vips()[0], PORT);
@@ -145,7 +178,7 @@ fn without_a_decapsulator_nothing_comes_out() {
 #[test]
 fn a_pinned_decapsulator_is_taken_over_and_breaks_no_connection() {
     let Some(segment) = Segment::new() else { return };
-    let mut balancer = balancer();
+    let mut balancer = balancer(Uplink::default());
     let form = (Forwarding::Tunnel, 1);
     let _ = balancer.apply(&services(&segment, form), Instant::now()).expect("fits");
     let pins = segment.node.bpffs();
