@@ -137,6 +137,9 @@ impl<S: Store> Balancer<S> {
         if flags & Entry::FRAGMENTS != 0 {
             service.options.fragments = Fragments::Track;
         }
+        if flags & Entry::SNAT != 0 {
+            service.forwarding = Forwarding::Snat;
+        }
         let mut known = BTreeSet::new();
         for line in lines.values().flat_map(Range::elements) {
             let line = self.store.backend(line);

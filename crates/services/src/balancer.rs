@@ -363,7 +363,7 @@ impl<S: Store> Balancer<S> {
         }
     }
 
-    pub(crate) fn count_wildcards(&mut self) {
+    fn count_wildcards(&mut self) {
         let wildcards = self.services.iter().filter(|service| service.port == 0).count();
         let sources = self.ports.frontends();
         self.store.head().wildcards.store((wildcards + sources) as u32);

@@ -202,7 +202,9 @@ impl<S: Store> Balancer<S> {
             self.store.set_source(number as u32, source);
             self.add_source(number as u32, address)?;
         }
-        self.count_wildcards();
+        // Services with port 0 that were adopted are counted there, and not known here yet.
+        let wildcards = &self.store.head().wildcards;
+        wildcards.store(wildcards.load().max(self.ports.frontends() as u32));
         Ok(())
     }
 
