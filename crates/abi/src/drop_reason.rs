@@ -115,6 +115,10 @@ drop_reasons! {
     ///
     /// Operator: the endpoint is misconfigured or hostile.
     ForbiddenIcmp6 = 176, "forbidden ICMPv6 message";
+    /// The service doesn't take this client: its source ranges leave it out.
+    ///
+    /// Operator: if the client should be served, change the service's source ranges.
+    SourceRefused = 177, "client refused by the service's source ranges";
     /// A rule denies the flow.
     ///
     /// Operator: the event names the policy.

@@ -13,7 +13,7 @@ use std::{
 
 use flowgate_abi::{
     Addr6, Be16,
-    lb::{Backend as Line, Frontend as Entry, Kind, Lines, SLOTS, Tail, Target},
+    lb::{Backend as Line, Frontend as Entry, Kind, Lines, SLOTS, Sources, Tail, Target},
 };
 use zerocopy::IntoBytes;
 
@@ -30,6 +30,7 @@ use crate::{
     nat,
     ranges::{Range, Ranges},
     running::Running,
+    sources::{self, Placed},
     store::Store,
 };
 
@@ -53,6 +54,7 @@ impl<S: Store> Balancer<S> {
             running: BTreeMap::new(),
             slots: Ranges::new(room.slots, SLOTS as u32),
             lines: Ranges::new(room.lines, 1),
+            sources: Ranges::new(room.sources, 1),
             numbers: (0..room.services).collect(),
             retired: Retired::default(),
             unswept: true,
@@ -88,13 +90,14 @@ impl<S: Store> Balancer<S> {
         let first = entries.first()?;
         let size = TableSize::new(first.size)?;
         let slots = Range { start: first.slots, length: first.size.next_multiple_of(SLOTS as u32) };
-        let lines = self.find_lines(entries)?;
+        let (lines, sources) = (self.find_lines(entries)?, self.find_sources(entries)?);
         if !self.slots.claim(slots) || !self.numbers.remove(&number) {
             return None;
         }
         let service = self.reconstruct(number, entries, &lines);
         let mut running = Running::new(Arc::new(service), (number, size), slots, lines);
         running.refused = self.store.refused(number);
+        running.sources = sources;
         self.find_members(&mut running);
         running.find_slots(&self.store, self.clock.now());
         Some(running)
@@ -116,6 +119,27 @@ impl<S: Store> Balancer<S> {
             self.store.set_frontend_words(index, known.as_lines(), entry.flags.load());
         }
         found.values().all(|range| self.lines.claim(*range)).then_some(found)
+    }
+
+    /// Where a service's source ranges lie, likewise. One that has told some frontends of the first ranges
+    /// of all has told them all.
+    fn find_sources(&mut self, entries: &[Entry]) -> Option<Placed> {
+        let mut found = Placed::new();
+        for entry in entries {
+            let word = Sources(entry.sources.load());
+            if word != Sources::default() {
+                let known = *found.entry(Inner::of(address(&entry.target))).or_insert(word);
+                if known != word && self.sources.claim(sources::range(word)) {
+                    self.retired.sources.push(sources::range(word));
+                }
+            }
+        }
+        for entry in entries {
+            let known = found.get(&Inner::of(address(&entry.target))).copied();
+            let index = self.directory.find(&self.store, &entry.target)?;
+            self.store.set_frontend_sources(index, known.unwrap_or_default());
+        }
+        found.values().all(|word| self.sources.claim(sources::range(*word))).then_some(found)
     }
 
     /// What is known of a service.

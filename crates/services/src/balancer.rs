@@ -25,8 +25,9 @@ use crate::{
     model::{Service, ServiceName},
     nat,
     ranges::{Range, Ranges},
-    room::ApplyError,
+    room::{ApplyError, Table},
     running::{self, Running},
+    sources,
     store::Store,
     sweep,
 };
@@ -42,6 +43,7 @@ pub struct Balancer<S: Store> {
     pub(crate) directory: Directory,
     pub(crate) slots: Ranges,
     pub(crate) lines: Ranges,
+    pub(crate) sources: Ranges,
     pub(crate) numbers: BTreeSet<u32>,
     pub(crate) retired: Retired,
     pub(crate) clock: Clock,
@@ -55,12 +57,14 @@ pub struct Balancer<S: Store> {
 pub(crate) struct Retired {
     pub(crate) slots: Vec<Range>,
     pub(crate) lines: Vec<Range>,
+    pub(crate) sources: Vec<Range>,
     pub(crate) numbers: Vec<u32>,
 }
 
 impl Retired {
     fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.lines.is_empty() && self.numbers.is_empty()
+        let ranges = [&self.slots, &self.lines, &self.sources];
+        ranges.iter().all(|ranges| ranges.is_empty()) && self.numbers.is_empty()
     }
 }
 
@@ -222,9 +226,10 @@ impl<S: Store> Balancer<S> {
             running.swept(&mut self.store, found, now);
         }
         self.directory.release(&mut self.store);
-        let Retired { slots, lines, numbers } = std::mem::take(&mut self.retired);
+        let Retired { slots, lines, sources, numbers } = std::mem::take(&mut self.retired);
         slots.into_iter().for_each(|range| self.slots.give(range));
         lines.into_iter().for_each(|range| self.lines.give(range));
+        sources.into_iter().for_each(|range| self.sources.give(range));
         self.numbers.extend(numbers);
         self.unswept = false;
         Ok(())
@@ -239,6 +244,7 @@ impl<S: Store> Balancer<S> {
         self.forget_addresses(&running.service);
         self.retired.slots.push(running.slots);
         self.retired.lines.extend(running.lines.values());
+        self.retired.sources.extend(running.sources.into_values().map(sources::range));
         self.retired.numbers.push(running.number);
     }
 
@@ -256,9 +262,10 @@ impl<S: Store> Balancer<S> {
         let lines = running::lines_for(service.backends.len());
         let size = service.slots();
         let taken = self.take(&service, size.slots(), lines);
-        let (number, slots, lines) = taken.ok_or_else(|| self.no_room(&service))?;
+        let (number, slots, lines) = taken.ok_or_else(|| self.no_room(Table::Lines, &service))?;
         let mut running = Running::new(Arc::clone(&service), (number, size), slots, lines);
         running.refused = self.store.refused(number);
+        running.sources = self.place_sources(&service, &running.sources)?;
         running.expect_flows();
         running.clear(&mut self.store).map_err(ApplyError::Store)?;
         let mut allowance = self.allowance();
@@ -311,6 +318,7 @@ impl<S: Store> Balancer<S> {
     /// Makes a service that runs another one.
     fn change(&mut self, service: &Arc<Service>) -> Result<Moved, ApplyError<S::Error>> {
         self.move_lines(service)?;
+        let left = self.move_sources(service)?;
         let (now, mut allowance) = (self.clock.now(), self.allowance());
         let Some(running) = self.running.get_mut(&service.name) else {
             return Ok(Moved::default());
@@ -320,9 +328,10 @@ impl<S: Store> Balancer<S> {
         let moved = running.change(&mut self.store, next, &self.uplink, (now, &mut allowance));
         running.expect_flows();
         let flags = running::flags(service);
-        if flags != running::flags(&before) {
+        if flags != running::flags(&before) || left.is_some() {
             self.refresh_frontends(service);
         }
+        self.retired.sources.extend(left.into_iter().flatten());
         let kept: HashSet<Target> = service.frontends().map(target_of).collect();
         for target in before.frontends().map(target_of).filter(|target| !kept.contains(target)) {
             self.directory.remove(&mut self.store, &target);
@@ -339,7 +348,7 @@ impl<S: Store> Balancer<S> {
         let families = running::families(service);
         let lines = families.into_iter().map(|inner| Some((inner, self.lines.take(room)?)));
         let Some(lines) = lines.collect::<Option<BTreeMap<_, _>>>() else {
-            return Err(self.no_room(service));
+            return Err(self.no_room(Table::Lines, service));
         };
         let left = running.move_to(&mut self.store, (service, lines), &self.uplink);
         self.retired.lines.extend(left.map_err(ApplyError::Store)?);
@@ -348,17 +357,16 @@ impl<S: Store> Balancer<S> {
         Ok(())
     }
 
-    /// Says once more where a service's backends lie, and its flags.
+    /// Says once more where a service's backends lie, which clients it takes, and its flags.
     fn refresh_frontends(&mut self, service: &Service) {
         let Some(running) = self.running.get(&service.name) else { return };
         for frontend in service.frontends() {
             let Some(lines) = running.lines.get(&Inner::of(frontend.address)) else { continue };
             if let Some(index) = self.directory.find(&self.store, &target_of(frontend)) {
-                self.store.set_frontend_words(
-                    index,
-                    lines.as_lines(),
-                    running::flags(&running.service),
-                );
+                let flags = running::flags(&running.service);
+                self.store.set_frontend_words(index, lines.as_lines(), flags);
+                let sources = running.sources_of(Inner::of(frontend.address));
+                self.store.set_frontend_sources(index, sources);
             }
         }
     }

@@ -243,8 +243,14 @@ mod tests {
             nat_first_port: 0,
             reserved: 0,
         };
-        let room =
-            Room { frontends: 16, slots: 512, lines: 64, services: 1, tracked: 64, sources: 0 };
+        let room = Room {
+            frontends: 16,
+            slots: 512,
+            lines: 64,
+            services: 1,
+            tracked: 64,
+            ..Room::default()
+        };
         let Ok(balancer) = Balancer::adopt(HostTables::new(settings, room), Uplink::default(), 0);
         balancer
     }

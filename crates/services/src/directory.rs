@@ -183,8 +183,7 @@ mod tests {
             nat_first_port: 0,
             reserved: 0,
         };
-        let room =
-            Room { frontends: 256, slots: 0, lines: 0, services: 0, tracked: 16, sources: 0 };
+        let room = Room { frontends: 256, tracked: 16, ..Room::default() };
         HostTables::new(settings, room)
     }
 

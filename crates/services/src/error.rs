@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::model::{BackendId, Frontend, ServiceName};
@@ -111,6 +112,42 @@ pub enum ServiceError {
     NoTunnelPort {
         /// The service.
         service: ServiceName,
+    },
+    /// All of its flows would have one slot, and one backend.
+    #[error(
+        "service {service} has one port, {port}, and can't be spread by it: use another HashMode, or port 0"
+    )]
+    OnePort {
+        /// The service.
+        service: ServiceName,
+        /// Its port.
+        port: u16,
+    },
+    /// Source ranges without a network: allowing none takes nobody, denying none is no range.
+    #[error("service {service}: source ranges need a network; leave them out to take every client")]
+    NoNetwork {
+        /// The service.
+        service: ServiceName,
+    },
+    /// A network's address has bits beyond its prefix: one of both is wrong.
+    #[error("service {service}: {network} has bits beyond its prefix: is {meant} meant?")]
+    Network {
+        /// The service.
+        service: ServiceName,
+        /// The network.
+        network: IpNet,
+        /// Without these bits.
+        meant: IpNet,
+    },
+    /// More networks than a service's source ranges can have.
+    #[error("service {service} has {networks} networks in its source ranges, {most} is the most")]
+    TooManyNetworks {
+        /// The service.
+        service: ServiceName,
+        /// Its networks.
+        networks: usize,
+        /// The most.
+        most: usize,
     },
     /// Some backends would have no slot.
     #[error(

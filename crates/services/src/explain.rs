@@ -50,13 +50,16 @@ pub struct Explained {
     pub target: Option<BackendId>,
     /// Whom the flow's entry names, if it has one.
     pub entry: Option<BackendId>,
+    /// The service's source ranges leave the client out: its packets are dropped, whatever else stands here.
+    /// Not known of a service that was adopted and not applied since.
+    pub refused: bool,
 }
 
 impl Explained {
     /// The backend that gets the next packet of the flow, if that doesn't open it.
     #[must_use]
     pub fn backend(&self) -> Option<BackendId> {
-        self.entry.or(self.default)
+        self.entry.or(self.default).filter(|_| !self.refused)
     }
 }
 
@@ -67,6 +70,7 @@ impl<S: Store> Balancer<S> {
         let index = self.find_frontend(flow.frontend)?;
         let entry = self.store.frontend(index);
         let running = self.running.values().find(|running| running.number == entry.service)?;
+        let refused = !running.service.sources.takes(flow.client);
         let (flow, place) = self.place(&entry, flow)?;
         let slot = flow.slot - running.slots.start;
         let word = running.slot(&self.store, slot);
@@ -80,6 +84,7 @@ impl<S: Store> Balancer<S> {
             fresh: named(word.fresh_backend()),
             target: named(u32::from(running.target[slot as usize])),
             entry: found.and_then(|entry| named(entry.backend())),
+            refused,
         })
     }
 

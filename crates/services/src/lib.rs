@@ -26,6 +26,8 @@ mod ranges;
 mod room;
 mod running;
 mod services;
+mod source_ranges;
+mod sources;
 mod stats;
 mod step;
 pub mod store;

@@ -8,6 +8,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 pub use flowgate_abi::Mac;
 
 use crate::TableSize;
+pub use crate::source_ranges::SourceRanges;
 
 /// Names one service; statistics and errors speak of it by this name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +120,8 @@ pub struct Service {
     /// How many slots its table has. `None`: by the number of backends that it has when it is first
     /// applied ([`TableSize::for_backends`]).
     pub table: Option<TableSize>,
+    /// Which clients it takes.
+    pub sources: SourceRanges,
     /// Who serves it.
     pub backends: Vec<Backend>,
     /// What else may differ from service to service.
@@ -136,6 +139,7 @@ impl Service {
             port,
             forwarding: Forwarding::Tunnel,
             table: None,
+            sources: SourceRanges::Any,
             backends: Vec::new(),
             options: ServiceOptions::default(),
         }
@@ -178,6 +182,13 @@ impl Service {
     #[must_use]
     pub const fn table(mut self, size: TableSize) -> Self {
         self.table = Some(size);
+        self
+    }
+
+    /// With other clients than all.
+    #[must_use]
+    pub fn sources(mut self, sources: SourceRanges) -> Self {
+        self.sources = sources;
         self
     }
 

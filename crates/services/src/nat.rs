@@ -190,7 +190,7 @@ impl<S: Store> Balancer<S> {
         if let Some(&address) = sources.iter().find(|address| !known.insert(**address)) {
             return Err(SourcesError::Duplicate { address });
         }
-        let have = self.store.room().sources as usize;
+        let have = self.store.room().nat_sources as usize;
         if sources.len() > have {
             return Err(SourcesError::TooMany { sources: sources.len(), have });
         }
@@ -199,7 +199,7 @@ impl<S: Store> Balancer<S> {
         let wanted: Vec<Source> = v4.iter().chain(&v6).copied().map(wide).collect();
         self.agree(&wanted)?;
         for (number, (&address, source)) in v4.iter().chain(&v6).zip(wanted).enumerate() {
-            self.store.set_source(number as u32, source);
+            self.store.set_nat_source(number as u32, source);
             self.add_source(number as u32, address)?;
         }
         // Services with port 0 that were adopted are counted there, and not known here yet.
@@ -216,7 +216,7 @@ impl<S: Store> Balancer<S> {
     /// An earlier process had no other sources.
     fn agree(&self, wanted: &[Source]) -> Result<(), SourcesError> {
         let was: Vec<Source> =
-            (0..self.store.room().sources).map(|number| self.store.source(number)).collect();
+            (0..self.store.room().nat_sources).map(|number| self.store.nat_source(number)).collect();
         // One that was killed while it wrote them has written the first ones.
         let mut written = was.iter().enumerate().filter(|(_, was)| **was != Source::default());
         if written.all(|(number, was)| wanted.get(number) == Some(was)) {

@@ -18,6 +18,7 @@ use crate::{
     ranges::Ranges,
     running::{self, Running},
     services::check_mtu,
+    sources,
     store::{Room, Store},
 };
 
@@ -31,6 +32,8 @@ pub enum Table {
     Slots,
     /// Lines of all backends, for each family of a service's addresses.
     Lines,
+    /// Nodes of services' source ranges: n networks take up to 5/4 n.
+    Sources,
     /// Services.
     Services,
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Table {
             Self::Frontends => "frontends",
             Self::Slots => "slots",
             Self::Lines => "lines",
+            Self::Sources => "nodes of source ranges",
             Self::Services => "services",
         })
     }
@@ -182,7 +186,9 @@ pub struct Cost {
     pub slots: usize,
     /// Lines of backends.
     pub lines: usize,
-    /// Bytes of slots, lines, and frontends at half load, without what is counted per CPU.
+    /// Nodes of source ranges. While ranges change, those that a service had are taken as well.
+    pub sources: usize,
+    /// Bytes of slots, lines, source ranges, and frontends at half load, without what is counted per CPU.
     pub bytes: usize,
     /// Entries that the change would need, if that is known.
     pub entries: usize,
@@ -249,11 +255,15 @@ impl<S: Store> Balancer<S> {
     /// Tries what applying will do to the free stretches; what is full, if they don't suffice.
     fn fits(&self, plan: &Plan, after_removal: bool) -> Result<(), Table> {
         let (mut slots, mut lines) = (self.slots.clone(), self.lines.clone());
+        let mut sources = self.sources.clone();
         let mut numbers = self.numbers.len();
         if after_removal {
             let gone = plan.removed.iter().filter_map(|name| self.running.get(name));
             gone.clone().for_each(|running| slots.give(running.slots));
             gone.clone().flat_map(|running| running.lines.values()).for_each(|r| lines.give(*r));
+            let left = gone.clone().flat_map(|running| running.sources.values());
+            left.for_each(|word| sources.give(sources::range(*word)));
+            self.retired.sources.iter().for_each(|range| sources.give(*range));
             self.retired.slots.iter().for_each(|range| slots.give(*range));
             self.retired.lines.iter().for_each(|range| lines.give(*range));
             numbers += gone.count() + self.retired.numbers.len();
@@ -263,22 +273,29 @@ impl<S: Store> Balancer<S> {
             if let Some(room) = running.other_lines(service) {
                 take(&mut lines, room, running::families(service).len()).ok_or(Table::Lines)?;
             }
+            let lacks = sources::lacking(&self.store, service, &running.sources);
+            take_each(&mut sources, lacks).ok_or(Table::Sources)?;
         }
         for service in &plan.added {
             let room = running::lines_for(service.backends.len());
             slots.take(service.slots().slots()).ok_or(Table::Slots)?;
             take(&mut lines, room, running::families(service).len()).ok_or(Table::Lines)?;
+            let lacks = sources::lacking(&self.store, service, &sources::Placed::new());
+            take_each(&mut sources, lacks).ok_or(Table::Sources)?;
             numbers = numbers.checked_sub(1).ok_or(Table::Services)?;
         }
         Ok(())
     }
 
-    pub(crate) fn no_room(&self, service: &Service) -> ApplyError<S::Error> {
+    pub(crate) fn no_room(&self, table: Table, service: &Service) -> ApplyError<S::Error> {
         // The plan has tried all of it: only a balancer whose tables somebody else writes comes here.
-        let needed = running::lines_for(service.backends.len()) as usize;
+        let (needed, have) = match table {
+            Table::Sources => (sources::need(service), self.sources.left()),
+            _ => (running::lines_for(service.backends.len()), self.lines.left()),
+        };
+        let (needed, have) = (needed as usize, have as usize);
         let most = vec![(service.name.clone(), needed)];
-        let overflow =
-            Overflow { table: Table::Lines, needed, have: self.lines.left() as usize, most };
+        let overflow = Overflow { table, needed, have, most };
         ApplyError::Overflow { overflow }
     }
 
@@ -295,6 +312,7 @@ impl<S: Store> Balancer<S> {
             Table::Frontends => frontends as usize / 2,
             Table::Slots => self.slots.total() as usize,
             Table::Lines => self.lines.total() as usize,
+            Table::Sources => self.sources.total() as usize,
             Table::Services => services as usize,
         };
         ApplyError::Overflow { overflow: Overflow { table, needed, have, most } }
@@ -317,6 +335,7 @@ impl<S: Store> Balancer<S> {
                 families
                     * room.unwrap_or_else(|| running::lines_for(service.backends.len())) as usize
             }
+            Table::Sources => sources::need(service) as usize,
             Table::Services => 1,
         }
     }
@@ -329,9 +348,10 @@ impl<S: Store> Balancer<S> {
             frontends: sum(Table::Frontends),
             slots: sum(Table::Slots),
             lines: sum(Table::Lines),
+            sources: sum(Table::Sources),
             ..Cost::default()
         };
-        cost.bytes = cost.slots * 4 + cost.lines * 64 + 2 * cost.frontends * 64;
+        cost.bytes = cost.slots * 4 + (cost.lines + cost.sources + 2 * cost.frontends) * 64;
         for service in services.iter() {
             let Some(running) = self.running.get(&service.name) else { continue };
             let moved = running.would_move(service);
@@ -351,6 +371,10 @@ fn is_another(runs: &Service, service: &Service) -> bool {
 
 fn take(ranges: &mut Ranges, length: u32, times: usize) -> Option<()> {
     (0..times).try_for_each(|_| ranges.take(length).map(drop))
+}
+
+fn take_each(ranges: &mut Ranges, lengths: Vec<u32>) -> Option<()> {
+    lengths.into_iter().try_for_each(|length| ranges.take(length).map(drop))
 }
 
 impl Running {

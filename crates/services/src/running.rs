@@ -10,7 +10,7 @@ use std::{
 
 use flowgate_abi::{
     Shared32, Shared64,
-    lb::{Backend as Line, Frontend, Load, Slot, Tail},
+    lb::{Backend as Line, Frontend, Load, Slot, Sources, Tail},
 };
 
 use crate::{
@@ -35,6 +35,8 @@ pub(crate) struct Running {
     pub(crate) slots: Range,
     /// The lines of its backends, by the family of what their packets carry.
     pub(crate) lines: BTreeMap<Inner, Range>,
+    /// The trees of its source ranges, by the family of clients; none where all are taken.
+    pub(crate) sources: BTreeMap<Inner, Sources>,
     pub(crate) members: Members,
     /// The numbers of those who fail their health checks.
     pub(crate) failing: BTreeSet<u32>,
@@ -71,6 +73,7 @@ impl Running {
             size,
             slots,
             lines,
+            sources: BTreeMap::new(),
             members: Members::new(room),
             failing: BTreeSet::new(),
             target: vec![0; size.slots() as usize],
@@ -97,9 +100,15 @@ impl Running {
             size: self.size.slots(),
             lines: Shared64::new(lines.as_lines().0),
             flags: Shared32::new(flags(&self.service)),
+            sources: Shared64::new(self.sources_of(inner).0),
             service: self.number,
             ..Frontend::default()
         }
+    }
+
+    /// Which clients of a family it takes.
+    pub(crate) fn sources_of(&self, inner: Inner) -> Sources {
+        self.sources.get(&inner).copied().unwrap_or_default()
     }
 
     /// A slot of its table.

@@ -11,8 +11,10 @@ use std::{
 use crate::{
     ServiceError, Uplink,
     model::{
-        Backend, BackendId, BackendState, Forwarding, Frontend, NextHop, Service, ServiceName,
+        Backend, BackendId, BackendState, Forwarding, Frontend, HashMode, NextHop, Service,
+        ServiceName, SourceRanges,
     },
+    sources::MOST_NETWORKS,
 };
 
 /// Backends that a service may have: a slot names one in 14 bits, 0 is nobody, and one number is kept
@@ -166,6 +168,10 @@ fn check(service: &Service) -> Result<(), ServiceError> {
     if service.forwarding == (Forwarding::Gue { port: 0 }) {
         return Err(ServiceError::NoTunnelPort { service: name() });
     }
+    if service.options.hash == HashMode::DestinationPort && service.port != 0 {
+        return Err(ServiceError::OnePort { service: name(), port: service.port });
+    }
+    check_sources(service)?;
     let (backends, slots) = (service.backends.len(), service.slots().slots());
     if backends > MOST_BACKENDS {
         return Err(ServiceError::TooManyBackends {
@@ -201,6 +207,25 @@ fn check_families(service: &Service) -> Result<(), ServiceError> {
         }
         None => Ok(()),
     }
+}
+
+fn check_sources(service: &Service) -> Result<(), ServiceError> {
+    let (name, networks) = (|| service.name.clone(), service.sources.networks());
+    if service.sources != SourceRanges::Any && networks.is_empty() {
+        return Err(ServiceError::NoNetwork { service: name() });
+    }
+    if let Some(&network) = networks.iter().find(|network| **network != network.trunc()) {
+        return Err(ServiceError::Network { service: name(), network, meant: network.trunc() });
+    }
+    if networks.len() > MOST_NETWORKS {
+        let networks = networks.len();
+        return Err(ServiceError::TooManyNetworks {
+            service: name(),
+            networks,
+            most: MOST_NETWORKS,
+        });
+    }
+    Ok(())
 }
 
 fn check_backend(service: &Service, backend: &Backend) -> Result<(), ServiceError> {
@@ -300,6 +325,28 @@ mod tests {
         assert!(Services::new([web(), Service { port: 81, ..other }]).is_ok());
         let twice = refused(web().address(address("198.51.100.1")));
         assert!(matches!(twice, ServiceError::DuplicateFrontend { .. }));
+    }
+
+    #[test]
+    fn source_ranges_are_networks() {
+        let network = |text: &str| text.parse().expect("a network");
+        let none = web().sources(SourceRanges::Allow(vec![]));
+        assert!(matches!(refused(none), ServiceError::NoNetwork { .. }));
+        let odd = refused(web().sources(SourceRanges::Deny(vec![network("203.0.113.7/24")])));
+        assert!(
+            odd.to_string()
+                .contains("203.0.113.7/24 has bits beyond its prefix: is 203.0.113.0/24")
+        );
+        let many = refused(web().sources(SourceRanges::Deny(vec![network("::/0"); 1 << 18])));
+        assert!(matches!(many, ServiceError::TooManyNetworks { most: 156_249, .. }));
+    }
+
+    #[test]
+    fn what_has_one_port_is_not_spread_by_it() {
+        let mut service = web();
+        service.options.hash = HashMode::DestinationPort;
+        assert!(matches!(refused(service.clone()), ServiceError::OnePort { port: 80, .. }));
+        assert!(Services::new([Service { port: 0, ..service }]).is_ok());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Where the tables lie: narrow reads and writes, each as atomic as a packet needs it.
 
 use flowgate_abi::lb::{
-    Backend, Frontend, Head, Lines, Load, Settings, Slot, Tail, Tracked,
+    BOUNDS, Backend, Frontend, Head, Lines, Load, Settings, Slot, Sources, Tail, Tracked,
     nat::{Life, Mapping, Source},
 };
 
 /// How much there is room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Frontends: cells of the perfect hash, of which half can be used.
     pub frontends: u32,
@@ -16,19 +16,21 @@ pub struct Room {
     pub lines: u32,
     /// Services.
     pub services: u32,
+    /// Nodes of services' source ranges.
+    pub sources: u32,
     /// Tracked flows.
     pub tracked: u32,
     /// Sources of full NAT.
-    pub sources: u32,
+    pub nat_sources: u32,
 }
 
 /// The tables of full NAT, for reading and writing. Packets take ports and give them their owners; here
 /// they are given back. A port's index says where it lies: [`flowgate_abi::lb::nat`].
 pub trait NatStore {
     /// A source.
-    fn source(&self, number: u32) -> Source;
+    fn nat_source(&self, number: u32) -> Source;
     /// Writes a source that no packet can reach.
-    fn set_source(&mut self, number: u32, source: Source);
+    fn set_nat_source(&mut self, number: u32, source: Source);
     /// Which ports of a group are taken.
     fn taken(&self, group: u32) -> u64;
     /// Frees ports of a group that have no owner.
@@ -66,6 +68,8 @@ pub trait Store: NatStore {
     fn slot(&self, index: u32) -> Slot;
     /// A backend's line.
     fn backend(&self, line: u32) -> Backend;
+    /// The words of a node of source ranges.
+    fn source(&self, index: u32) -> [u64; 2 * BOUNDS];
     /// A cell of the tracked flows, by its number among all cells.
     fn tracked(&self, cell: u32) -> Tracked;
     /// How many entries of a service's flows found no room so far.
@@ -82,6 +86,10 @@ pub trait Store: NatStore {
     fn set_frontend(&mut self, index: u32, frontend: Frontend);
     /// Sets where a frontend's backends lie, and its flags; its other fields stay.
     fn set_frontend_words(&mut self, index: u32, lines: Lines, flags: u32);
+    /// Sets which clients a frontend takes; its other fields stay.
+    fn set_frontend_sources(&mut self, index: u32, sources: Sources);
+    /// Writes a node of source ranges that no packet can reach.
+    fn set_source(&mut self, index: u32, words: [u64; 2 * BOUNDS]);
     /// Makes a frontend nobody's: no packet finds it any more.
     fn clear_frontend(&mut self, index: u32);
     /// Sets a slot.

@@ -60,8 +60,8 @@ pub struct Frontend {
     pub flags: Shared32,
     /// Number of its service.
     pub service: u32,
-    /// Zero.
-    pub reserved: [u32; 2],
+    /// [`super::Sources`]: which clients it takes.
+    pub sources: Shared64,
 }
 
 impl Frontend {
@@ -79,8 +79,9 @@ impl Frontend {
     #[cfg(not(target_arch = "bpf"))]
     #[must_use]
     pub fn snapshot(&self) -> Self {
-        let (lines, flags) = (self.lines.load(), self.flags.load());
-        Self { lines: Shared64::new(lines), flags: Shared32::new(flags), ..*self }
+        let [lines, sources] = [&self.lines, &self.sources].map(Shared64::load);
+        let (lines, sources) = (Shared64::new(lines), Shared64::new(sources));
+        Self { lines, sources, flags: Shared32::new(self.flags.load()), ..*self }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The balancer's maps: names, kinds, element sizes, and what each holds.
 
 use super::{
-    Backend, Bucket, Frontend, Head, Load, Settings,
+    Backend, Bucket, Frontend, Head, Load, Settings, SourceNode,
     nat::{Source, Translation},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub const LAYOUT: u64 = layout::hash(ALL, REVISION);
 
 /// Raised when a layout changes in a way that sizes don't show.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 /// Displacements lie in elements of this many, since an array rounds its element to 8 bytes.
 pub const DISPLACEMENTS_EACH: usize = 16;
@@ -32,6 +32,8 @@ maps! {
     SLOTS: MappedArray[u32 => [u32; super::SLOTS]];
     /// The backends of all services.
     BACKENDS: MappedArray[u32 => Backend];
+    /// Which clients services take that don't take all.
+    SOURCES: MappedArray[u32 => SourceNode];
     /// Flows whose backend isn't known from their slot, by their hash.
     TRACKED: MappedArray[u32 => Bucket];
     /// The addresses from which packets to backends come, IPv4 first.

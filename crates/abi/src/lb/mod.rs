@@ -15,6 +15,7 @@ pub mod maps;
 pub mod nat;
 mod settings;
 mod slot;
+mod sources;
 mod tracked;
 
 pub use backend::{Backend, Kind, Tail};
@@ -23,4 +24,5 @@ pub use frontend::{Frontend, Lines, Target};
 pub use maps::LAYOUT;
 pub use settings::{Head, Settings};
 pub use slot::{BACKEND_NUMBERS, MAX_SLOTS, NOBODY, SLOTS, Slot};
+pub use sources::{BOUNDS, SOURCE_LEVELS, SUBTREES, SourceNode, Sources};
 pub use tracked::{AGES, Bucket, CELLS, Tracked};

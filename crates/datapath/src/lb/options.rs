@@ -33,6 +33,9 @@ pub struct BalancerOptions {
     pub lines: usize,
     /// Services.
     pub services: usize,
+    /// Networks of all services' source ranges, for each family of a service's addresses those of that
+    /// family. While a service's ranges change, its old ones take room as well.
+    pub sources: usize,
     /// Flows that are tracked at one time while tables change; with so many, at most three quarters of
     /// their table are full. None is evicted: what doesn't fit waits.
     pub tracked: usize,
@@ -61,6 +64,7 @@ impl Default for BalancerOptions {
             slots: 1 << 21,
             lines: 1 << 15,
             services: 2048,
+            sources: 4096,
             tracked: 1 << 18,
             fragments: 2048,
             fragment: Duration::from_secs(5),
@@ -95,6 +99,7 @@ impl BalancerOptions {
             ("slots", self.slots, SLOTS, MAX_SLOTS as usize),
             ("lines", self.lines, 8, 1 << 24),
             ("services", self.services, 1, 1 << 20),
+            ("sources", self.sources, 1, 1 << 23),
             ("tracked", self.tracked, 1, 1 << 26),
             ("fragments", self.fragments, 1, 1 << 20),
         ];
@@ -140,6 +145,11 @@ impl BalancerOptions {
         cells.div_ceil(CELLS).next_power_of_two().max(2) as u32
     }
 
+    /// Nodes in which so many networks fit, however services share them.
+    fn source_nodes(&self) -> u32 {
+        (self.sources + self.sources.div_ceil(4)) as u32
+    }
+
     /// Entries of the maps whose size depends on the options.
     pub(crate) fn sizes(&self, settings: &Settings) -> Vec<(&'static MapSpec, u32)> {
         let (slots, lines) = (self.slots as u32, self.lines as u32);
@@ -148,6 +158,7 @@ impl BalancerOptions {
             (&maps::FRONTENDS, 1 << (32 - settings.frontend_shift)),
             (&maps::SLOTS, slots.div_ceil(SLOTS as u32)),
             (&maps::BACKENDS, lines),
+            (&maps::SOURCES, self.source_nodes()),
             (&maps::TRACKED, settings.tracked_mask + 1),
             (&maps::REFUSED, self.services as u32),
             (&maps::FRAGMENTS, settings.fragment_mask + 1),
@@ -163,8 +174,9 @@ impl BalancerOptions {
             slots: (self.slots as u32).next_multiple_of(SLOTS as u32),
             lines: self.lines as u32,
             services: self.services as u32,
+            sources: self.source_nodes(),
             tracked: (settings.tracked_mask + 1) * CELLS as u32,
-            sources: NatOptions::room(settings),
+            nat_sources: NatOptions::room(settings),
         }
     }
 }
@@ -212,6 +224,7 @@ mod tests {
             assert!(refused(BalancerOptions { slots: size, ..options() }));
             assert!(refused(BalancerOptions { lines: size, ..options() }));
             assert!(refused(BalancerOptions { services: size, ..options() }));
+            assert!(refused(BalancerOptions { sources: size, ..options() }));
             assert!(refused(BalancerOptions { tracked: size, ..options() }));
             assert!(refused(BalancerOptions { fragments: size, ..options() }));
         }

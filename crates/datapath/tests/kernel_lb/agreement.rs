@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use flowgate_abi::lb::Counter;
+use flowgate_abi::{DropReason, lb::Counter};
 use flowgate_conformance::{
     envelope,
     frames::{Frame, Frames},
@@ -194,5 +194,6 @@ fn oracle_host_and_kernel_agree() {
     assert_eq!(kernel, host);
     assert!([passed, sent, dropped].iter().all(|count| *count * 10 > cases), "all kinds occur");
     let tracked: u64 = host.services.iter().map(|service| service.total().tracked).sum();
+    assert!(host.drops.contains_key(&DropReason::SourceRefused), "clients are refused");
     assert!(tracked > 0 && host.get(Counter::FragmentsFollowed) > 0, "the rare occurs: {tracked}");
 }

@@ -9,7 +9,9 @@ use std::{collections::HashMap, net::IpAddr};
 use flowgate_abi::DropReason;
 use flowgate_services::{
     Services, Uplink,
-    model::{Backend, BackendId, BackendState, Forwarding, Fragments, NextHop, Service},
+    model::{
+        Backend, BackendId, BackendState, Forwarding, Fragments, NextHop, Service, SourceRanges,
+    },
 };
 
 use crate::{
@@ -92,6 +94,9 @@ impl Oracle {
             }
             self.datagrams.insert(name, key);
         }
+        if !takes(&self.services[service].sources, key.client.0) {
+            return Expected::Drop(DropReason::SourceRefused);
+        }
         Expected::Balanced { service, key, about }
     }
 
@@ -173,6 +178,27 @@ impl Oracle {
             _ => false,
         };
         if is_right { Ok(()) } else { Err(format!("it is dropped: {reason}")) }
+    }
+}
+
+/// Source ranges take a client: bit by bit.
+fn takes(sources: &SourceRanges, client: IpAddr) -> bool {
+    let bits = |address: IpAddr| -> Vec<bool> {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        octets.iter().flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1)).collect()
+    };
+    let is_in = |network: &ipnet::IpNet| {
+        let (own, of) = (bits(client), bits(network.addr()));
+        let prefix = usize::from(network.prefix_len());
+        own.len() == of.len() && own[..prefix] == of[..prefix]
+    };
+    match sources {
+        SourceRanges::Allow(networks) => networks.iter().any(is_in),
+        SourceRanges::Deny(networks) => !networks.iter().any(is_in),
+        _ => true,
     }
 }
 

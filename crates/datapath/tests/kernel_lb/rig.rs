@@ -12,7 +12,10 @@ use flowgate_datapath::{
 };
 use flowgate_services::{
     Services, TableSize, Uplink,
-    model::{Backend, BackendState, Forwarding, Fragments, Frontend, HashMode, NextHop, Service},
+    model::{
+        Backend, BackendState, Forwarding, Fragments, Frontend, HashMode, NextHop, Service,
+        SourceRanges,
+    },
 };
 
 use crate::oracle::Oracle;
@@ -57,6 +60,10 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
+fn network(text: &str) -> ipnet::IpNet {
+    text.parse().expect("a network")
+}
+
 /// Addresses that the services have, and one that none has.
 pub(crate) fn addresses() -> Vec<IpAddr> {
     ["198.51.100.1", "198.51.100.2", "2001:db8:1::1", "198.51.100.9", "2001:db8:1::9"]
@@ -97,10 +104,20 @@ pub(crate) fn services() -> Services {
     let layer2 = layer2.backend(v4(9).next_hop(mac(9))).backend(v4(10).next_hop(mac(10)));
     let mut wildcard = Service::udp("wildcard", 0).address(b).backend(v4(11)).backend(v4(12));
     wildcard.options.hash = HashMode::Source;
+    let mut by_port = Service::tcp("by port", 0).address(b).backend(v4(15)).backend(v4(16));
+    by_port.options.hash = HashMode::DestinationPort;
+    let few = ["203.0.113.4/30", "203.0.113.16/28", "2001:db8:9::8/125", "2001:db8:9::1/128"];
+    let few = SourceRanges::Allow(few.map(network).to_vec());
+    let few = Service::tcp("few", 83).address(b).address(c).sources(few).backend(v4(17));
+    let most = (0..13).map(|n| network(&format!("203.0.113.{}/32", 3 * n)));
+    let most = most.chain((0..9).map(|n| network(&format!("2001:db8:9::{:x}/127", 4 * n))));
+    let most = SourceRanges::Deny(most.collect());
+    let mut most = Service::udp("most", 84).address(b).address(c).sources(most).backend(v4(18));
+    most.options.fragments = Fragments::Track;
     let nobody = Service::tcp("nobody", 81).address(b);
     let draining = v4(13).state(BackendState::Draining);
     let draining = Service::tcp("draining", 82).address(b).backend(draining).backend(v4(14));
-    Services::new([mixed, fragments, gue, layer2, wildcard, nobody, draining])
+    Services::new([mixed, fragments, gue, layer2, wildcard, by_port, few, most, nobody, draining])
         .expect("good services")
 }
 

@@ -11,7 +11,7 @@ use flowgate_abi::{
     event::{EventBudget, Tally},
     fragment::FragmentBucket,
     lb::{
-        self, Backend, Bucket, Frontend, Head, Load, Settings,
+        self, Backend, Bucket, Frontend, Head, Load, Settings, SourceNode,
         maps::DISPLACEMENTS_EACH,
         nat::{Source, Translation},
     },
@@ -30,6 +30,8 @@ pub static FRONTENDS: Mapped<Frontend, 2> = Array::new();
 pub static SLOTS: Mapped<[u32; lb::SLOTS], 1> = Array::new();
 #[btf_map]
 pub static BACKENDS: Mapped<Backend, 2> = Array::new();
+#[btf_map]
+pub static SOURCES: Mapped<SourceNode, 1> = Array::new();
 #[btf_map]
 pub static TRACKED: Mapped<Bucket, 2> = Array::new();
 #[btf_map]

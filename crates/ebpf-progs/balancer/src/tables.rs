@@ -8,14 +8,14 @@ use flowgate_abi::{
     event::EventBudget,
     fragment::FragmentBucket,
     lb::{
-        Backend, Bucket, CELLS, Counter, Frontend, Head, SLOTS, Settings,
+        Backend, Bucket, CELLS, Counter, Frontend, Head, SLOTS, Settings, SourceNode, Sources,
         maps::DISPLACEMENTS_EACH,
         nat::{Source, Translation},
     },
 };
 use flowgate_pipeline::{
     fragment::FragmentTable,
-    lb::{Balance, Translations},
+    lb::{Balance, Translations, sources},
 };
 
 use crate::maps;
@@ -33,6 +33,12 @@ fn bounded<const MASK: u32>(value: u32) -> usize {
     // SAFETY: an AND with a constant.
     unsafe { asm!("{0} &= {1}", inout(reg) bounded, const MASK) };
     bounded as usize
+}
+
+/// VERIFIER: a subprogram of plain numbers, so that its walk is none of the common path's.
+#[inline(never)]
+fn refuses(sources: u64, first: u64, last: u64) -> u64 {
+    u64::from(sources::is_refused(&Maps, Sources(sources), [first, last]))
 }
 
 /// A word of an element of 16.
@@ -135,6 +141,16 @@ impl Balance for Maps {
     #[inline(always)]
     fn backend(&self, index: u32) -> Option<&Backend> {
         maps::BACKENDS.get(index)
+    }
+
+    #[inline(always)]
+    fn source(&self, index: u32) -> Option<&SourceNode> {
+        maps::SOURCES.get(index)
+    }
+
+    #[inline(always)]
+    fn refuses(&self, sources: Sources, [first, last]: [u64; 2]) -> bool {
+        refuses(sources.0, first, last) != 0
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use flowgate_abi::{
     DropReason,
-    lb::{Counter, Frontend},
+    lb::{Counter, Frontend, Sources},
 };
 
 use super::{
@@ -119,6 +119,7 @@ fn balance<F: Answer, B: Buffer, T: Balance>(
     (frontend, signs): (&Frontend, Signs),
     tables: &T,
 ) -> Result<Action, DropReason> {
+    admit(request, frontend, tables)?;
     let flow = Flow::of::<F>(frontend, &request.tuple);
     let chosen = choose::choose(tables, frontend, &flow, signs).ok_or(DropReason::NoBackend)?;
     if request.length > chosen.tail.room() {
@@ -136,6 +137,23 @@ fn balance<F: Answer, B: Buffer, T: Balance>(
     tables.count_load(chosen.line, request.length, signs.opens, chosen.tracked);
     forward::forward(buffer, request, (chosen.backend, chosen.tail), flow.hash)?;
     Ok(Action::Transmit)
+}
+
+/// A service may not take every client. It is the flow's that is asked about, whoever sends an error about it.
+#[inline(always)]
+fn admit<F: Answer, T: Balance>(
+    request: &Request<F>,
+    frontend: &Frontend,
+    tables: &T,
+) -> Result<(), DropReason> {
+    let sources = Sources(frontend.sources.load());
+    let client = &request.tuple.source;
+    if sources != Sources::default()
+        && tables.refuses(sources, [F::bits(client, 0), F::bits(client, 64)])
+    {
+        return Err(DropReason::SourceRefused);
+    }
+    Ok(())
 }
 
 /// An ICMP message that is no error.

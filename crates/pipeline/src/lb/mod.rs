@@ -1,9 +1,9 @@
 //! The load balancer: from a packet that comes in to the packet that goes on to a backend.
 //!
 //! A packet's way: [`hook`] names the steps in their order and nothing else does; [`request`] reads the
-//! headers, [`find`] finds the service, [`choose`] the backend, [`tracking`] the flow where the slot
-//! doesn't know its backend, [`forward`] writes the outer headers, [`icmp`] answers and steers. [`nat`] has the steps for
-//! services whose backends answer the balancer.
+//! headers, [`find`] finds the service, [`sources`] refuses clients, [`choose`] the backend, [`tracking`] the flow
+//! where the slot doesn't know its backend, [`forward`] writes the outer headers, [`icmp`] answers and steers.
+//! [`nat`] has the steps for services whose backends answer the balancer.
 //!
 //! Not here: how slots and backends come to be what they are (`flowgate-services`), and where they lie
 //! ([`Balance`], [`Buffer`]).
@@ -23,6 +23,7 @@ pub mod icmp;
 pub mod nat;
 pub mod request;
 mod seams;
+pub mod sources;
 pub mod tracking;
 
 pub use host::{HostBuffer, run};

@@ -4,7 +4,7 @@ use flowgate_abi::{
     DropReason, Shared32, Shared64,
     event::EventBudget,
     lb::{
-        Backend, Bucket, Counter, Frontend, Head, Settings,
+        Backend, Bucket, Counter, Frontend, Head, Settings, SourceNode, Sources,
         nat::{Source, Translation},
     },
 };
@@ -49,6 +49,14 @@ pub trait Balance: FragmentTable + Translations {
     fn slot(&self, index: u32) -> Option<u32>;
     /// A backend's line.
     fn backend(&self, index: u32) -> Option<&Backend>;
+    /// A node of the services' source ranges.
+    fn source(&self, index: u32) -> Option<&SourceNode>;
+    /// Source ranges refuse an address ([`super::sources::is_refused`]); on BPF a subprogram, which few
+    /// packets need.
+    fn refuses(&self, sources: Sources, address: [u64; 2]) -> bool {
+        super::sources::is_refused(self, sources, address)
+    }
+
     /// A bucket of tracked flows.
     fn tracked(&self, index: u32) -> Option<&Bucket>;
     /// A cell of such a bucket, by its number from 1 to 8.

@@ -4,7 +4,7 @@ use flowgate_abi::{
     DropReason, Shared32, Shared64,
     event::EventBudget,
     fragment::FragmentBucket,
-    lb::{Backend, Bucket, Counter, Frontend, Head, Settings},
+    lb::{Backend, Bucket, Counter, Frontend, Head, Settings, SourceNode},
 };
 use flowgate_pipeline::{fragment::FragmentTable, lb::Balance};
 
@@ -56,6 +56,10 @@ impl Balance for HostTables {
 
     fn backend(&self, index: u32) -> Option<&Backend> {
         self.backends.get(index as usize)
+    }
+
+    fn source(&self, index: u32) -> Option<&SourceNode> {
+        self.sources.get(index as usize)
     }
 
     fn tracked(&self, index: u32) -> Option<&Bucket> {

@@ -14,7 +14,7 @@ use crate::store::NatStore;
 
 impl Translations for HostTables {
     fn nat_source(&self, number: u32) -> Option<&Source> {
-        self.sources.get(number as usize)
+        self.nat_sources.get(number as usize)
     }
 
     fn nat_taken(&self, group: u32) -> Option<&Shared64> {
@@ -31,12 +31,12 @@ impl Translations for HostTables {
 }
 
 impl NatStore for HostTables {
-    fn source(&self, number: u32) -> Source {
-        self.sources[number as usize]
+    fn nat_source(&self, number: u32) -> Source {
+        self.nat_sources[number as usize]
     }
 
-    fn set_source(&mut self, number: u32, source: Source) {
-        self.sources[number as usize] = source;
+    fn set_nat_source(&mut self, number: u32, source: Source) {
+        self.nat_sources[number as usize] = source;
     }
 
     fn taken(&self, group: u32) -> u64 {

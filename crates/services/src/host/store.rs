@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use flowgate_abi::lb::{
-    Backend, CELLS, Frontend, Head, Lines, Load, Settings, Slot, Tail, Tracked,
+    BOUNDS, Backend, CELLS, Frontend, Head, Lines, Load, Settings, Slot, Sources, Tail, Tracked,
 };
 
 use super::HostTables;
@@ -40,6 +40,10 @@ impl Store for HostTables {
         self.backends[line as usize].snapshot()
     }
 
+    fn source(&self, index: u32) -> [u64; 2 * BOUNDS] {
+        self.sources[index as usize].each_ref().map(|word| word.load())
+    }
+
     fn tracked(&self, cell: u32) -> Tracked {
         let cell = cell as usize;
         Tracked(self.tracked[cell / CELLS][cell % CELLS].load())
@@ -65,6 +69,14 @@ impl Store for HostTables {
         let frontend = &self.frontends[index as usize];
         frontend.lines.store(lines.0);
         frontend.flags.store(flags);
+    }
+
+    fn set_frontend_sources(&mut self, index: u32, sources: Sources) {
+        self.frontends[index as usize].sources.store(sources.0);
+    }
+
+    fn set_source(&mut self, index: u32, words: [u64; 2 * BOUNDS]) {
+        self.sources[index as usize].iter().zip(words).for_each(|(word, new)| word.store(new));
     }
 
     fn clear_frontend(&mut self, index: u32) {

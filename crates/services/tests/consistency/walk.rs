@@ -109,7 +109,8 @@ pub(crate) fn tables(cells: u32, slots: u32) -> HostTables {
         nat_first_port: 0,
         reserved: 0,
     };
-    let room = Room { frontends: 16, slots, lines: 4096, services: 4, tracked: cells, sources: 0 };
+    let room =
+        Room { frontends: 16, slots, lines: 4096, services: 4, tracked: cells, ..Room::default() };
     HostTables::new(settings, room)
 }
 

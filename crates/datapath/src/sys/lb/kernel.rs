@@ -45,6 +45,7 @@ pub(crate) struct BalancerTables {
     pub(super) frontends: Mapped,
     pub(super) slots: Mapped,
     pub(super) backends: Mapped,
+    pub(super) sources: Mapped,
     pub(super) tracked: Mapped,
     pub(super) refused: Mapped,
     pub(super) nat: Nat,
@@ -97,8 +98,9 @@ impl BalancerTables {
             slots: (entries(&maps::SLOTS)? * SLOTS) as u32,
             lines: entries(&maps::BACKENDS)? as u32,
             services: entries(&maps::REFUSED)? as u32,
+            sources: entries(&maps::SOURCES)? as u32,
             tracked: (entries(&maps::TRACKED)? * CELLS) as u32,
-            sources: entries(&maps::NAT_SOURCES)? as u32,
+            nat_sources: entries(&maps::NAT_SOURCES)? as u32,
         };
         let mut memory = 0;
         for spec in maps::ALL {
@@ -114,6 +116,7 @@ impl BalancerTables {
             frontends: mapped(&maps::FRONTENDS)?,
             slots: mapped(&maps::SLOTS)?,
             backends: mapped(&maps::BACKENDS)?,
+            sources: mapped(&maps::SOURCES)?,
             tracked: mapped(&maps::TRACKED)?,
             refused: mapped(&maps::REFUSED)?,
             nat: Nat {

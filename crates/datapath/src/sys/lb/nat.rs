@@ -17,12 +17,12 @@ const LIFE: usize = std::mem::offset_of!(Translation, life);
 const HASH: usize = std::mem::offset_of!(Translation, hash);
 
 impl NatStore for BalancerTables {
-    fn source(&self, number: u32) -> Source {
+    fn nat_source(&self, number: u32) -> Source {
         let word = |at| self.nat.sources.word64(number as usize, at).load(Ordering::Acquire);
         Source { address: Addr6 { first: word(0), last: word(8) } }
     }
 
-    fn set_source(&mut self, number: u32, source: Source) {
+    fn set_nat_source(&mut self, number: u32, source: Source) {
         let Addr6 { first, last } = source.address;
         for (at, word) in [(0, first), (8, last)] {
             self.nat.sources.word64(number as usize, at).store(word, Ordering::Release);

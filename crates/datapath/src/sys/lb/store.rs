@@ -3,7 +3,8 @@
 use std::{io, sync::atomic::Ordering};
 
 use flowgate_abi::lb::{
-    Backend, CELLS, Frontend, Head, Lines, Load, SLOTS, Settings, Slot, Tail, Tracked,
+    BOUNDS, Backend, CELLS, Frontend, Head, Lines, Load, SLOTS, Settings, Slot, Sources, Tail,
+    Tracked,
     maps::{self, DISPLACEMENTS_EACH},
 };
 use flowgate_services::store::{Room, Store};
@@ -71,6 +72,10 @@ impl Store for BalancerTables {
         Self::read_line(&self.backends, line)
     }
 
+    fn source(&self, index: u32) -> [u64; 2 * BOUNDS] {
+        Self::read_line(&self.sources, index)
+    }
+
     fn tracked(&self, cell: u32) -> Tracked {
         let cell = cell as usize;
         Tracked(self.tracked.word64(cell / CELLS, cell % CELLS * 8).load(LOAD))
@@ -99,6 +104,15 @@ impl Store for BalancerTables {
         let index = index as usize;
         self.frontends.word64(index, offset!(Frontend, lines)).store(lines.0, STORE);
         self.frontends.word32(index, offset!(Frontend, flags)).store(flags, STORE);
+    }
+
+    fn set_frontend_sources(&mut self, index: u32, sources: Sources) {
+        let word = self.frontends.word64(index as usize, offset!(Frontend, sources));
+        word.store(sources.0, STORE);
+    }
+
+    fn set_source(&mut self, index: u32, words: [u64; 2 * BOUNDS]) {
+        Self::write_line(&self.sources, index, words);
     }
 
     fn clear_frontend(&mut self, index: u32) {
