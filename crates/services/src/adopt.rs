@@ -158,6 +158,9 @@ impl<S: Store> Balancer<S> {
         if flags & Entry::HASH_SOURCE != 0 {
             service.options.hash = HashMode::Source;
         }
+        if flags & Entry::HASH_PORT != 0 {
+            service.options.hash = HashMode::DestinationPort;
+        }
         if flags & Entry::FRAGMENTS != 0 {
             service.options.fragments = Fragments::Track;
         }

@@ -404,6 +404,10 @@ pub enum HashMode {
     /// The source address alone: all flows of a client have one backend as long as the table doesn't
     /// change. While it changes, live flows stay where they are and new ones go by the new table.
     Source,
+    /// The destination port alone, for a service of all ports: whoever sends to one port shares a backend, as
+    /// the parties of a call do whose port a signalling server has chosen. Backends get as many flows as
+    /// their ports bring.
+    DestinationPort,
 }
 
 /// What becomes of fragmented datagrams.

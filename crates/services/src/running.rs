@@ -193,6 +193,7 @@ pub(crate) fn flags(service: &Service) -> u32 {
     let hash = match service.options.hash {
         HashMode::Connection => 0,
         HashMode::Source => Frontend::HASH_SOURCE,
+        HashMode::DestinationPort => Frontend::HASH_PORT,
     };
     let fragments = match service.options.fragments {
         Fragments::Drop => 0,

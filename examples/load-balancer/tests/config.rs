@@ -145,6 +145,7 @@ fn services_that_contradict_themselves_are_refused() {
         (7, "services[0].backends[0].mac", "Ethernet"),
     );
     at(&service(&format!("{PLAIN}\ntable: 1000")), (8, "services[0].table", "1021"));
+    at(&service(&format!("{PLAIN}\nhash: port")), (8, "services[0].hash", "`port: 0`"));
     at(
         &service(&format!("{PLAIN}\nforwarding: {{gue: {{port: 0}}}}")),
         (8, "services[0].forwarding.gue.port", "GUE"),

@@ -74,6 +74,8 @@ impl Frontend {
     /// No service's: an address from which such packets come, to which backends answer. `slots` is the
     /// first of its groups of ports.
     pub const SOURCE: u32 = 8;
+    /// The slot is chosen by the destination port alone.
+    pub const HASH_PORT: u32 = 16;
 
     /// What it is now.
     #[cfg(not(target_arch = "bpf"))]

@@ -31,14 +31,26 @@ impl Flow {
     #[must_use]
     pub fn of<F: Balanceable>(frontend: &Frontend, tuple: &Tuple<F::Addr>) -> Self {
         let hash = F::flow_hash(tuple, frontend.seed);
+        let flags = frontend.flags.load();
         let mut chooses = hash;
-        if frontend.flags.load() & Frontend::HASH_SOURCE != 0 {
-            let client = Tuple { source: tuple.source, ..Tuple::default() };
-            chooses = F::flow_hash(&client, frontend.seed);
+        if flags & (Frontend::HASH_SOURCE | Frontend::HASH_PORT) != 0 {
+            chooses = F::flow_hash(&part(tuple, flags), frontend.seed);
         }
         let slot = ((chooses >> 32) * u64::from(frontend.size)) >> 32;
         Self { hash, slot: frontend.slots.wrapping_add(slot as u32) }
     }
+}
+
+/// The part of a tuple that chooses the slot.
+#[inline(always)]
+fn part<A: Copy + Default>(tuple: &Tuple<A>, flags: u32) -> Tuple<A> {
+    let mut part = Tuple::default();
+    if flags & Frontend::HASH_PORT != 0 {
+        part.destination_port = tuple.destination_port;
+    } else {
+        part.source = tuple.source;
+    }
+    part
 }
 
 /// What a packet does to its flow.
@@ -179,5 +191,52 @@ fn refresh<T: Balance>(
     if seen != entry && !signs.about {
         // If somebody else was faster, the flow was seen all the same.
         let _ = tables.exchange(cell, entry.0, seen.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowgate_abi::{Be16, Be32, Shared32};
+
+    use super::*;
+    use crate::V4;
+
+    /// The slots of 64 clients' flows to each of four ports, among 251.
+    fn slots(flags: u32) -> [Vec<u32>; 4] {
+        let frontend =
+            Frontend { size: 251, seed: 7, flags: Shared32::new(flags), ..Frontend::default() };
+        [80, 81, 443, 8080].map(|port| {
+            let slot = |client| {
+                let source = Be32::new(0xcb00_7100 + client % 16);
+                let tuple = Tuple {
+                    source,
+                    source_port: Be16::new(1024 + client as u16),
+                    destination_port: Be16::new(port),
+                    ..Tuple::default()
+                };
+                Flow::of::<V4>(&frontend, &tuple).slot
+            };
+            (0..64).map(slot).collect()
+        })
+    }
+
+    fn distinct(slots: &[u32]) -> usize {
+        let mut slots = slots.to_vec();
+        slots.sort_unstable();
+        slots.dedup();
+        slots.len()
+    }
+
+    #[test]
+    fn what_chooses_a_slot_is_what_the_flags_say() {
+        let connection = slots(0);
+        assert!(connection.iter().all(|slots| distinct(slots) > 40));
+        assert_ne!(connection[0], connection[1]);
+        let source = slots(Frontend::HASH_SOURCE);
+        assert!(source.iter().all(|slots| *slots == source[0] && slots[..16] == slots[16..32]));
+        assert!(distinct(&source[0]) > 12);
+        let port = slots(Frontend::HASH_PORT);
+        assert!(port.iter().all(|slots| distinct(slots) == 1));
+        assert!(distinct(&port.concat()) > 2);
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
         reason: match error {
             ServiceError::NoWeight { .. } => Reason::NoWeight,
             ServiceError::NoMac { .. } => Reason::NoMac,
+            ServiceError::OnePort { .. } => Reason::OnePort,
             other => other.into(),
         },
     })
@@ -187,6 +188,7 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::NoMac { service, backend: id } => backend(service, id, "mac"),
         ServiceError::Mtu { service, backend: id, .. } => backend(service, id, "mtu"),
         ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
+        ServiceError::OnePort { service: name, .. } => service(name, "hash"),
         ServiceError::TableTooSmall { service: name, .. } => service(name, "table"),
         ServiceError::TooManyBackends { service: name, .. } => service(name, "backends"),
         _ => "services".to_owned(),

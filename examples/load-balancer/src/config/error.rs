@@ -65,6 +65,9 @@ pub enum Reason {
     /// Layer-2 forwarding doesn't know whom to write into the frame.
     #[error("`layer2` forwarding needs the backend's Ethernet address here")]
     NoMac,
+    /// All flows would have one backend.
+    #[error("only a service of all ports (`port: 0`) can be spread by port")]
+    OnePort,
     /// Nothing would be checked.
     #[error("a service of all ports needs `port` in its check")]
     NoCheckPort,

@@ -202,6 +202,9 @@ pub enum Hash {
     Connection,
     /// The source address: all connections of a client have one backend as long as backends don't change.
     Source,
+    /// The destination port, for a service of all ports (`port: 0`): whoever sends to one port shares a
+    /// backend.
+    Port,
 }
 
 /// What becomes of fragmented datagrams.

@@ -34,6 +34,7 @@ fn options(service: &Service) -> ServiceOptions {
     options.hash = match service.hash {
         Hash::Connection => model::HashMode::Connection,
         Hash::Source => model::HashMode::Source,
+        Hash::Port => model::HashMode::DestinationPort,
     };
     options.fragments = match service.fragments {
         Fragments::Drop => model::Fragments::Drop,
