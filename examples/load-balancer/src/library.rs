@@ -59,6 +59,7 @@ fn options(config: &Config) -> BalancerOptions {
         slots: limits.slots as usize,
         lines: lines(limits),
         services: limits.services as usize,
+        sources: limits.networks as usize,
         tracked: limits.flows as usize,
         uplink: flowgate_services::Uplink {
             gateway: uplink.gateway.map(|mac| mac.0),
@@ -228,6 +229,7 @@ fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
 
 fn explained(explained: flowgate_services::Explained) -> Explained {
     let why = match (explained.entry, explained.stage) {
+        _ if explained.refused => "the service's source ranges refuse the client",
         (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
         (None, Stage::Stable) => "the slot's backend, for every flow of it",
         (None, Stage::Announce) => "the slot's backend, until the announced change",

@@ -145,6 +145,11 @@ fn services_that_contradict_themselves_are_refused() {
         (7, "services[0].backends[0].mac", "Ethernet"),
     );
     at(&service(&format!("{PLAIN}\ntable: 1000")), (8, "services[0].table", "1021"));
+    let sources = |text: &str| service(&format!("{PLAIN}\nsources:\n  {text}"));
+    at(&sources("allow: []"), (8, "services[0].sources", "need a network"));
+    let bits = sources("deny: [10.0.0.0/8, 203.0.113.7/24]");
+    at(&bits, (9, "services[0].sources.deny[1]", "is 203.0.113.0/24 meant"));
+    at(&sources("allow: [203.0.113.0]"), (9, "services[0].sources.allow[0]", ""));
     at(&service(&format!("{PLAIN}\nhash: port")), (8, "services[0].hash", "`port: 0`"));
     at(
         &service(&format!("{PLAIN}\nforwarding: {{gue: {{port: 0}}}}")),

@@ -7,10 +7,12 @@ use flowgate_services::{
     model::{BackendId, ServiceName},
 };
 
+use ipnet::IpNet;
+
 use super::{
     Reason,
     duration::print,
-    model::{Check, Config, Http, Https, Probe, Service},
+    model::{Check, Config, Http, Https, Probe, Service, Sources},
 };
 
 /// Intervals of checks: shorter ones are a load, longer ones no check.
@@ -188,11 +190,27 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::NoMac { service, backend: id } => backend(service, id, "mac"),
         ServiceError::Mtu { service, backend: id, .. } => backend(service, id, "mtu"),
         ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
+        ServiceError::NoNetwork { service: name }
+        | ServiceError::TooManyNetworks { service: name, .. } => service(name, "sources"),
+        ServiceError::Network { service: name, network, .. } => {
+            let listed = at(name).and_then(|at| services[at].sources.as_ref());
+            service(name, &listed.map(|one| network_at(one, network)).unwrap_or_default())
+        }
         ServiceError::OnePort { service: name, .. } => service(name, "hash"),
         ServiceError::TableTooSmall { service: name, .. } => service(name, "table"),
         ServiceError::TooManyBackends { service: name, .. } => service(name, "backends"),
         _ => "services".to_owned(),
     }
+}
+
+/// A network among those that are listed.
+fn network_at(sources: &Sources, network: &IpNet) -> String {
+    let (field, networks) = match sources {
+        Sources::Allow(networks) => ("allow", networks),
+        Sources::Deny(networks) => ("deny", networks),
+    };
+    let at = networks.iter().position(|one| one == network).unwrap_or_default();
+    format!("sources.{field}[{at}]")
 }
 
 /// An address of the service's own, or of one of its backends.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -90,13 +90,23 @@ pub struct Limits {
     pub backends: u32,
     /// Slots of all services' tables together.
     pub slots: u32,
+    /// Networks of all services' source ranges together. While a service's ranges change, its old ones count as
+    /// well.
+    pub networks: u32,
     /// Flows that are remembered while backends change.
     pub flows: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 1024, frontends: 2048, backends: 8192, slots: 1 << 20, flows: 1 << 18 }
+        Self {
+            services: 1024,
+            frontends: 2048,
+            backends: 8192,
+            slots: 1 << 20,
+            networks: 4096,
+            flows: 1 << 18,
+        }
     }
 }
 
@@ -147,6 +157,8 @@ pub struct Service {
     /// What of a packet chooses its backend.
     #[serde(default)]
     pub hash: Hash,
+    /// Which clients it takes. Without it: all of them.
+    pub sources: Option<Sources>,
     /// What becomes of fragmented datagrams.
     #[serde(default)]
     pub fragments: Fragments,
@@ -205,6 +217,16 @@ pub enum Hash {
     /// The destination port, for a service of all ports (`port: 0`): whoever sends to one port shares a
     /// backend.
     Port,
+}
+
+/// Which clients a service takes. Packets of all others are dropped, and counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sources {
+    /// Those whose addresses are in one of these networks, such as `203.0.113.0/24`.
+    Allow(#[schemars(with = "Vec<String>")] Vec<IpNet>),
+    /// Those whose addresses are in none of them.
+    Deny(#[schemars(with = "Vec<String>")] Vec<IpNet>),
 }
 
 /// What becomes of fragmented datagrams.

@@ -5,7 +5,9 @@ use flowgate_services::{
     model::{self, BackendState, NextHop, ServiceOptions},
 };
 
-use super::model::{Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Service, State};
+use super::model::{
+    Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Service, Sources, State,
+};
 
 impl Service {
     /// As the library has it.
@@ -23,6 +25,11 @@ impl Service {
             })
             .options(options(self));
         typed.addresses.clone_from(&self.addresses);
+        typed.sources = match self.sources.clone() {
+            None => model::SourceRanges::Any,
+            Some(Sources::Allow(networks)) => model::SourceRanges::Allow(networks),
+            Some(Sources::Deny(networks)) => model::SourceRanges::Deny(networks),
+        };
         typed.table = self.table.and_then(TableSize::new);
         typed.backends = self.backends.iter().map(Backend::typed).collect();
         typed
