@@ -215,8 +215,9 @@ impl<S: Store> Balancer<S> {
 
     /// An earlier process had no other sources.
     fn agree(&self, wanted: &[Source]) -> Result<(), SourcesError> {
-        let was: Vec<Source> =
-            (0..self.store.room().nat_sources).map(|number| self.store.nat_source(number)).collect();
+        let was: Vec<Source> = (0..self.store.room().nat_sources)
+            .map(|number| self.store.nat_source(number))
+            .collect();
         // One that was killed while it wrote them has written the first ones.
         let mut written = was.iter().enumerate().filter(|(_, was)| **was != Source::default());
         if written.all(|(number, was)| wanted.get(number) == Some(was)) {

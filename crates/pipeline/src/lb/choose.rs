@@ -196,6 +196,8 @@ fn refresh<T: Balance>(
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use flowgate_abi::{Be16, Be32, Shared32};
 
     use super::*;
