@@ -24,7 +24,7 @@ use crate::tree::{self, Product};
 /// Beside a package's manifest: names of the functions that may stay functions, one to a line.
 const SUBPROGRAMS: &str = "SUBPROGRAMS";
 
-/// One of the objects that users load.
+/// One of the objects that users load, or look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Only {
     /// The policy datapath's.
@@ -33,6 +33,8 @@ pub(crate) enum Only {
     Lb,
     /// The backends'.
     Decap,
+    /// The example of a stage in front of it.
+    Stage,
 }
 
 impl Only {
@@ -42,7 +44,8 @@ impl Only {
             Some(Self::Flowgate) => vec![tree::SHIPPED],
             Some(Self::Lb) => vec![tree::BALANCER],
             Some(Self::Decap) => vec![tree::DECAPSULATOR],
-            None => vec![tree::SHIPPED, tree::BALANCER, tree::DECAPSULATOR],
+            Some(Self::Stage) => vec![tree::STAGE],
+            None => vec![tree::SHIPPED, tree::BALANCER, tree::DECAPSULATOR, tree::STAGE],
         }
     }
 }

@@ -50,6 +50,15 @@ pub(crate) const DECAPSULATOR: Product = Product {
     object: "decap.o",
 };
 
+/// The example of a stage in front of the balancer.
+pub(crate) const STAGE: Product = Product {
+    programs: "examples/xdp-stage/programs",
+    sources: &["examples/xdp-stage/programs"],
+    binary: "stage",
+    objects: "examples/xdp-stage/objects",
+    object: "stage.o",
+};
+
 /// What drives the kernel bench.
 pub(crate) const BENCH: Product = Product {
     programs: "benches/programs",
@@ -60,7 +69,7 @@ pub(crate) const BENCH: Product = Product {
 };
 
 /// All of them.
-pub(crate) const PRODUCTS: [Product; 4] = [SHIPPED, BALANCER, DECAPSULATOR, BENCH];
+pub(crate) const PRODUCTS: [Product; 5] = [SHIPPED, BALANCER, DECAPSULATOR, STAGE, BENCH];
 
 /// The root of the source tree: the directory above this package.
 pub(crate) fn root() -> PathBuf {
