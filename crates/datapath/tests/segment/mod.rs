@@ -1,7 +1,8 @@
 //! A client, a balancer with one arm, and two backends in one Ethernet segment: a bridge on the lab's node.
 //!
 //! The balancer's interface is the node's, one end of a veth pair whose other end is a port of the bridge.
-//! Backends have the service's addresses on their loopback, and answer the client directly.
+//! Backends have the service's addresses on their loopback and answer the client directly, or have nothing of
+//! the service and answer the balancer, at its sources.
 #![allow(dead_code, reason = "each test needs a part of it")]
 
 use std::{
@@ -33,9 +34,22 @@ pub(crate) struct Segment {
     pub(crate) node: Node,
 }
 
+/// Where the balancer's packets come from, with full NAT.
+pub(crate) fn sources() -> [IpAddr; 2] {
+    ["198.18.9.1", "2001:db8:9::1"].map(|text| text.parse().expect("an address"))
+}
+
 impl Segment {
-    /// `None`: it can't be had here, which is said.
+    /// With echo servers at the service's addresses. `None`: it can't be had here, which is said.
+    #[allow(dead_code, reason = "only some tests have such backends")]
     pub(crate) fn new() -> Option<Self> {
+        let segment = Self::plain()?;
+        segment.backends.iter().for_each(serve);
+        Some(segment)
+    }
+
+    /// With backends that know nothing of the service.
+    pub(crate) fn plain() -> Option<Self> {
         if let Err(missing) = flowgate_lab::available() {
             println!("SKIPPED: {missing}");
             return None;
@@ -53,7 +67,6 @@ impl Segment {
         let backends = vec![pod("one", 11), pod("two", 12)];
         let segment = Self { client, backends, node };
         segment.bridge();
-        segment.backends.iter().for_each(serve);
         Some(segment)
     }
 
@@ -65,13 +78,15 @@ impl Segment {
             must(&format!("link set {port} master segment up"));
         }
         must(&format!("link set {ARM} up"));
-        for (family, vip) in ["-4", "-6"].into_iter().zip(vips()) {
-            must(&format!("{family} route add {vip} dev segment"));
-            must(&format!("{family} neigh add {vip} lladdr {ARM_MAC} dev segment nud permanent"));
+        for to in vips().into_iter().chain(sources()) {
+            let family = if to.is_ipv4() { "-4" } else { "-6" };
+            must(&format!("{family} route add {to} dev segment"));
+            must(&format!("{family} neigh add {to} lladdr {ARM_MAC} dev segment nud permanent"));
         }
     }
 
     /// The backends, as the balancer knows them.
+    #[allow(dead_code, reason = "as above")]
     pub(crate) fn listed(&self) -> Vec<Backend> {
         let listed =
             |pod: &Pod| Backend::new(pod.addresses()[0]).next_hop(NextHop::Mac(pod.mac().0));
@@ -80,6 +95,7 @@ impl Segment {
 }
 
 /// One service of each protocol, with these backends.
+#[allow(dead_code, reason = "as above")]
 pub(crate) fn services(backends: &[Backend]) -> Services {
     let with = |service: Service| {
         let service = vips().into_iter().fold(service, Service::address);

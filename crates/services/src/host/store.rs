@@ -41,7 +41,7 @@ impl Store for HostTables {
     }
 
     fn source(&self, index: u32) -> [u64; 2 * BOUNDS] {
-        self.sources[index as usize].each_ref().map(|word| word.load())
+        self.sources[index as usize].each_ref().map(flowgate_abi::Shared64::load)
     }
 
     fn tracked(&self, cell: u32) -> Tracked {

@@ -1,0 +1,171 @@
+//! Full NAT on a wire: real sockets of both families through XDP to servers that know nothing of it, and
+//! connections that outlive the process.
+//!
+//! Privileged: without the capabilities, or without a bridge, each test says so in one line and is skipped.
+
+mod segment;
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use flowgate_abi::lb::Counter;
+use flowgate_datapath::lb::{
+    BalancerOptions, BalancerState, Builder, LoadBalancer, NatOptions, XdpAttach,
+};
+use flowgate_lab::{Answer, Pod, Talk};
+use flowgate_services::{
+    Services,
+    model::{Backend, Forwarding, NextHop, Service},
+};
+use segment::{ARM, PORT, Segment, sources, vips};
+
+/// How long something may take that is bound to happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where the servers listen.
+const HTTP: u16 = 8080;
+const ECHO: u16 = 7007;
+
+fn builder() -> Builder {
+    let nat = NatOptions { sources: sources().to_vec(), ..NatOptions::default() };
+    let builder =
+        LoadBalancer::builder().options(BalancerOptions { nat, ..BalancerOptions::default() });
+    match std::env::var_os("FLOWGATE_OBJECT") {
+        Some(path) => builder.object(std::fs::read(path).expect("the object is there")),
+        None => builder,
+    }
+}
+
+/// Three services for each family: HTTP, and echo of both protocols.
+fn services(segment: &Segment) -> Services {
+    let mut services = Vec::new();
+    for (family, vip) in vips().into_iter().enumerate() {
+        let with = |service: Service, port| {
+            let service = service.address(vip).forwarding(Forwarding::Snat);
+            segment.backends.iter().fold(service, |service, pod: &Pod| {
+                let near = NextHop::Mac(pod.mac().0);
+                service.backend(Backend::new(pod.addresses()[family]).port(port).next_hop(near))
+            })
+        };
+        services.push(with(Service::tcp(format!("http{family}"), PORT), HTTP));
+        services.push(with(Service::tcp(format!("echo{family}"), ECHO), ECHO));
+        services.push(with(Service::udp(format!("datagrams{family}"), PORT), ECHO));
+    }
+    Services::new(services).expect("good services")
+}
+
+fn start(segment: &Segment, builder: Builder) -> LoadBalancer {
+    let mut balancer = builder.open().expect("opens");
+    let _ = balancer.attach(ARM, XdpAttach::Generic).expect("attaches");
+    let _ = balancer.apply(&services(segment), Instant::now()).expect("fits");
+    let _ = balancer.tick(Instant::now()).expect("ticks");
+    balancer
+}
+
+/// A server of HTTP that tells whom it serves, and sends more than a packet of it.
+fn serve_http(pod: &Pod) {
+    let listen = || {
+        for address in pod.addresses() {
+            let listener = TcpListener::bind((*address, HTTP)).expect("listens");
+            thread::spawn(move || listener.incoming().flatten().for_each(respond));
+        }
+    };
+    pod.run(listen).expect("a thread there");
+}
+
+fn respond(mut stream: TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 512];
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(length @ 1..) => request.extend(&buffer[..length]),
+            _ => return,
+        }
+    }
+    let Ok(peer) = stream.peer_addr() else { return };
+    let body = format!("{}\n{}", peer.ip(), "x".repeat(3000));
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close", body.len());
+    let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
+}
+
+/// Gets a page from a service, whole.
+fn get(client: &Pod, vip: IpAddr) -> String {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, PORT), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok::<_, std::io::Error>(response)
+    };
+    client.run(ask).expect("a thread there").expect("the service answers")
+}
+
+fn talks(segment: &Segment, count: usize) -> Vec<Talk> {
+    let open = |vip| segment.client.talk(SocketAddr::new(vip, ECHO), PATIENCE).expect("connects");
+    vips().into_iter().flat_map(|vip| (0..count).map(move |_| open(vip))).collect()
+}
+
+#[track_caller]
+fn all_answer(talks: &mut [Talk]) {
+    for talk in talks {
+        let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
+        assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
+    }
+}
+
+#[test]
+fn servers_that_know_nothing_of_it_serve_clients_of_both_families() {
+    let Some(segment) = Segment::plain() else { return };
+    segment.backends.iter().for_each(serve_http);
+    let serve = |pod: &Pod| pod.serve(&[ECHO], &[ECHO]).expect("listens");
+    let _servers: Vec<_> = segment.backends.iter().map(serve).collect();
+    let balancer = start(&segment, builder());
+    for (vip, source) in vips().into_iter().zip(sources()) {
+        for _ in 0..8 {
+            let page = get(&segment.client, vip);
+            let (head, body) = page.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+            let (peer, rest) = body.split_once('\n').expect("two lines");
+            assert_eq!((peer, rest.len()), (source.to_string().as_str(), 3000));
+        }
+        let destination = SocketAddr::new(vip, PORT);
+        for _ in 0..8 {
+            assert_eq!(segment.client.udp(destination, PATIENCE).expect("asked"), Answer::Echoed);
+        }
+    }
+    let stats = balancer.stats().expect("read");
+    assert_eq!(stats.get(Counter::FlowsTranslated), 32);
+    assert!(stats.get(Counter::AnswersTranslated) > 64, "{stats:?}");
+    assert!(stats.drops.is_empty(), "{:?}", stats.drops);
+    let reached = stats.services.iter().filter(|service| service.name.as_str().starts_with("http"));
+    for service in reached {
+        assert!(service.backends.iter().all(|(_, traffic)| traffic.opened > 0), "{service:?}");
+    }
+}
+
+#[test]
+fn connections_outlive_the_process() {
+    let Some(segment) = Segment::plain() else { return };
+    let serve = |pod: &Pod| pod.serve(&[ECHO], &[]).expect("listens");
+    let _servers: Vec<_> = segment.backends.iter().map(serve).collect();
+    let pins = segment.node.bpffs().join("balancer");
+    let mut balancer = start(&segment, builder().pin(&pins));
+    let mut open = talks(&segment, 8);
+    for _ in 0..3 {
+        all_answer(&mut open);
+        balancer.persist().expect("it has pins");
+        all_answer(&mut open);
+        open.extend(talks(&segment, 2));
+        balancer = start(&segment, builder().pin(&pins));
+        assert_eq!(balancer.report().state, BalancerState::Adopted { services: 6 });
+    }
+    all_answer(&mut open);
+    let ticked = balancer.tick(Instant::now()).expect("ticks");
+    assert_eq!(ticked.ports, open.len());
+    let drops = balancer.drops().expect("read");
+    assert!(drops.is_empty(), "{drops:?}");
+}
