@@ -238,9 +238,21 @@ mod tests {
             hz: 1000,
             errors_per_second: 10,
             age_length: 10_000,
+            nat_mask: 0,
+            nat_groups: [0; 2],
+            nat_groups_each: 0,
+            nat_first_port: 0,
+            reserved: 0,
         };
-        let room =
-            Room { frontends: 16, slots: 1024, lines: 64, services: 2, sources, tracked: 16 };
+        let room = Room {
+            frontends: 16,
+            slots: 1024,
+            lines: 64,
+            services: 2,
+            sources,
+            tracked: 16,
+            nat_sources: 0,
+        };
         HostTables::new(settings, room)
     }
 
