@@ -7,11 +7,9 @@ use std::{
 };
 
 use flowgate_abi::{
-    DropReason,
     lb::{Settings, nat::GROUP},
 };
 use flowgate_conformance::{
-    generate::Generator,
     nat::{
         model::{Key, Model, TIMEOUTS},
         packet::{ACK, Packet, SYN},
@@ -45,7 +43,15 @@ fn tables(each: u32) -> HostTables {
         reserved: 0,
     };
     let room =
-        Room { frontends: 64, slots: 4096, lines: 256, services: 8, tracked: 512, sources: 3 };
+        Room {
+            frontends: 64,
+            slots: 4096,
+            lines: 256,
+            services: 8,
+            tracked: 512,
+            nat_sources: 3,
+            sources: 0,
+        };
     HostTables::new(settings, room)
 }
 
