@@ -6,15 +6,11 @@ use std::{
     time::Duration,
 };
 
-use flowgate_abi::{
-    lb::{Settings, nat::GROUP},
-};
-use flowgate_conformance::{
-    nat::{
-        model::{Key, Model, TIMEOUTS},
-        packet::{ACK, Packet, SYN},
-        walk::{self, BACKEND, CLIENT, Fate, Walk, address, sources},
-    },
+use flowgate_abi::lb::{Settings, nat::GROUP};
+use flowgate_conformance::nat::{
+    model::{Key, Model, TIMEOUTS},
+    packet::{ACK, Packet, SYN},
+    walk::{self, BACKEND, CLIENT, Fate, Walk, address, sources},
 };
 use flowgate_pipeline::lb::Action;
 use flowgate_services::{
@@ -42,16 +38,15 @@ fn tables(each: u32) -> HostTables {
         nat_first_port: 1024,
         reserved: 0,
     };
-    let room =
-        Room {
-            frontends: 64,
-            slots: 4096,
-            lines: 256,
-            services: 8,
-            tracked: 512,
-            nat_sources: 3,
-            sources: 0,
-        };
+    let room = Room {
+        frontends: 64,
+        slots: 4096,
+        lines: 256,
+        services: 8,
+        tracked: 512,
+        nat_sources: 3,
+        sources: 0,
+    };
     HostTables::new(settings, room)
 }
 
