@@ -208,7 +208,7 @@ mod tests {
         let frontend =
             Frontend { size: 251, seed: 7, flags: Shared32::new(flags), ..Frontend::default() };
         [80, 81, 443, 8080].map(|port| {
-            let slot = |client| {
+            let slot = |client: u32| {
                 let source = Be32::new(0xcb00_7100 + client % 16);
                 let tuple = Tuple {
                     source,
