@@ -61,15 +61,21 @@ impl Numbers {
     pub(super) fn rename(&mut self, by_key: HashMap<PeerKey, u32>) {
         let taken = by_key.values().filter(|number| self.used.insert(**number));
         let behind = taken.map(|number| (*number + self.limit - self.next) % self.limit).max();
-        if let Some(behind) = behind {
-            self.next = ((self.next + behind) % self.limit + 1).min(self.limit);
-        }
+        self.go_behind(behind);
         self.by_key = by_key;
+    }
+
+    fn go_behind(&mut self, steps: Option<u32>) {
+        if let Some(steps) = steps {
+            self.next = ((self.next + steps) % self.limit + 1).min(self.limit);
+        }
     }
 
     /// A number is in use, for this key.
     pub(super) fn name(&mut self, key: PeerKey, number: u32) {
-        self.used.insert(number);
+        if self.used.insert(number) {
+            self.go_behind(Some((number + self.limit - self.next) % self.limit));
+        }
         self.by_key.insert(key, number);
     }
 
