@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use flowgate_abi::lb::{Settings, nat::GROUP};
+use flowgate_abi::{
+    DropReason,
+    lb::{Settings, nat::GROUP},
+};
 use flowgate_conformance::nat::{
     model::{Key, Model, TIMEOUTS},
     packet::{ACK, Packet, SYN},
@@ -16,7 +19,7 @@ use flowgate_pipeline::lb::Action;
 use flowgate_services::{
     ApplyError, Balancer, NatTimeouts, Services, SourcesError, Uplink,
     host::HostTables,
-    model::{Backend, Forwarding, Service, ServiceName},
+    model::{Backend, Forwarding, Service, ServiceName, SourceRanges},
     store::{NatStore, Room},
 };
 
@@ -221,4 +224,24 @@ fn the_hosts_own_packets_pass() {
     echo[23] = 1;
     assert_eq!(walk.plane.0.store().run(&echo).action, Action::Pass);
     walk.tick(1000);
+}
+
+#[test]
+fn a_client_that_its_service_does_not_take_gets_no_port() {
+    let mut balancer = balancer(1);
+    let service = Service::tcp("web", 80)
+        .address(address("198.51.100.1"))
+        .forwarding(Forwarding::Snat)
+        .sources(SourceRanges::Deny(vec!["203.0.113.128/25".parse().expect("a network")]))
+        .backend(Backend::new(address("198.18.0.1")));
+    let services = Services::new([service]).expect("a good service");
+    balancer.apply(&services, Duration::ZERO).expect("it fits");
+    let opening = |client| {
+        let source = SocketAddr::new(address(client), 1000);
+        let destination = SocketAddr::new(address("198.51.100.1"), 80);
+        let frame = Packet { source, destination, tcp: Some(SYN) }.frame(CLIENT, 64);
+        balancer.store().run(&frame).action
+    };
+    assert_eq!(opening("203.0.113.200"), Action::Drop(DropReason::SourceRefused));
+    assert_eq!(opening("203.0.113.1"), Action::Transmit);
 }

@@ -141,7 +141,7 @@ fn balance<F: Answer, B: Buffer, T: Balance>(
 
 /// A service may not take every client. It is the flow's that is asked about, whoever sends an error about it.
 #[inline(always)]
-fn admit<F: Answer, T: Balance>(
+pub(super) fn admit<F: Answer, T: Balance>(
     request: &Request<F>,
     frontend: &Frontend,
     tables: &T,

@@ -70,6 +70,7 @@ fn ask<F: Nat, B: Buffer, T: Balance>(
     frontend: &Frontend,
     tables: &T,
 ) -> Result<Action, DropReason> {
+    hook::admit(request, frontend, tables)?;
     let flow = Flow::of::<F>(frontend, &request.tuple);
     let place = Place::of(flow.hash, tables.settings().nat_mask);
     let mut had = false;
