@@ -39,7 +39,7 @@ fn tables(each: u32) -> HostTables {
         nat_groups: [2 * each, each],
         nat_groups_each: each,
         nat_first_port: 1024,
-        reserved: 0,
+        pin_mask: 1,
     };
     let room = Room {
         frontends: 64,
@@ -48,6 +48,7 @@ fn tables(each: u32) -> HostTables {
         services: 8,
         tracked: 512,
         nat_sources: 3,
+        pins: 16,
         sources: 0,
     };
     HostTables::new(settings, room)
