@@ -51,7 +51,8 @@ pub enum NotAnExtension {
         /// The network.
         network: IpNet,
     },
-    /// Rules tell services apart that are one to the running plan.
+    /// Rules tell services apart that are one to the running plan, as where the first peer joins whom
+    /// rules let use a port that nobody was let use before.
     #[error("port {port} of {table:?} is told apart from others, which is new; apply the plan")]
     Service {
         /// The port table.
