@@ -3,6 +3,7 @@
 //! Needs root for the last two. Everything but compiling is printed beside its smallest case.
 
 mod compiling;
+mod growing;
 mod load;
 
 use std::{
@@ -10,7 +11,6 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     process::ExitCode,
     sync::Arc,
-    time::Instant,
 };
 
 use flowgate_benches::ending;
@@ -18,16 +18,15 @@ use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::{Datapath, EndpointId, EndpointSpec, Options};
 use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT};
 use flowgate_policy::{
-    inventory::{Inventory, Workload, WorkloadRef},
+    inventory::Inventory,
     model::{Peer, Peers, Policy, Rule},
     outcome::{Flow, FlowProtocol},
     plan::Plan,
-    roster::Roster,
 };
 
 use crate::{
     compiling::compile,
-    load::{named, pod, policy, select, tcp as ports},
+    load::{named, pod, select, tcp as ports},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -40,40 +39,8 @@ fn main() -> ExitCode {
     if let Err(missing) = ending::own_network() {
         return ending::skipped(&missing);
     }
-    ending::status(joining().and_then(|()| verdicts()))
-}
-
-fn joining() -> Result<()> {
-    println!("| pods | one more joins in µs, host | kernel |\n|--:|--:|--:|");
-    for size in [100, 1000, 10_000] {
-        let inventory = load::inventory(size);
-        let policies: Vec<Policy> = (0..50).map(|number| policy(number, 80)).collect();
-        let (plan, _) = compile(&inventory, &policies)?;
-        let mut times = Vec::new();
-        for backend in [flowgate_datapath::Backend::Host, flowgate_datapath::Backend::Kernel] {
-            let options = sized(&plan);
-            let mut datapath = Datapath::builder().backend(backend).options(options).open()?;
-            let _ = datapath.apply(&plan)?;
-            let mut roster = Roster::new(&plan);
-            let mut samples = Vec::new();
-            for number in 0..200 {
-                let model = pod(number % size);
-                let id = WorkloadRef { name: format!("late-{number}").into(), ..model.id };
-                let [.., c, d] = (60_000 + u32::try_from(number)?).to_be_bytes();
-                let addresses = vec![IpAddr::from(Ipv4Addr::new(198, 19, c, d))];
-                let late = Workload { id, addresses, ..pod(number % size) };
-                let labels = inventory.namespace_labels(&late.id.namespace);
-                let begun = Instant::now();
-                datapath.add(&roster.add(&late, &labels)?)?;
-                samples.push(begun.elapsed());
-            }
-            samples.sort_unstable();
-            times.push(samples[samples.len() / 2].as_nanos() as f64 / 1e3);
-        }
-        println!("| {size} | {:.1} | {:.1} |", times[0], times[1]);
-    }
-    println!();
-    Ok(())
+    let grown = growing::joining().and_then(|()| growing::extending());
+    ending::status(grown.and_then(|()| growing::applying()).and_then(|()| verdicts()))
 }
 
 /// Options in which a plan fits, with room for a few more.
