@@ -151,9 +151,9 @@ impl<S: Store> Installer<S> {
             |net: &IpNet| plan.ipcache.binary_search_by_key(net, |(net, _)| *net).is_ok();
         let leaving = self.ipcache.iter().map(|(net, _)| net).filter(|net| !is_known(net));
         let is_there = |net: &IpNet, peer: u32| {
-            let owner = owners.get(net).copied();
-            let leaf = self.ipcache.get(*net);
-            leaf.is_some_and(|leaf| leaf.as_endpoint() == owner) && self.peer_at(net) == Some(peer)
+            let Some(leaf) = self.ipcache.get(*net) else { return false };
+            let owned = leaf.as_endpoint() == owners.get(net).copied();
+            owned && self.peer_of(*leaf, matches!(net, IpNet::V6(_))) == Some(peer)
         };
         let planned =
             plan.ipcache.iter().filter_map(|(net, p)| Some((*net, numbers[*p as usize]?)));
