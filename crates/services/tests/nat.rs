@@ -49,7 +49,7 @@ fn tables(each: u32) -> HostTables {
         tracked: 512,
         nat_sources: 3,
         pins: 16,
-        sources: 0,
+        sources: 16,
     };
     HostTables::new(settings, room)
 }
