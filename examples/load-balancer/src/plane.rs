@@ -74,8 +74,6 @@ pub struct Counts {
     pub services: Vec<ServiceCounts>,
     /// Dropped packets by reason.
     pub drops: Vec<(String, u64)>,
-    /// Packets whose clients found no room to be remembered by services with affinity.
-    pub unpinned: u64,
 }
 
 /// What was counted of a service.
@@ -91,8 +89,6 @@ pub struct ServiceCounts {
     pub pending_slots: u32,
     /// Flows that are remembered.
     pub tracked: u64,
-    /// Clients that are remembered, by affinity.
-    pub pinned: u64,
     /// By backend.
     pub backends: Vec<BackendCounts>,
 }

@@ -190,8 +190,6 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::NoMac { service, backend: id } => backend(service, id, "mac"),
         ServiceError::Mtu { service, backend: id, .. } => backend(service, id, "mtu"),
         ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
-        ServiceError::Affinity { service: name, .. } => service(name, "affinity.timeout"),
-        ServiceError::AffinityByPort { service: name } => service(name, "affinity"),
         ServiceError::NoNetwork { service: name }
         | ServiceError::TooManyNetworks { service: name, .. } => service(name, "sources"),
         ServiceError::Network { service: name, network, .. } => {

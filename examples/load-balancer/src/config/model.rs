@@ -95,9 +95,6 @@ pub struct Limits {
     pub networks: u32,
     /// Flows that are remembered while backends change.
     pub flows: u32,
-    /// Clients that services with `affinity` remember at one time. None is forgotten before its time: who finds no
-    /// room is balanced as without affinity, and counted.
-    pub clients: u32,
 }
 
 impl Default for Limits {
@@ -109,7 +106,6 @@ impl Default for Limits {
             slots: 1 << 20,
             networks: 4096,
             flows: 1 << 18,
-            clients: 1 << 16,
         }
     }
 }
@@ -161,8 +157,6 @@ pub struct Service {
     /// What of a packet chooses its backend.
     #[serde(default)]
     pub hash: Hash,
-    /// Clients keep their backends, whatever becomes of the table. Without it, each connection goes by itself.
-    pub affinity: Option<Affinity>,
     /// Which clients it takes. Without it: all of them.
     pub sources: Option<Sources>,
     /// What becomes of fragmented datagrams.
@@ -223,17 +217,6 @@ pub enum Hash {
     /// The destination port, for a service of all ports (`port: 0`): whoever sends to one port shares a
     /// backend.
     Port,
-}
-
-/// Clients keep their backends: all connections of a client to one address of the service go to the backend of
-/// the first one, as long as that is listed and works. One that drains keeps its clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Affinity {
-    /// How long a client may be silent before it is forgotten, from 1s to 24h; it may last up to a quarter longer.
-    #[serde(default = "default::affinity", with = "duration")]
-    #[schemars(with = "String")]
-    pub timeout: Duration,
 }
 
 /// Which clients a service takes. Packets of all others are dropped, and counted.
@@ -399,10 +382,6 @@ mod default {
 
     pub(super) const fn gue_port() -> u16 {
         6080
-    }
-
-    pub(super) const fn affinity() -> Duration {
-        flowgate_services::model::AFFINITY
     }
 
     pub(super) const fn weight() -> u16 {

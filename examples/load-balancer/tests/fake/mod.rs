@@ -84,18 +84,13 @@ impl Plane for Fake {
             moving_slots: 0,
             pending_slots: 0,
             tracked: 0,
-            pinned: 0,
             backends: service
                 .backends
                 .iter()
                 .map(|one| BackendCounts { address: one.address, packets: 1, bytes: 60, opened: 1 })
                 .collect(),
         });
-        Ok(Counts {
-            services: services.collect(),
-            drops: vec![("no backend".into(), 3)],
-            unpinned: 0,
-        })
+        Ok(Counts { services: services.collect(), drops: vec![("no backend".into(), 3)] })
     }
 
     fn explain(&self, flow: &Flow) -> Result<Option<Explained>, PlaneError> {
