@@ -241,7 +241,7 @@ mod tests {
             nat_groups: [0; 2],
             nat_groups_each: 0,
             nat_first_port: 0,
-            pin_mask: 1,
+            reserved: 0,
         };
         let room = Room {
             frontends: 16,

@@ -181,7 +181,7 @@ mod tests {
             nat_groups: [0; 2],
             nat_groups_each: 0,
             nat_first_port: 0,
-            pin_mask: 1,
+            reserved: 0,
         };
         let room = Room { frontends: 256, tracked: 16, ..Room::default() };
         HostTables::new(settings, room)

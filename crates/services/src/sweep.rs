@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use flowgate_abi::lb::{Frontend, Slot, Tracked};
+use flowgate_abi::lb::{Slot, Tracked};
 
 use crate::{
-    balancer::Balancer,
     clock::{Clock, Millis},
     life::Stage,
-    model::{Service, ServiceName},
-    running::{self, Running},
+    model::ServiceName,
+    running::Running,
     store::Store,
 };
 
@@ -25,9 +24,7 @@ pub(crate) struct Found {
     pub(crate) entries: usize,
     /// Slots with an entry that names another backend than the default.
     pub(crate) deviating: HashSet<u32>,
-    /// Clients that have pins.
-    pub(crate) pinned: usize,
-    /// Numbers that entries and pins name.
+    /// Numbers that entries name.
     pub(crate) named: BTreeSet<u32>,
 }
 
@@ -37,7 +34,8 @@ pub(crate) fn sweep<S: Store>(
     running: &BTreeMap<ServiceName, Running>,
     clock: &Clock,
 ) -> BTreeMap<u32, Found> {
-    let owners = owners(running);
+    let owners: BTreeMap<u32, &Running> =
+        running.values().map(|running| (running.slots.start, running)).collect();
     let mut found: BTreeMap<u32, Found> = BTreeMap::new();
     for cell in 0..store.room().tracked {
         let Some((running, entry)) = visit(store, &owners, cell, clock) else { continue };
@@ -52,79 +50,10 @@ pub(crate) fn sweep<S: Store>(
     found
 }
 
-/// Services by their first slots.
-type Owners<'r> = BTreeMap<u32, &'r Running>;
-
-fn owners(running: &BTreeMap<ServiceName, Running>) -> Owners<'_> {
-    running.values().map(|running| (running.slots.start, running)).collect()
-}
-
-/// Whose slot an entry names.
-fn owner_of<'r>(owners: &Owners<'r>, entry: Tracked) -> Option<&'r Running> {
-    let (_, running) = owners.range(..=entry.slot()).next_back()?;
-    (entry.slot() - running.slots.start < running.size.slots()).then_some(*running)
-}
-
-/// Goes through all pins: those go whose client was silent for too long, or whose backend is gone.
-pub(crate) fn pins<S: Store>(
-    store: &mut S,
-    running: &BTreeMap<ServiceName, Running>,
-    clock: &Clock,
-    found: &mut BTreeMap<u32, Found>,
-) {
-    let owners = owners(running);
-    for cell in 0..store.room().pins {
-        loop {
-            let pin = store.pin(cell);
-            if pin.0 == 0 {
-                break;
-            }
-            if let Some(running) = owner_of(&owners, pin)
-                && is_pinned(running, pin, clock)
-            {
-                let found = found.entry(running.number).or_default();
-                found.pinned += 1;
-                found.named.insert(pin.backend());
-                break;
-            }
-            // Otherwise somebody has changed it: then it is judged again.
-            if store.exchange_pin(cell, pin, Tracked(0)) {
-                break;
-            }
-        }
-    }
-}
-
-fn is_pinned(running: &Running, pin: Tracked, clock: &Clock) -> bool {
-    let is_over = |time| clock.is_pin_over(pin.age(), (running.flags, time));
-    running::pinned_for(&running.service).is_some_and(|time| !is_over(time))
-        && running.members.named(pin.backend()).is_some()
-}
-
-impl<S: Store> Balancer<S> {
-    /// Gives all pins of a service the age of now: by other flags their ages mean something else.
-    pub(crate) fn stamp_pins(&mut self, service: &Service) -> Result<(), S::Error> {
-        let Some(running) = self.running.get(&service.name) else { return Ok(()) };
-        let age = Frontend::pin_age(running.flags, self.clock.now());
-        self.store.wait()?;
-        let slots = running.slots.elements();
-        for cell in 0..self.store.room().pins {
-            let mut pin = self.store.pin(cell);
-            while pin.0 != 0 && slots.contains(&pin.slot()) {
-                if self.store.exchange_pin(cell, pin, pin.seen(age, false)) {
-                    break;
-                }
-                pin = self.store.pin(cell);
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The entry in a cell, if it stays, and whose it is.
 fn visit<'r, S: Store>(
     store: &mut S,
-    owners: &Owners<'r>,
+    owners: &BTreeMap<u32, &'r Running>,
     cell: u32,
     clock: &Clock,
 ) -> Option<(&'r Running, Tracked)> {
@@ -133,7 +62,10 @@ fn visit<'r, S: Store>(
         if entry.0 == 0 {
             return None;
         }
-        if let Some(running) = owner_of(owners, entry)
+        let owner = owners.range(..=entry.slot()).next_back().map(|(_, running)| *running);
+        let owner =
+            owner.filter(|running| entry.slot() - running.slots.start < running.size.slots());
+        if let Some(running) = owner
             && is_needed(running, entry, store.slot(entry.slot()), clock)
         {
             return Some((running, entry));

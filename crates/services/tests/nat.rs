@@ -39,7 +39,7 @@ fn tables(each: u32) -> HostTables {
         nat_groups: [2 * each, each],
         nat_groups_each: each,
         nat_first_port: 1024,
-        pin_mask: 1,
+        reserved: 0,
     };
     let room = Room {
         frontends: 64,
@@ -48,7 +48,6 @@ fn tables(each: u32) -> HostTables {
         services: 8,
         tracked: 512,
         nat_sources: 3,
-        pins: 16,
         sources: 16,
     };
     HostTables::new(settings, room)

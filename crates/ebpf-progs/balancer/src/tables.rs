@@ -15,11 +15,7 @@ use flowgate_abi::{
 };
 use flowgate_pipeline::{
     fragment::FragmentTable,
-    lb::{
-        Balance, Translations,
-        choose::{Flow, Signs},
-        pin, sources,
-    },
+    lb::{Balance, Translations, sources},
 };
 
 use crate::maps;
@@ -43,21 +39,6 @@ fn bounded<const MASK: u32>(value: u32) -> usize {
 #[inline(never)]
 fn refuses(sources: u64, first: u64, last: u64) -> u64 {
     u64::from(sources::is_refused(&Maps, Sources(sources), [first, last]))
-}
-
-// VERIFIER: pins in subprograms as well; a flow and its signs in few words.
-
-#[inline(never)]
-fn pinned(frontend: &Frontend, slot: u32, client: u64, signs: u32) -> u32 {
-    let flow = Flow { hash: client, slot, client };
-    let signs = Signs { opens: signs & 1 != 0, closes: false, about: signs & 2 != 0 };
-    pin::pinned(&Maps, frontend, &flow, signs)
-}
-
-#[inline(never)]
-fn pin_to(frontend: &Frontend, slot: u32, client: u64, number: u32) -> u32 {
-    pin::pin(&Maps, frontend, &Flow { hash: client, slot, client }, number);
-    0
 }
 
 /// A word of an element of 16.
@@ -175,22 +156,6 @@ impl Balance for Maps {
     #[inline(always)]
     fn tracked(&self, index: u32) -> Option<&Bucket> {
         maps::TRACKED.get(index)
-    }
-
-    #[inline(always)]
-    fn pins(&self, index: u32) -> Option<&Bucket> {
-        maps::PINS.get(index)
-    }
-
-    #[inline(always)]
-    fn pinned(&self, frontend: &Frontend, flow: &Flow, signs: Signs) -> u32 {
-        let signs = u32::from(signs.opens) | u32::from(signs.about) << 1;
-        pinned(frontend, flow.slot, flow.client, signs)
-    }
-
-    #[inline(always)]
-    fn pin(&self, frontend: &Frontend, flow: &Flow, number: u32) {
-        let _ = pin_to(frontend, flow.slot, flow.client, number);
     }
 
     #[inline(always)]

@@ -23,8 +23,6 @@ pub struct Flow {
     pub hash: u64,
     /// The index of its slot among all slots.
     pub slot: u32,
-    /// The hash that chose the slot: its client's, where the service has affinity.
-    pub client: u64,
 }
 
 impl Flow {
@@ -39,7 +37,7 @@ impl Flow {
             chooses = F::flow_hash(&part(tuple, flags), frontend.seed);
         }
         let slot = ((chooses >> 32) * u64::from(frontend.size)) >> 32;
-        Self { hash, slot: frontend.slots.wrapping_add(slot as u32), client: chooses }
+        Self { hash, slot: frontend.slots.wrapping_add(slot as u32) }
     }
 }
 
@@ -97,19 +95,10 @@ pub fn choose<'t, T: Balance>(
     signs: Signs,
 ) -> Option<Chosen<'t>> {
     let slot = Slot(tables.slot(flow.slot)?);
-    let (mut tracked, mut number) = (false, NOBODY);
-    let has_affinity = frontend.flags.load() & Frontend::AFFINITY != 0;
-    if has_affinity {
-        number = tables.pinned(frontend, flow, signs);
-    }
-    if number == NOBODY {
-        number = slot.default_backend();
-        if slot.has(Slot::TRACK) {
-            number = by_entry(tables, frontend, flow, (slot, signs), &mut tracked);
-        }
-        if has_affinity && !signs.about && number != NOBODY {
-            tables.pin(frontend, flow, number);
-        }
+    let mut tracked = false;
+    let mut number = slot.default_backend();
+    if slot.has(Slot::TRACK) {
+        number = by_entry(tables, frontend, flow, (slot, signs), &mut tracked);
     }
     let chosen = lookup(tables, frontend, number)?;
     if !chosen.tail.has(Tail::GONE) {
@@ -132,12 +121,6 @@ fn lookup<'t, T: Balance>(tables: &'t T, frontend: &Frontend, number: u32) -> Op
     Some(Chosen { line, backend, tail: Tail(backend.tail.load()), tracked: false })
 }
 
-/// The tail of a backend that an entry names.
-#[inline(always)]
-pub(super) fn tail_of<T: Balance>(tables: &T, frontend: &Frontend, number: u32) -> Tail {
-    lookup(tables, frontend, number).map_or(Tail(Tail::GONE), |named| named.tail)
-}
-
 /// In a slot that tracks: the number that the flow's entry names, or that it gets.
 #[inline(always)]
 fn by_entry<T: Balance>(
@@ -150,8 +133,9 @@ fn by_entry<T: Balance>(
     let place = tracking::Place::of(flow.slot, flow.hash, tables.settings().tracked_mask);
     let (default, fresh) = (slot.default_backend(), slot.fresh_backend());
     let now = age(tables);
-    if let Some((cell, entry)) = tracking::find::<tracking::Flows, T>(tables, &place) {
-        let named = tail_of(tables, frontend, entry.backend());
+    if let Some((cell, entry)) = tracking::find(tables, &place) {
+        let named =
+            lookup(tables, frontend, entry.backend()).map_or(Tail(Tail::GONE), |named| named.tail);
         let (gone, again) = (named.has(Tail::GONE), opens_again(entry, named, signs));
         if !gone && !again {
             refresh(tables, (cell, entry), now, signs);
@@ -179,7 +163,7 @@ fn by_entry<T: Balance>(
     if !store || signs.about || number == NOBODY {
         return number;
     }
-    *tracked = tracking::insert::<tracking::Flows, T>(tables, &place, place.name.with(number, now));
+    *tracked = tracking::insert(tables, &place, place.name.with(number, now));
     if *tracked {
         return number;
     }

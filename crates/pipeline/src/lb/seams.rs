@@ -9,7 +9,6 @@ use flowgate_abi::{
     },
 };
 
-use super::choose::{Flow, Signs};
 use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
 
 /// What happens to a frame.
@@ -60,24 +59,6 @@ pub trait Balance: FragmentTable + Translations {
 
     /// A bucket of tracked flows.
     fn tracked(&self, index: u32) -> Option<&Bucket>;
-    /// A bucket of clients' pins.
-    fn pins(&self, index: u32) -> Option<&Bucket>;
-    /// The backend that a flow's client has ([`super::pin::pinned`]); on BPF a subprogram.
-    fn pinned(&self, frontend: &Frontend, flow: &Flow, signs: Signs) -> u32
-    where
-        Self: Sized,
-    {
-        super::pin::pinned(self, frontend, flow, signs)
-    }
-
-    /// Gives a flow's client a backend ([`super::pin::pin`]); on BPF a subprogram.
-    fn pin(&self, frontend: &Frontend, flow: &Flow, number: u32)
-    where
-        Self: Sized,
-    {
-        super::pin::pin(self, frontend, flow, number);
-    }
-
     /// A cell of such a bucket, by its number from 1 to 8.
     fn cell<'b>(&self, bucket: &'b Bucket, number: u32) -> &'b Shared64;
     /// Puts `new` into a cell if `old` is there, at once; `false`: something else is.
