@@ -35,9 +35,11 @@ fn bounded<const MASK: u32>(value: u32) -> usize {
     bounded as usize
 }
 
-/// VERIFIER: a subprogram of plain numbers, so that its walk is none of the common path's.
+/// VERIFIER: a global subprogram of plain numbers, which is verified once, whoever calls it (Linux 5.6). As a
+/// static one it was verified for every state in which a packet may come to it: 900,000 instructions on 6.1.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn refuses(sources: u64, first: u64, last: u64) -> u64 {
+extern "C" fn refuses(sources: u64, first: u64, last: u64) -> u64 {
     u64::from(sources::is_refused(&Maps, Sources(sources), [first, last]))
 }
 
