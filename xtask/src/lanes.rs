@@ -179,7 +179,8 @@ fn clippy() -> Result<(), Error> {
 /// features that it alone asks for.
 fn test() -> Result<(), Error> {
     let mut command = process::cargo();
-    command.args(["test", "--locked", "--workspace", "--lib", "--bins", "--examples"]);
+    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    command.args(["--lib", "--bins", "--examples"]);
     let others = test_binary::targets()?.others;
     others.iter().filter(|test| *test != CORPORA).for_each(|test| {
         command.args(["--test", test]);

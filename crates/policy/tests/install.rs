@@ -240,7 +240,8 @@ impl Sorter {
         let (inventory, policy) = sorting(rules, rule_of);
         let plan = self.compiler.compile(&inventory, &[policy], &Options::default());
         let plan = Arc::new(plan.expect("it compiles"));
-        if self.plan.is_none() {
+        // The first time, and after a restart.
+        if self.installer.bindings().all(|(_, binding)| binding.workload.is_none()) {
             for (workload, address) in links(&inventory) {
                 self.installer.attach(workload, address).expect("room");
             }
