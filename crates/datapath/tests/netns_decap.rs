@@ -20,10 +20,8 @@ use flowgate_services::{
     Services, Uplink,
     model::{Backend, Forwarding, NextHop, Service},
 };
-use segment::{ARM, PORT, Segment, vips};
+use segment::{ARM, PATIENCE, PORT, Segment, vips};
 
-/// How long something may take that is bound to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
 const GUE: u16 = 6080;
 const FORWARDINGS: [Forwarding; 2] = [Forwarding::Tunnel, Forwarding::Gue { port: GUE }];
 const HOOKS: [Hook; 3] = [Hook::Xdp(XdpAttach::Native), Hook::Xdp(XdpAttach::Generic), Hook::Tc];

@@ -18,12 +18,9 @@ use flowgate_abi::{DropReason, lb::Counter};
 use flowgate_datapath::lb::{
     AttachedXdp, BalancerOptions, BalancerState, Builder, Fate, LoadBalancer, XdpAttach, XdpMode,
 };
-use flowgate_lab::{Answer, Talk};
+use flowgate_lab::Answer;
 use flowgate_services::model::{Backend, BackendState};
-use segment::{ARM, PORT, Segment, services, vips};
-
-/// How long something may take that is bound to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+use segment::{ARM, PATIENCE, PORT, Segment, all_answer, services, vips};
 
 fn builder() -> Builder {
     let builder = LoadBalancer::builder().options(BalancerOptions::default());
@@ -41,20 +38,6 @@ fn start(builder: Builder, backends: &[Backend]) -> (LoadBalancer, AttachedXdp) 
     (balancer, attached)
 }
 
-/// Connections from the client to both addresses, so many each.
-fn connect(segment: &Segment, count: usize) -> Vec<Talk> {
-    let open = |vip| segment.client.talk(SocketAddr::new(vip, PORT), PATIENCE).expect("connects");
-    vips().into_iter().flat_map(|vip| (0..count).map(move |_| open(vip))).collect()
-}
-
-#[track_caller]
-fn all_answer(talks: &mut [Talk]) {
-    for talk in talks {
-        let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
-        assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
-    }
-}
-
 /// Connections that each backend of the service of streams got.
 fn opened(balancer: &LoadBalancer) -> Vec<u64> {
     let stats = balancer.stats().expect("read");
@@ -67,7 +50,7 @@ fn streams_datagrams_and_pings_are_answered_at_both_addresses() {
     let Some(segment) = Segment::new() else { return };
     let (mut balancer, attached) = start(builder(), &segment.listed());
     assert_eq!((attached.mode, attached.adopted), (XdpMode::Generic, false));
-    let mut talks = connect(&segment, 16);
+    let mut talks = segment.talks(PORT, 16);
     all_answer(&mut talks);
     for vip in vips() {
         let destination = SocketAddr::new(vip, PORT);
@@ -99,7 +82,7 @@ fn connections_keep_their_backend_while_it_drains_and_lose_it_with_it() {
     let Some(segment) = Segment::new() else { return };
     let listed = segment.listed();
     let (mut balancer, _) = start(builder(), &listed);
-    let mut talks = connect(&segment, 16);
+    let mut talks = segment.talks(PORT, 16);
     all_answer(&mut talks);
     let draining = [listed[0].state(BackendState::Draining), listed[1]];
     let _ = balancer.apply(&services(&draining), Instant::now()).expect("fits");
@@ -111,7 +94,7 @@ fn connections_keep_their_backend_while_it_drains_and_lose_it_with_it() {
         all_answer(&mut talks);
     }
     let before = opened(&balancer);
-    all_answer(&mut connect(&segment, 16));
+    all_answer(&mut segment.talks(PORT, 16));
     let after = opened(&balancer);
     assert_eq!(after[0], before[0], "a backend that drains gets no new connection");
     assert!(after[1] > before[1]);
@@ -127,12 +110,12 @@ fn a_killed_process_breaks_no_connection() {
     let Some(segment) = Segment::new() else { return };
     let pins = segment.node.bpffs().join("balancer");
     let mut process = Process::start(&pins, &segment.listed());
-    let mut talks = connect(&segment, 16);
+    let mut talks = segment.talks(PORT, 16);
     for _ in 0..3 {
         all_answer(&mut talks);
         process.kill();
         all_answer(&mut talks);
-        talks.extend(connect(&segment, 2));
+        talks.extend(segment.talks(PORT, 2));
         process = Process::start(&pins, &segment.listed());
     }
     process.kill();

@@ -9,22 +9,20 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use flowgate_abi::lb::Counter;
 use flowgate_datapath::lb::{
     BalancerOptions, BalancerState, Builder, LoadBalancer, NatOptions, XdpAttach,
 };
-use flowgate_lab::{Answer, Pod, Talk};
+use flowgate_lab::{Answer, Pod};
 use flowgate_services::{
     Services,
     model::{Backend, Forwarding, NextHop, Service},
 };
-use segment::{ARM, PORT, Segment, sources, vips};
+use segment::{ARM, PATIENCE, PORT, Segment, all_answer, sources, vips};
 
-/// How long something may take that is bound to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the servers listen.
 const HTTP: u16 = 8080;
 const ECHO: u16 = 7007;
@@ -104,19 +102,6 @@ fn get(client: &Pod, vip: IpAddr) -> String {
     client.run(ask).expect("a thread there").expect("the service answers")
 }
 
-fn talks(segment: &Segment, count: usize) -> Vec<Talk> {
-    let open = |vip| segment.client.talk(SocketAddr::new(vip, ECHO), PATIENCE).expect("connects");
-    vips().into_iter().flat_map(|vip| (0..count).map(move |_| open(vip))).collect()
-}
-
-#[track_caller]
-fn all_answer(talks: &mut [Talk]) {
-    for talk in talks {
-        let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
-        assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
-    }
-}
-
 #[test]
 fn servers_that_know_nothing_of_it_serve_clients_of_both_families() {
     let Some(segment) = Segment::plain() else { return };
@@ -154,12 +139,12 @@ fn connections_outlive_the_process() {
     let _servers: Vec<_> = segment.backends.iter().map(serve).collect();
     let pins = segment.node.bpffs().join("balancer");
     let mut balancer = start(&segment, builder().pin(&pins));
-    let mut open = talks(&segment, 8);
+    let mut open = segment.talks(ECHO, 8);
     for _ in 0..3 {
         all_answer(&mut open);
         balancer.persist().expect("it has pins");
         all_answer(&mut open);
-        open.extend(talks(&segment, 2));
+        open.extend(segment.talks(ECHO, 2));
         balancer = start(&segment, builder().pin(&pins));
         assert_eq!(balancer.report().state, BalancerState::Adopted { services: 6 });
     }

@@ -6,19 +6,12 @@
 mod segment;
 mod stages;
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
 use flowgate_datapath::lb::{Builder, LoadBalancer, XdpAttach, XdpError, XdpMode};
-use flowgate_lab::{Answer, Talk};
-use segment::{ARM, PORT, Segment, services, vips};
+use flowgate_lab::Talk;
+use segment::{ARM, PORT, Segment, all_answer, services};
 use stages::{NOTES, says};
-
-/// How long something may take that is bound to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn builder() -> Builder {
     match std::env::var_os("FLOWGATE_OBJECT") {
@@ -37,14 +30,8 @@ fn reopen(builder: Builder, pins: &Path, segment: &Segment) -> LoadBalancer {
 
 /// Connections that were there still are, and there are more.
 fn go_on(talks: &mut Vec<Talk>, segment: &Segment) {
-    for vip in vips() {
-        let destination = SocketAddr::new(vip, PORT);
-        talks.push(segment.client.talk(destination, PATIENCE).expect("connects"));
-    }
-    for talk in talks {
-        let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
-        assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
-    }
+    talks.extend(segment.talks(PORT, 1));
+    all_answer(talks);
 }
 
 #[test]

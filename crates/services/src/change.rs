@@ -232,16 +232,11 @@ mod tests {
             displacement_mask: 7,
             frontend_shift: 32 - 4,
             tracked_mask: 7,
-            fragment_mask: 0,
             fragment_timeout: 1000,
             hz: 1000,
             errors_per_second: 10,
             age_length: 10_000,
-            nat_mask: 0,
-            nat_groups: [0; 2],
-            nat_groups_each: 0,
-            nat_first_port: 0,
-            reserved: 0,
+            ..Settings::default()
         };
         let room = Room {
             frontends: 16,

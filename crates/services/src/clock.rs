@@ -81,22 +81,7 @@ mod tests {
     use super::*;
 
     fn clock(head: &Head) -> Clock {
-        let settings = Settings {
-            fragment_seed: 0,
-            displacement_mask: 0,
-            frontend_shift: 0,
-            tracked_mask: 0,
-            fragment_mask: 0,
-            fragment_timeout: 0,
-            hz: 0,
-            errors_per_second: 0,
-            age_length: 1000,
-            nat_mask: 0,
-            nat_groups: [0; 2],
-            nat_groups_each: 0,
-            nat_first_port: 0,
-            reserved: 0,
-        };
+        let settings = Settings { age_length: 1000, ..Settings::default() };
         Clock::adopt(head, &settings)
     }
 

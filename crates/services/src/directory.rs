@@ -168,20 +168,13 @@ mod tests {
 
     fn tables() -> HostTables {
         let settings = Settings {
-            fragment_seed: 0,
             displacement_mask: 63,
             frontend_shift: 32 - 8,
             tracked_mask: 1,
-            fragment_mask: 0,
             fragment_timeout: 1,
             hz: 1000,
-            errors_per_second: 0,
             age_length: 1000,
-            nat_mask: 0,
-            nat_groups: [0; 2],
-            nat_groups_each: 0,
-            nat_first_port: 0,
-            reserved: 0,
+            ..Settings::default()
         };
         let room = Room { frontends: 256, tracked: 16, ..Room::default() };
         HostTables::new(settings, room)

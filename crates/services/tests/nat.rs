@@ -30,7 +30,6 @@ fn tables(each: u32) -> HostTables {
         displacement_mask: 63,
         frontend_shift: 26,
         tracked_mask: 63,
-        fragment_mask: 0,
         fragment_timeout: 1000,
         hz: 1000,
         errors_per_second: 1000,
@@ -39,7 +38,7 @@ fn tables(each: u32) -> HostTables {
         nat_groups: [2 * each, each],
         nat_groups_each: each,
         nat_first_port: 1024,
-        reserved: 0,
+        ..Settings::default()
     };
     let room = Room {
         frontends: 64,

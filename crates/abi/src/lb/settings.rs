@@ -8,7 +8,9 @@ use crate::{Shared32, Shared64};
 /// Sizes and seeds of one loaded balancer: read-only data, constants to the verifier. They are kept with
 /// the pinned state, so that programs loaded later fit the maps of earlier ones.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Settings {
     /// Seed of the fragment table's hash.
     pub fragment_seed: u64,

@@ -126,11 +126,7 @@ impl BalancerOptions {
             hz: hertz,
             errors_per_second: self.errors_per_second,
             age_length: age_length(self.longest_idle),
-            nat_mask: 0,
-            nat_groups: [0; 2],
-            nat_groups_each: 0,
-            nat_first_port: 0,
-            reserved: 0,
+            ..Settings::default()
         })
     }
 

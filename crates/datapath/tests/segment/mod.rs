@@ -7,12 +7,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     process::Command,
     thread,
+    time::Duration,
 };
 
-use flowgate_lab::{Node, Pod};
+use flowgate_lab::{Answer, Node, Pod, Talk};
 use flowgate_services::{
     Services,
     model::{Backend, Forwarding, NextHop, Service},
@@ -22,6 +23,8 @@ use flowgate_services::{
 pub(crate) const ARM: &str = "balancer";
 const ARM_MAC: &str = "02:00:00:00:ba:01";
 pub(crate) const PORT: u16 = 80;
+/// How long something may take that is bound to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The service's addresses.
 pub(crate) fn vips() -> [IpAddr; 2] {
@@ -39,7 +42,22 @@ pub(crate) fn sources() -> [IpAddr; 2] {
     ["198.18.9.1", "2001:db8:9::1"].map(|text| text.parse().expect("an address"))
 }
 
+/// All of them still are, and get their answers.
+#[track_caller]
+pub(crate) fn all_answer(talks: &mut [Talk]) {
+    for talk in talks {
+        let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
+        assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
+    }
+}
+
 impl Segment {
+    /// Connections from the client to a port of both addresses, so many each.
+    pub(crate) fn talks(&self, port: u16, count: usize) -> Vec<Talk> {
+        let open = |vip| self.client.talk(SocketAddr::new(vip, port), PATIENCE).expect("connects");
+        vips().into_iter().flat_map(|vip| (0..count).map(move |_| open(vip))).collect()
+    }
+
     /// With echo servers at the service's addresses. `None`: it can't be had here, which is said.
     #[allow(dead_code, reason = "only some tests have such backends")]
     pub(crate) fn new() -> Option<Self> {

@@ -98,16 +98,11 @@ pub(crate) fn tables(cells: u32, slots: u32) -> HostTables {
         displacement_mask: 7,
         frontend_shift: 32 - 4,
         tracked_mask: cells / 8 - 1,
-        fragment_mask: 0,
         fragment_timeout: 1000,
         hz: 1000,
         errors_per_second: 10,
         age_length: AGE,
-        nat_mask: 0,
-        nat_groups: [0; 2],
-        nat_groups_each: 0,
-        nat_first_port: 0,
-        reserved: 0,
+        ..Settings::default()
     };
     let room =
         Room { frontends: 16, slots, lines: 4096, services: 4, tracked: cells, ..Room::default() };
