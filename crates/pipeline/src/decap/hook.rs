@@ -97,7 +97,7 @@ fn open<O: Outer, B: Wrapped, T: Ends>(
             return Err(DropReason::MalformedPacket);
         }
     }
-    let place = Place { headers, gue: tunnel != Tunnel::Ipv4 && tunnel != Tunnel::Ipv6 };
+    let place = Place { headers, gue: matches!(tunnel, Tunnel::Gue { .. }) };
     if is_ipv6 {
         unwrap::<O, V6, B, T>(frame, (outer, place), ends)
     } else {

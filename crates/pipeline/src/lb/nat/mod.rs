@@ -78,6 +78,7 @@ fn ask<F: Nat, B: Buffer, T: Balance>(
         Some(port) => port,
         None => opened(buffer, tables, (request, frontend), (&flow, &place, had))?,
     };
+    // VERIFIER: looked up again, though both ways have seen it: 6.1 loses the pointer where they meet.
     let line = Lines(frontend.lines.load()).start().wrapping_add(port.number.load() as u32);
     let backend = tables.backend(line).ok_or(DropReason::NoBackend)?;
     let tail = Tail(backend.tail.load());

@@ -13,7 +13,7 @@ const ETHERNET: u32 = 14;
 
 /// What has changed of the words that a checksum covers.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Change(u64);
+pub struct Change(u64);
 
 impl Change {
     /// A word was replaced.
@@ -42,13 +42,12 @@ impl Change {
 pub trait Rewritable: Balanceable {
     /// An address as [`Family::wide`](crate::Family::wide) has it.
     fn narrow(wide: [u64; 2]) -> Self::Addr;
-    /// Gives the network header at an offset other ends; what has changed is added.
+    /// Gives the network header at an offset other ends; returns what has changed.
     fn set_addresses<B: Rewrite>(
         buffer: &mut B,
         offset: u32,
         ends: (Self::Addr, Self::Addr),
-        change: &mut u64,
-    ) -> Option<()>;
+    ) -> Option<Change>;
 }
 
 impl Rewritable for V4 {
@@ -62,16 +61,14 @@ impl Rewritable for V4 {
         buffer: &mut B,
         offset: u32,
         (source, destination): (Self::Addr, Self::Addr),
-        change: &mut u64,
-    ) -> Option<()> {
+    ) -> Option<Change> {
         let old: [u32; 2] = buffer.load(offset + 12)?;
-        let mut changed = Change(0);
-        changed.replaced(old[0], source.raw());
-        changed.replaced(old[1], destination.raw());
+        let mut change = Change::default();
+        change.replaced(old[0], source.raw());
+        change.replaced(old[1], destination.raw());
         let sum: Be16 = buffer.load(offset + 10)?;
-        buffer.store(offset + 10, changed.applied(sum)).then_some(())?;
-        *change += changed.0;
-        buffer.store(offset + 12, [source.raw(), destination.raw()]).then_some(())
+        buffer.store(offset + 10, change.applied(sum)).then_some(())?;
+        buffer.store(offset + 12, [source.raw(), destination.raw()]).then_some(change)
     }
 }
 
@@ -86,17 +83,15 @@ impl Rewritable for V6 {
         buffer: &mut B,
         offset: u32,
         (source, destination): (Self::Addr, Self::Addr),
-        change: &mut u64,
-    ) -> Option<()> {
+    ) -> Option<Change> {
         let old: [u64; 4] = buffer.load(offset + 8)?;
-        let mut changed = Change(0);
-        changed.replaced64(old[0], source.first);
-        changed.replaced64(old[1], source.last);
-        changed.replaced64(old[2], destination.first);
-        changed.replaced64(old[3], destination.last);
-        *change += changed.0;
+        let mut change = Change::default();
+        change.replaced64(old[0], source.first);
+        change.replaced64(old[1], source.last);
+        change.replaced64(old[2], destination.first);
+        change.replaced64(old[3], destination.last);
         let new = [source.first, source.last, destination.first, destination.last];
-        buffer.store(offset + 8, new).then_some(())
+        buffer.store(offset + 8, new).then_some(change)
     }
 }
 
@@ -109,10 +104,9 @@ pub(super) fn send<F: Rewritable, B: Buffer>(
     to: Option<u64>,
 ) -> Option<()> {
     F::one_hop_less(buffer)?;
-    let mut change = 0;
-    F::set_addresses(buffer, ETHERNET, (ends.source, ends.destination), &mut change)?;
+    let change = F::set_addresses(buffer, ETHERNET, (ends.source, ends.destination))?;
     let transport = ETHERNET + u32::from(F::HEADER);
-    set_ports(buffer, transport, ends, Change(change))?;
+    set_ports(buffer, transport, ends, change)?;
     redirect(buffer, to)
 }
 
