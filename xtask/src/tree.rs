@@ -35,7 +35,12 @@ pub(crate) const SHIPPED: Product = Product {
 /// What users load to balance.
 pub(crate) const BALANCER: Product = Product {
     programs: "crates/ebpf-progs/balancer",
-    sources: &["crates/abi", "crates/pipeline", "crates/ebpf-progs/balancer"],
+    sources: &[
+        "crates/abi",
+        "crates/pipeline",
+        "crates/ebpf-progs/balancer",
+        "crates/ebpf-progs/shared",
+    ],
     binary: "lb",
     objects: "crates/ebpf-progs/objects/lb",
     object: "lb.o",
@@ -44,7 +49,12 @@ pub(crate) const BALANCER: Product = Product {
 /// What backends load.
 pub(crate) const DECAPSULATOR: Product = Product {
     programs: "crates/ebpf-progs/decapsulator",
-    sources: &["crates/abi", "crates/pipeline", "crates/ebpf-progs/decapsulator"],
+    sources: &[
+        "crates/abi",
+        "crates/pipeline",
+        "crates/ebpf-progs/decapsulator",
+        "crates/ebpf-progs/shared",
+    ],
     binary: "decap",
     objects: "crates/ebpf-progs/objects/decap",
     object: "decap.o",

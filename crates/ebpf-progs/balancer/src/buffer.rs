@@ -1,33 +1,16 @@
 //! A frame in its XDP buffer as the pipeline's.
 
-use core::{mem::MaybeUninit, ptr};
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
 };
 use flowgate_abi::Be16;
-use flowgate_pipeline::{
-    Cursor, Skip,
-    hook::{FrameBytes, Rewrite},
-    lb::Buffer,
-    parse::Layer3,
-    wire::Ethernet,
-};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use flowgate_pipeline::{Cursor, Skip, lb::Buffer, parse::Layer3, wire::Ethernet};
+use zerocopy::FromBytes;
 
-/// Start and end of what lies at hand.
-///
-/// VERIFIER: each context access must be one load of the field's own width; volatile keeps LLVM from
-/// merging or repeating it. They are read again after the head has moved.
-#[inline(always)]
-fn span(ctx: *mut xdp_md) -> (*mut u8, *mut u8) {
-    // SAFETY: the kernel hands a valid context to the program.
-    let start = unsafe { ptr::read_volatile(&raw const (*ctx).data) };
-    // SAFETY: as above.
-    let end = unsafe { ptr::read_volatile(&raw const (*ctx).data_end) };
-    (start as usize as *mut u8, end as usize as *mut u8)
-}
+use crate::xdp_frame::{Frame, span};
 
 /// What is inside of the Ethernet frame.
 #[inline(always)]
@@ -35,49 +18,6 @@ pub fn layer3(ctx: *mut xdp_md) -> Layer3 {
     match Direct::new(ctx).take::<Ethernet>() {
         Some(ethernet) => Layer3::of(ethernet.ethertype),
         None => Layer3::of(Be16::from_raw(0)),
-    }
-}
-
-/// A frame.
-pub struct Frame(*mut xdp_md);
-
-impl Frame {
-    #[inline(always)]
-    pub fn new(ctx: *mut xdp_md) -> Self {
-        Self(ctx)
-    }
-
-    /// Where `size` bytes at an offset lie, if all of them are at hand.
-    ///
-    /// VERIFIER: offsets are constants after inlining, so the compare is against a constant distance.
-    #[inline(always)]
-    fn at(&self, offset: u32, size: usize) -> Option<*mut u8> {
-        let (start, end) = span(self.0);
-        let behind = start.wrapping_add(offset as usize + size);
-        if behind > end {
-            return None;
-        }
-        Some(start.wrapping_add(offset as usize))
-    }
-}
-
-impl FrameBytes for Frame {
-    #[inline(always)]
-    fn load<T: FromBytes + IntoBytes + Default>(&self, offset: u32) -> Option<T> {
-        let place = self.at(offset, size_of::<T>())?;
-        // SAFETY: these bytes are inside of the packet, as the verifier checks too; any bytes are a `T`.
-        // Packets allow unaligned access on every architecture that has a JIT we support.
-        Some(unsafe { ptr::read(place.cast::<T>()) })
-    }
-}
-
-impl Rewrite for Frame {
-    #[inline(always)]
-    fn store<T: IntoBytes + Immutable>(&mut self, offset: u32, value: T) -> bool {
-        let Some(place) = self.at(offset, size_of::<T>()) else { return false };
-        // SAFETY: as above; a `T` is nothing but bytes.
-        unsafe { ptr::write(place.cast::<T>(), value) };
-        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! The load balancer's eBPF programs: entry points of a few lines around `flowgate-pipeline`.
 //!
-//! A context becomes a buffer ([`buffer`]), maps become tables ([`tables`]), the pipeline decides and rewrites,
+//! A context becomes a buffer ([`xdp_frame`], [`buffer`]), maps become tables ([`tables`]), the pipeline decides and rewrites,
 //! and one exhaustive match turns what it says into an action.
 #![no_std]
 #![no_main]
@@ -9,6 +9,8 @@
 mod buffer;
 mod maps;
 mod tables;
+#[path = "../../shared/src/xdp_frame.rs"]
+mod xdp_frame;
 
 use aya_ebpf::{
     EbpfContext,
@@ -27,7 +29,7 @@ use flowgate_pipeline::{
     parse::Layer3,
 };
 
-use crate::{buffer::Frame, tables::Maps};
+use crate::{tables::Maps, xdp_frame::Frame};
 
 /// Balances what comes in by an interface.
 #[xdp(frags)]
@@ -48,7 +50,7 @@ pub fn xdp_empty(_ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn balance<F: Answer>(ctx: *mut xdp_md, [rare, nat]: [fn(*mut xdp_md) -> u32; 2]) -> u32 {
-    match common::<F, _, _>(&mut Frame::new(ctx), &Maps) {
+    match common::<F, _, _>(&mut Frame(ctx), &Maps) {
         Common::Done(action) => act(action),
         Common::Rare => rare(ctx),
         Common::Nat => nat(ctx),
@@ -59,22 +61,22 @@ fn balance<F: Answer>(ctx: *mut xdp_md, [rare, nat]: [fn(*mut xdp_md) -> u32; 2]
 
 #[inline(never)]
 fn rare_v4(ctx: *mut xdp_md) -> u32 {
-    act(rare::<V4, _, _>(&mut Frame::new(ctx), &Maps))
+    act(rare::<V4, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(never)]
 fn rare_v6(ctx: *mut xdp_md) -> u32 {
-    act(rare::<V6, _, _>(&mut Frame::new(ctx), &Maps))
+    act(rare::<V6, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(never)]
 fn nat_v4(ctx: *mut xdp_md) -> u32 {
-    act(translate::<V4, _, _>(&mut Frame::new(ctx), &Maps))
+    act(translate::<V4, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(never)]
 fn nat_v6(ctx: *mut xdp_md) -> u32 {
-    act(translate::<V6, _, _>(&mut Frame::new(ctx), &Maps))
+    act(translate::<V6, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(always)]

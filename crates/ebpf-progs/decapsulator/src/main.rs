@@ -1,6 +1,6 @@
 //! The eBPF programs of a backend: entry points of a few lines around `flowgate-pipeline`.
 //!
-//! A context becomes a frame ([`xdp`], [`socket_buffer`]), maps become what is configured ([`ends`]), the
+//! A context becomes a frame ([`xdp_frame`], [`socket_buffer`]), maps become what is configured ([`ends`]), the
 //! pipeline decides, and one match for each hook turns what it says into an action.
 #![no_std]
 #![no_main]
@@ -10,6 +10,8 @@ mod ends;
 mod maps;
 mod socket_buffer;
 mod xdp;
+#[path = "../../shared/src/xdp_frame.rs"]
+mod xdp_frame;
 
 use aya_ebpf::{
     EbpfContext,
@@ -19,7 +21,7 @@ use aya_ebpf::{
 };
 use flowgate_pipeline::decap::{Fate, decapsulate};
 
-use crate::{ends::Maps, socket_buffer::SocketBuffer, xdp::Frame};
+use crate::{ends::Maps, socket_buffer::SocketBuffer, xdp_frame::Frame};
 
 /// Takes the outer headers off what comes in by an interface.
 #[xdp(frags)]
