@@ -33,6 +33,8 @@ pub(crate) enum Only {
     Lb,
     /// The backends'.
     Decap,
+    /// What samples the load balancer's frames.
+    Sampler,
     /// The example of a stage in front of it.
     Stage,
 }
@@ -44,8 +46,9 @@ impl Only {
             Some(Self::Flowgate) => vec![tree::SHIPPED],
             Some(Self::Lb) => vec![tree::BALANCER],
             Some(Self::Decap) => vec![tree::DECAPSULATOR],
+            Some(Self::Sampler) => vec![tree::SAMPLER],
             Some(Self::Stage) => vec![tree::STAGE],
-            None => vec![tree::SHIPPED, tree::BALANCER, tree::DECAPSULATOR, tree::STAGE],
+            None => tree::PRODUCTS.into_iter().filter(|product| *product != tree::BENCH).collect(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// An eBPF object and where it comes from; paths are relative to the root.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Product {
     /// The package that it is built from.
     pub(crate) programs: &'static str,
@@ -60,6 +60,15 @@ pub(crate) const DECAPSULATOR: Product = Product {
     object: "decap.o",
 };
 
+/// What samples frames while somebody looks at them.
+pub(crate) const SAMPLER: Product = Product {
+    programs: "crates/ebpf-progs/sampler",
+    sources: &["crates/abi", "crates/ebpf-progs/sampler"],
+    binary: "sampler",
+    objects: "crates/ebpf-progs/objects/sampler",
+    object: "sampler.o",
+};
+
 /// The example of a stage in front of the balancer.
 pub(crate) const STAGE: Product = Product {
     programs: "examples/xdp-stage/programs",
@@ -79,7 +88,7 @@ pub(crate) const BENCH: Product = Product {
 };
 
 /// All of them.
-pub(crate) const PRODUCTS: [Product; 5] = [SHIPPED, BALANCER, DECAPSULATOR, STAGE, BENCH];
+pub(crate) const PRODUCTS: [Product; 6] = [SHIPPED, BALANCER, DECAPSULATOR, SAMPLER, STAGE, BENCH];
 
 /// The root of the source tree: the directory above this package.
 pub(crate) fn root() -> PathBuf {

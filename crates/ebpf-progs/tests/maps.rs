@@ -23,6 +23,18 @@ fn the_objects_maps_are_those_of_the_boundary() {
     check_maps(flowgate_ebpf_progs::decap::MANIFEST, decap::maps::ALL);
 }
 
+#[test]
+fn the_samplers_object_has_its_maps_by_their_names() {
+    let manifest = parsed(flowgate_ebpf_progs::sampler::MANIFEST);
+    let maps = manifest["maps"].as_array().expect("a list");
+    let found: BTreeMap<&str, &str> =
+        maps.iter().map(|map| (text(map, "name"), text(map, "type"))).collect();
+    let [samples, lost, stages] = flowgate_ebpf_progs::sampler::MAPS;
+    assert_eq!(found.get(samples), Some(&"ringbuf"));
+    assert_eq!(found.get(lost), Some(&"percpu_array"));
+    assert_eq!(found.get(stages), Some(&"prog_array"));
+}
+
 fn check_maps(manifest: &str, specs: &[MapSpec]) {
     let manifest = parsed(manifest);
     let maps = manifest["maps"].as_array().expect("a list");
@@ -52,6 +64,8 @@ fn the_objects_have_their_programs_by_their_names() {
     check_programs(flowgate_ebpf_progs::lb::MANIFEST, &flowgate_ebpf_progs::lb::PROGRAMS);
     let decap = flowgate_ebpf_progs::decap::MANIFEST;
     check_programs(decap, &flowgate_ebpf_progs::decap::PROGRAMS);
+    let sampler = flowgate_ebpf_progs::sampler::MANIFEST;
+    check_programs(sampler, &flowgate_ebpf_progs::sampler::PROGRAMS);
 }
 
 fn check_programs(manifest: &str, programs: &[&str]) {
