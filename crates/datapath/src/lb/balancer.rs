@@ -11,7 +11,7 @@ use flowgate_services::{
 
 use super::{
     ApplyError, AttachedXdp, Balanced, BalancerReport, BalancerStats, Builder, Fate, ReplayError,
-    StageMap, XdpAttach, XdpError, tables::Tables,
+    SampleError, Samples, Sampling, StageMap, XdpAttach, XdpError, tables::Tables,
 };
 use crate::{
     error::TableError,
@@ -229,6 +229,36 @@ impl LoadBalancer {
         }
     }
 
+    /// Samples frames of all interfaces until [`LoadBalancer::stop_sampling`], as they are when the last program
+    /// of an interface has said its word; in the place of an earlier sampling, whose samples end. Interfaces
+    /// get a program in front of theirs, each atomically; while nobody samples, nothing of it is there.
+    ///
+    /// # Errors
+    /// See [`SampleError`].
+    pub fn sample(&mut self, sampling: &Sampling) -> Result<Samples, SampleError> {
+        let constants = sampling.constants()?;
+        let Tables::Kernel(balancer) = &mut self.tables else {
+            return Err(SampleError::NoPrograms);
+        };
+        let pins = self.pins.as_ref().map(Pins::links);
+        let tables = balancer.store_mut();
+        Ok(Samples::new(tables.sample(&constants, pins.as_deref(), &self.attachments)?))
+    }
+
+    /// Ends sampling, if it is going on: interfaces run their own programs alone. It waits for a grace period,
+    /// some milliseconds.
+    ///
+    /// # Errors
+    /// An interface refused; it goes on to be sampled.
+    pub fn stop_sampling(&mut self) -> Result<(), TableError> {
+        match &mut self.tables {
+            Tables::Kernel(balancer) => {
+                Ok(balancer.store_mut().stop_sampling(&self.attachments)?)
+            }
+            Tables::Host(_) => Ok(()),
+        }
+    }
+
     /// Why a flow has its backend; no effect on anything. `None`: no service has its frontend.
     #[must_use]
     pub fn explain(&self, flow: &ClientFlow) -> Option<Explained> {
@@ -240,6 +270,8 @@ impl LoadBalancer {
     /// # Errors
     /// The balancer wasn't opened with [`Builder::pin`]: its maps would go with the process.
     pub fn persist(mut self) -> Result<(), NotPinned> {
+        // Nobody will read samples; an interface that refuses loses no packet by it.
+        let _ = self.stop_sampling();
         // Held until everything is left in order.
         let Some(_pins) = self.pins.take() else {
             return Err(NotPinned { balancer: Box::new(self) });

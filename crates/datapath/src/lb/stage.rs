@@ -31,6 +31,19 @@ pub enum XdpAction {
     Redirect = 4,
 }
 
+impl XdpAction {
+    pub(crate) const fn from_kernel(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Aborted),
+            1 => Some(Self::Drop),
+            2 => Some(Self::Pass),
+            3 => Some(Self::Transmit),
+            4 => Some(Self::Redirect),
+            _ => None,
+        }
+    }
+}
+
 /// A program in front of the balancer or behind it.
 ///
 /// Frames may lie in several buffers (`xdp.frags`): a stage sees the first of them by direct access, whatever

@@ -10,6 +10,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    time::Duration,
 };
 
 use aya_obj::generated::bpf_insn;
@@ -389,6 +390,14 @@ pub(super) fn hertz() -> io::Result<u32> {
     }
     let nanoseconds = resolution.tv_nsec.max(1) as u64;
     Ok(((1_000_000_000 + nanoseconds / 2) / nanoseconds) as u32)
+}
+
+/// Time since boot, suspended time left out (`CLOCK_MONOTONIC`), as programs have it.
+pub(super) fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec; this clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// The name of an interface of this thread's network namespace.

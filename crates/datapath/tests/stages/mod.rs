@@ -1,7 +1,17 @@
-//! Stages that know nothing of flowgate: objects put together here, instruction by instruction.
+//! Stages that know nothing of flowgate: objects put together here, instruction by instruction; and a balancer
+//! to put them around.
 #![allow(dead_code, reason = "each test needs a part of it")]
 
-use flowgate_datapath::lb::{Stage, XdpAction};
+use std::time::Instant;
+
+use flowgate_datapath::{
+    OpenError,
+    lb::{Balanced, Builder, LoadBalancer, Stage, XdpAction},
+};
+use flowgate_services::{
+    Services,
+    model::{Backend, Service},
+};
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
     write::{Object, Symbol, SymbolSection},
@@ -71,4 +81,44 @@ pub(crate) fn counts(name: &str, digit: i32, action: XdpAction) -> Stage {
         EXIT,
     ];
     Stage::object(object("xdp.frags", name, &program), name)
+}
+
+/// A balancer with one service; `None`: it can't be had here, which is said.
+pub(crate) fn open(compose: impl FnOnce(Builder) -> Builder) -> Option<LoadBalancer> {
+    let builder = match std::env::var_os("FLOWGATE_OBJECT") {
+        Some(path) => LoadBalancer::builder().object(std::fs::read(path).expect("it is there")),
+        None => LoadBalancer::builder(),
+    };
+    match compose(builder.minimum_kernel(5, 10)).open() {
+        Ok(mut balancer) => {
+            let web = Service::udp("web", 53).address("198.51.100.1".parse().expect("an address"));
+            let web = web.backend(Backend::new("198.18.0.1".parse().expect("an address")));
+            let services = Services::new([web]).expect("a good service");
+            let _ = balancer.apply(&services, Instant::now()).expect("it fits");
+            Some(balancer)
+        }
+        Err(error @ OpenError::MissingCapability { .. }) => {
+            println!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A datagram to an address; the first byte of its source's Ethernet address is 0.
+pub(crate) fn datagram(destination: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 0, 2, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 36];
+    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 198, 18, 5, 1]);
+    frame.extend(destination);
+    frame.extend([0x9c, 0x40, 0, 53, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    frame
+}
+
+/// To the service, and to nobody's address.
+pub(crate) fn balanced(balancer: &mut LoadBalancer) -> Balanced {
+    balancer.replay(&datagram([198, 51, 100, 1])).expect("it runs")
+}
+
+pub(crate) fn passed(balancer: &mut LoadBalancer) -> Balanced {
+    balancer.replay(&datagram([198, 51, 100, 2])).expect("it runs")
 }

@@ -15,7 +15,7 @@ use crate::{
 /// The program on one interface. Detaches when dropped, unless [`Attachment::keep`] was called.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    _link: OwnedFd,
+    link: OwnedFd,
     pin: Option<PathBuf>,
     pub(crate) mode: XdpMode,
     /// An earlier process had attached it.
@@ -23,6 +23,11 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
+    /// Has the interface run another program, atomically.
+    pub(crate) fn renew(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        xdp::update_link(self.link.as_fd(), program)
+    }
+
     /// Leaves the program attached when this is dropped: the link lives on by its pin.
     pub(crate) fn keep(mut self) {
         self.pin = None;
@@ -66,7 +71,7 @@ pub(in crate::sys) fn attach(
     if let Some(pin) = &pin {
         syscall::pin(link.as_fd(), pin)?;
     }
-    Ok(Attachment { _link: link, pin, mode, adopted: false })
+    Ok(Attachment { link, pin, mode, adopted: false })
 }
 
 /// Removes the pins of an interface, and with them what nobody else holds.
@@ -91,5 +96,5 @@ pub(crate) fn is_taken(error: &io::Error) -> bool {
 fn take_over(program: BorrowedFd<'_>, pin: PathBuf, mode: XdpMode) -> io::Result<Attachment> {
     let link = xdp::pinned(&pin)?;
     xdp::update_link(link.as_fd(), program)?;
-    Ok(Attachment { _link: link, pin: Some(pin), mode, adopted: true })
+    Ok(Attachment { link, pin: Some(pin), mode, adopted: true })
 }

@@ -30,9 +30,9 @@ use crate::{
 
 /// The balancer's slot.
 const BALANCER: u32 = MOST as u32;
-const SLOTS: u32 = 2 * BALANCER + 1;
+pub(super) const SLOTS: u32 = 2 * BALANCER + 1;
 /// The name of the slots' pin, beside the links.
-const PIN: &str = "stages";
+pub(super) const PIN: &str = "stages";
 
 /// The balancer's program, of which `alone` runs if nothing stands behind it.
 #[derive(Clone, Copy)]

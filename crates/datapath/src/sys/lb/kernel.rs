@@ -22,6 +22,7 @@ use flowgate_services::store::Room;
 use super::{
     attach::{self, Attachment},
     chain::{self, Chain},
+    sampler::Sampler,
     stage_map::StageMap,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub(crate) struct BalancerTables {
     memory: usize,
     ebpf: Ebpf,
     chain: Chain,
+    /// In front of the chain while frames are sampled.
+    pub(super) sampler: Option<Sampler>,
 }
 
 /// The tables of full NAT.
@@ -130,6 +133,7 @@ impl BalancerTables {
             memory,
             ebpf,
             chain: Chain::default(),
+            sampler: None,
         })
     }
 
@@ -177,7 +181,7 @@ impl BalancerTables {
     }
 
     /// The program that frames meet first.
-    fn entry(&self) -> io::Result<BorrowedFd<'_>> {
+    pub(super) fn entry(&self) -> io::Result<BorrowedFd<'_>> {
         self.chain.entry().map_or_else(|| alone(&self.ebpf), Ok)
     }
 
@@ -188,13 +192,13 @@ impl BalancerTables {
         pins: Option<&Path>,
         how: XdpAttach,
     ) -> io::Result<Attachment> {
-        attach::attach(self.entry()?, ifindex, pins, how)
+        attach::attach(self.first()?, ifindex, pins, how)
     }
 
     /// Runs a frame through the program (`BPF_PROG_TEST_RUN`).
     pub(crate) fn replay(&self, frame: &[u8]) -> io::Result<Balanced> {
         let mut out = vec![0; frame.len() + 256];
-        let (said, length) = xdp::run(self.entry()?, frame, &mut out)?;
+        let (said, length) = xdp::run(self.first()?, frame, &mut out)?;
         out.truncate(length);
         Ok(Balanced { fate: Fate::from_kernel(said), frame: out })
     }
@@ -227,7 +231,7 @@ fn alone(ebpf: &Ebpf) -> io::Result<BorrowedFd<'_>> {
     program.fd().map(AsFd::as_fd).map_err(io::Error::other)
 }
 
-fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut Xdp {
+pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> &'e mut Xdp {
     let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
     program.unwrap_or_else(|| panic!("the object has no XDP program {name}"))
 }
