@@ -322,6 +322,7 @@ fn fixed(old: &Config, new: &Config) -> Result<(), Refused> {
         ("pin", old.pin == new.pin),
         ("limits", old.limits == new.limits),
         ("uplink", old.uplink == new.uplink),
+        ("nat", old.nat == new.nat),
     ];
     match fields.into_iter().find(|(_, same)| !same) {
         Some((field, _)) => Err(Refused::Fixed(field)),

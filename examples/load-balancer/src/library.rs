@@ -15,7 +15,8 @@ use std::{
 
 use flowgate_abi::{DropReason, event::Tally};
 use flowgate_datapath::lb::{
-    AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, XdpAttach, XdpError,
+    AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, XdpAttach,
+    XdpError,
 };
 use flowgate_services::{
     Applied, ClientFlow, Services,
@@ -66,6 +67,11 @@ fn options(config: &Config) -> BalancerOptions {
             source4: uplink.source4,
             source6: uplink.source6,
             mtu: uplink.mtu,
+        },
+        nat: NatOptions {
+            sources: config.nat.sources.clone(),
+            ports: config.nat.first_port..=config.nat.last_port,
+            ..NatOptions::default()
         },
         ..BalancerOptions::default()
     }

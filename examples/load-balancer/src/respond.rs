@@ -213,6 +213,7 @@ const fn forwarding(forwarding: Forwarding) -> &'static str {
         Forwarding::Tunnel => "tunnel",
         Forwarding::Gue { .. } => "gue",
         Forwarding::Layer2 => "layer2",
+        Forwarding::Snat => "snat",
         _ => "another",
     }
 }

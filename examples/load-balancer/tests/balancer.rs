@@ -131,6 +131,7 @@ fn what_is_fixed_while_it_runs_is_refused() {
         ("pin", "/sys/fs/bpf/other"),
         ("limits", "{flows: 1}"),
         ("uplink", "{mtu: 9000}"),
+        ("nat", "{sources: [198.18.9.1]}"),
     ] {
         let error = balancer.reload(checked(&format!("{FILE}{field}: {value}\n")), Instant::now());
         let expected = format!("`{field}` is fixed while flowgate-lb runs: restart it");

@@ -32,7 +32,7 @@ fn at(text: &str, (line, field, reason): (usize, &str, &str)) {
 fn the_example_is_understood() {
     let read = config::parse("lb.yaml", include_str!("../lb.yaml")).unwrap();
     let names: Vec<&str> = read.services.iter().map(|service| service.name.as_str()).collect();
-    assert_eq!(names, ["dns", "web", "web-plain"]);
+    assert_eq!(names, ["dns", "legacy", "web", "web-plain"]);
     let web = read.services.get(&"web".into()).unwrap();
     assert_eq!(web.backends.len(), 3);
     assert_eq!(web.backends[2].state, BackendState::Draining);
@@ -207,4 +207,23 @@ fn the_files_of_the_guide_are_understood() {
     for file in files {
         config::parse("guide", file).unwrap();
     }
+}
+
+#[test]
+fn full_nat_has_sources_of_the_services_family() {
+    let snat = |nat: &str, rest: &str| format!("{}{nat}", service(&format!("{PLAIN}\n{rest}")));
+    let good = snat("nat: {sources: [198.18.9.1]}\n", "forwarding: snat");
+    let read = config::parse("lb.yaml", &good).unwrap().config;
+    assert_eq!((read.nat.first_port, read.nat.last_port), (1024, 32767));
+    at(&snat("", "forwarding: snat"), (8, "services[0].forwarding", "no source"));
+    let other = "nat: {sources: [\"2001:db8:9::1\"]}\n";
+    at(&snat(other, "forwarding: snat"), (8, "services[0].forwarding", "no source"));
+    let twice = "nat: {sources: [198.18.9.1, 198.18.9.1]}\n";
+    at(&snat(twice, "forwarding: tunnel"), (9, "nat.sources[1]", "198.18.9.1 is named twice"));
+    let short = "nat: {first_port: 2000, last_port: 2062}\n";
+    at(&snat(short, "forwarding: tunnel"), (9, "nat.last_port", "2063"));
+    let own = "nat: {sources: [198.51.100.1]}\n";
+    at(&snat(own, "forwarding: tunnel"), (4, "services[0].addresses[0]", "is a source"));
+    let mixed = good.replace("198.18.0.1}", "198.18.0.1}, {address: \"2001:db8::1\"}");
+    at(&mixed, (7, "services[0].backends[1].address", "another family"));
 }

@@ -1,6 +1,6 @@
 //! What types can't say: contradictions, each at the field that is wrong.
 
-use std::{collections::HashSet, fmt::Display, time::Duration};
+use std::{collections::HashSet, fmt::Display, net::IpAddr, time::Duration};
 
 use flowgate_services::{
     ServiceError, Services, TableSize,
@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::{
     Reason,
     duration::print,
-    model::{Check, Config, Http, Https, Probe, Service, Sources},
+    model::{Check, Config, Forwarding, Http, Https, Nat, Probe, Service, Sources},
 };
 
 /// Intervals of checks: shorter ones are a load, longer ones no check.
@@ -33,10 +33,12 @@ type Checking = Result<(), Mistake>;
 /// Checks a configuration; the services that it stands for.
 pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
     interfaces(config)?;
+    sources(&config.nat)?;
     let mut services = Vec::new();
     for (at, service) in config.services.iter().enumerate() {
         let place = format!("services[{at}]");
         fields(service, &place)?;
+        has_source(service, &config.nat, &place)?;
         services.push(service.typed());
     }
     Services::new(services).map_err(|error| Mistake {
@@ -64,6 +66,39 @@ fn interfaces(config: &Config) -> Checking {
             let twice = Reason::Twice(interface.name.clone());
             return Err(mistake(format_args!("interfaces[{at}].name"), twice));
         }
+    }
+    Ok(())
+}
+
+fn sources(nat: &Nat) -> Checking {
+    let mut known = HashSet::new();
+    for (at, source) in nat.sources.iter().enumerate() {
+        if !known.insert(source) {
+            return Err(mistake(
+                format_args!("nat.sources[{at}]"),
+                Reason::Twice(source.to_string()),
+            ));
+        }
+    }
+    let plain = |port: u16| port.to_string();
+    within(nat.first_port, [1, u16::MAX - 63], plain, "nat.first_port")?;
+    within(nat.last_port, [nat.first_port + 63, u16::MAX], plain, "nat.last_port")
+}
+
+/// Packets of a service with full NAT have addresses to come from, and a source is no service's.
+fn has_source(service: &Service, nat: &Nat, place: &str) -> Checking {
+    if let Some(at) = service.addresses.iter().position(|own| nat.sources.contains(own)) {
+        let wrong =
+            Reason::Contradiction("this is a source in `nat`: what comes to it is an answer");
+        return Err(mistake(format_args!("{place}.addresses[{at}]"), wrong));
+    }
+    let family = |address: &IpAddr| address.is_ipv4();
+    let needs = service.addresses.first().map(family);
+    if service.forwarding == Forwarding::Snat
+        && !nat.sources.iter().any(|source| Some(family(source)) == needs)
+    {
+        let wrong = Reason::Contradiction("`nat` has no source of the service's family");
+        return Err(mistake(format_args!("{place}.forwarding"), wrong));
     }
     Ok(())
 }
@@ -182,7 +217,8 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::DuplicateName { name } => service(name, "name"),
         ServiceError::NoAddress { service: name } => service(name, "addresses"),
         ServiceError::DuplicateFrontend { second, .. } => service(second, "addresses"),
-        ServiceError::Address { service: name, address } => {
+        ServiceError::Address { service: name, address }
+        | ServiceError::Family { service: name, address, .. } => {
             address_at(services, (at(name), *address))
         }
         ServiceError::DuplicateBackend { service, backend: id } => backend(service, id, "address"),
@@ -214,7 +250,7 @@ fn network_at(sources: &Sources, network: &IpNet) -> String {
 }
 
 /// An address of the service's own, or of one of its backends.
-fn address_at(services: &[Service], (at, address): (Option<usize>, std::net::IpAddr)) -> String {
+fn address_at(services: &[Service], (at, address): (Option<usize>, IpAddr)) -> String {
     let Some(at) = at else { return "services".to_owned() };
     let service = &services[at];
     let own = service.addresses.iter().position(|own| *own == address);

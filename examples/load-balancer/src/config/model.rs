@@ -39,6 +39,9 @@ pub struct Config {
     /// The network between the balancer and its backends. Fixed while it runs.
     #[serde(default)]
     pub uplink: Uplink,
+    /// Where packets to backends come from with `snat` forwarding. Fixed while it runs.
+    #[serde(default)]
+    pub nat: Nat,
     /// What is balanced.
     #[serde(default)]
     pub services: Vec<Service>,
@@ -136,6 +139,27 @@ impl Default for Uplink {
     }
 }
 
+/// Where packets to backends come from with `snat` forwarding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nat {
+    /// The addresses, of either family: one for each 31,744 flows. Backends answer to them, so they are routed
+    /// to the balancer, or are its interface's own. Each takes 5 MiB.
+    pub sources: Vec<IpAddr>,
+    /// The first port of each. If a source is an address of this host, nothing of the host itself may listen
+    /// on these ports or come from them: leave out `net.ipv4.ip_local_port_range`.
+    pub first_port: u16,
+    /// The last port of each; what is less than a whole group of 64 isn't used.
+    pub last_port: u16,
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        let ports = flowgate_datapath::lb::NatOptions::default().ports;
+        Self { sources: Vec::new(), first_port: *ports.start(), last_port: *ports.end() }
+    }
+}
+
 /// A service: what clients know, and who serves it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +218,9 @@ pub enum Forwarding {
     /// As it is, to the backend's Ethernet address: the backend is in the same segment and has the service's
     /// address.
     Layer2,
+    /// As the balancer's own, from one of the `nat` sources: backends need nothing but the way back there, and
+    /// don't see who the client is. All addresses of the service and of its backends are of one family.
+    Snat,
 }
 
 /// Generic UDP encapsulation.

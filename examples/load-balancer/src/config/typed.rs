@@ -22,6 +22,7 @@ impl Service {
                 Forwarding::Tunnel => model::Forwarding::Tunnel,
                 Forwarding::Gue(gue) => model::Forwarding::Gue { port: gue.port },
                 Forwarding::Layer2 => model::Forwarding::Layer2,
+                Forwarding::Snat => model::Forwarding::Snat,
             })
             .options(options(self));
         typed.addresses.clone_from(&self.addresses);
