@@ -9,7 +9,7 @@ use flowgate_benches::{
     sampling::{Sample, Sampling},
 };
 use flowgate_conformance::frames::{Frame, tcp};
-use flowgate_datapath::lb::BalancerOptions;
+use flowgate_datapath::lb::{BalancerOptions, NatOptions};
 use flowgate_policy::outcome::{Flow, FlowProtocol};
 use flowgate_services::{
     Services, Uplink,
@@ -24,6 +24,8 @@ const HOT: Sampling = Sampling::once(100_000);
 const PORT: u16 = 1024;
 /// Flows of the rows with many.
 const MANY: usize = 1 << 16;
+/// New flows of a round, each of which takes a port.
+const NEW: usize = 1 << 13;
 const MOST: usize = 1 << 24;
 const MOST_AT_ONCE: usize = 1 << 20;
 /// The MTU of the path on which packets are too big.
@@ -90,6 +92,10 @@ pub(crate) fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
         list.stable(&stable, v6)?;
         list.moving(&moving, v6)?;
     }
+    let snat = Rc::new(RefCell::new(Rig::new(with_sources(), &snat()?)?));
+    for v6 in [false, true] {
+        list.snat(&snat, v6)?;
+    }
     Ok(list.rows)
 }
 
@@ -100,6 +106,32 @@ fn options() -> BalancerOptions {
         uplink: Uplink { gateway: Some([2, 0, 0, 0, 0, 0xfe]), ..Uplink::default() },
         ..BalancerOptions::default()
     }
+}
+
+/// With ports for the rows' flows, of which nine of ten suffice for all.
+fn with_sources() -> BalancerOptions {
+    let source = |number| [IpAddr::from([198, 18, 9, number as u8]), source6(number)];
+    let nat = NatOptions { sources: (1..=4).flat_map(source).collect(), ..NatOptions::default() };
+    BalancerOptions { nat, ..options() }
+}
+
+fn source6(number: u16) -> IpAddr {
+    IpAddr::from([0x2001, 0xdb8, 9, 0, 0, 0, 0, number])
+}
+
+/// One service for each protocol and family, with full NAT.
+fn snat() -> Result<Services> {
+    let mut services = Vec::new();
+    for v6 in [false, true] {
+        for service in [Service::tcp("tcp", 80), Service::udp("udp", 80)] {
+            let name = format!("{}{}", service.name, if v6 { 6 } else { 4 });
+            let service = Service { name: name.into(), ..service };
+            let service = service.address(vip(v6)).forwarding(Forwarding::Snat);
+            let member = |number| Backend::new(backend(v6, number));
+            services.push((0..10).map(member).fold(service, Service::backend));
+        }
+    }
+    Ok(Services::new(services)?)
 }
 
 /// Every slot of the rows' services goes from one backend to another, and has been announced.
@@ -227,6 +259,22 @@ impl List {
         self.row("echo request, answered", rig, &echo)?.meaning = Meaning::Answered;
         let other = packet(backend(v6, 99), TCP, tcp::ACK);
         self.row("not a service's", rig, &other)?.meaning = Meaning::Passed;
+        Ok(())
+    }
+
+    fn snat(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let to = |flags| packet(vip(v6), TCP, flags);
+        let opening = Course::of(&to(tcp::SYN), MANY);
+        rig.borrow_mut().send(&opening, MANY as u32)?;
+        self.row("TCP, established, full NAT", rig, &to(tcp::ACK))?;
+        self.many("TCP, established, 65,536 flows, full NAT", rig, &to(tcp::ACK))?;
+        let rounds = self.rounds;
+        // Beside the flows of the rows before.
+        let mut opening = to(tcp::SYN);
+        opening.bytes[opening.address_at] ^= 0x80;
+        let row = self.row("SYN of new flows, full NAT", rig, &opening)?;
+        (row.course.flows, row.course.next) = (NEW * rounds, 1);
+        row.sampling = Sampling::once(NEW as u32 - 1);
         Ok(())
     }
 
