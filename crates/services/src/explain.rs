@@ -19,6 +19,7 @@ use crate::{
     model::{BackendId, Frontend, ServiceName},
     running::Running,
     store::Store,
+    translated::Translated,
 };
 
 /// A flow, seen from its client.
@@ -50,6 +51,8 @@ pub struct Explained {
     pub target: Option<BackendId>,
     /// Whom the flow's entry names, if it has one.
     pub entry: Option<BackendId>,
+    /// What its packets become, if full NAT has given it a port: it keeps that, and its backend.
+    pub translated: Option<Translated>,
     /// The service's source ranges leave the client out: its packets are dropped, whatever else stands here.
     /// Not known of a service that was adopted and not applied since.
     pub refused: bool,
@@ -59,7 +62,8 @@ impl Explained {
     /// The backend that gets the next packet of the flow, if that doesn't open it.
     #[must_use]
     pub fn backend(&self) -> Option<BackendId> {
-        self.entry.or(self.default).filter(|_| !self.refused)
+        let translated = self.translated.map(|translated| translated.backend);
+        translated.or(self.entry).or(self.default).filter(|_| !self.refused)
     }
 }
 
@@ -71,7 +75,7 @@ impl<S: Store> Balancer<S> {
         let entry = self.store.frontend(index);
         let running = self.running.values().find(|running| running.number == entry.service)?;
         let refused = !running.service.sources.takes(flow.client);
-        let (flow, place) = self.place(&entry, flow)?;
+        let (client, (flow, place)) = (flow, self.place(&entry, flow)?);
         let slot = flow.slot - running.slots.start;
         let word = running.slot(&self.store, slot);
         let named = |number| running.members.named(number);
@@ -84,6 +88,7 @@ impl<S: Store> Balancer<S> {
             fresh: named(word.fresh_backend()),
             target: named(u32::from(running.target[slot as usize])),
             entry: found.and_then(|entry| named(entry.backend())),
+            translated: self.translated(running, client, flow.hash),
             refused,
         })
     }

@@ -33,6 +33,7 @@ mod step;
 pub mod store;
 mod sweep;
 mod table_size;
+mod translated;
 mod uplink;
 
 pub use balancer::{Applied, Balancer, Ticked};
@@ -44,4 +45,5 @@ pub use room::{ApplyError, Cost, Overflow, Table};
 pub use services::Services;
 pub use stats::{ServiceStats, Traffic};
 pub use table_size::TableSize;
+pub use translated::{SourceStats, Translated};
 pub use uplink::Uplink;

@@ -166,7 +166,8 @@ fn bits(word: u64) -> impl Iterator<Item = u32> {
     (0..GROUP).filter(move |bit| word >> bit & 1 != 0)
 }
 
-fn wide(address: IpAddr) -> Source {
+/// An address as tables have it.
+pub(crate) fn wide(address: IpAddr) -> Source {
     let octets = match address {
         IpAddr::V4(v4) => {
             let mut octets = [0; 16];
@@ -267,7 +268,8 @@ impl<S: Store> Balancer<S> {
     }
 }
 
-fn narrow(source: Source, is_v4: bool) -> IpAddr {
+/// An address of the tables.
+pub(crate) fn narrow(source: Source, is_v4: bool) -> IpAddr {
     match source.address.octets() {
         [a, b, c, d, ..] if is_v4 => IpAddr::from([a, b, c, d]),
         octets => IpAddr::from(octets),

@@ -2,7 +2,7 @@
 
 use flowgate_abi::lb::{
     BOUNDS, Backend, Frontend, Head, Lines, Load, Settings, Slot, Sources, Tail, Tracked,
-    nat::{Life, Mapping, Source},
+    nat::{Life, Mapping, Ports, Source, Way},
 };
 
 /// How much there is room for.
@@ -24,6 +24,26 @@ pub struct Room {
     pub nat_sources: u32,
 }
 
+/// A port's flow, as its owner wrote it down; addresses lie as in
+/// [`Translation`](flowgate_abi::lb::nat::Translation).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatFlow {
+    /// The client's address.
+    pub client: [u64; 2],
+    /// The address that the client knows.
+    pub service: [u64; 2],
+    /// The backend's address.
+    pub backend: [u64; 2],
+    /// The address that the backend knows.
+    pub source: [u64; 2],
+    /// The ports of all four.
+    pub ports: Ports,
+    /// The flow's protocol, and the way back to the client.
+    pub way: Way,
+    /// The backend's number within its service.
+    pub number: u32,
+}
+
 /// The tables of full NAT, for reading and writing. Packets take ports and give them their owners; here
 /// they are given back. A port's index says where it lies: [`flowgate_abi::lb::nat`].
 pub trait NatStore {
@@ -41,6 +61,10 @@ pub trait NatStore {
     fn end(&mut self, port: u32, life: Life) -> bool;
     /// The hash of a port's flow.
     fn hash(&self, port: u32) -> u64;
+    /// A port's flow.
+    fn flow(&self, port: u32) -> NatFlow;
+    /// The word in a cell of a bucket of mappings; 0: none.
+    fn mapping(&self, bucket: u32, cell: usize) -> Mapping;
     /// Takes a mapping out of a bucket, if it is there.
     fn forget(&mut self, bucket: u32, mapping: Mapping);
 }

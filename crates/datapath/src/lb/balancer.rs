@@ -180,7 +180,8 @@ impl LoadBalancer {
     /// The tables couldn't be read.
     pub fn stats(&self) -> Result<BalancerStats, TableError> {
         let (services, drops) = (self.tables.stats()?, self.drops()?);
-        let mut stats = BalancerStats { services, drops, ..Default::default() };
+        let sources = self.tables.sources();
+        let mut stats = BalancerStats { services, sources, drops, ..Default::default() };
         for &counter in Counter::ALL {
             let count = match &self.tables {
                 Tables::Kernel(balancer) => balancer.store().counted(counter)?,

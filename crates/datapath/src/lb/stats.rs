@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flowgate_abi::{DropReason, event::Tally, lb::Counter};
-use flowgate_services::ServiceStats;
+use flowgate_services::{ServiceStats, SourceStats};
 
 /// Everything that was counted, summed over all CPUs.
 #[non_exhaustive]
@@ -11,6 +11,8 @@ use flowgate_services::ServiceStats;
 pub struct BalancerStats {
     /// What each service and its backends got, by name.
     pub services: Vec<ServiceStats>,
+    /// How many ports of each of full NAT's sources are taken.
+    pub sources: Vec<SourceStats>,
     /// What was dropped, by reason; reasons that never occurred aren't there.
     pub drops: BTreeMap<DropReason, Tally>,
     /// What else was counted.

@@ -3,8 +3,8 @@
 use std::{convert::Infallible, io, time::Duration};
 
 use flowgate_services::{
-    Applied, ApplyError, Balancer, ClientFlow, Cost, Explained, ServiceStats, Services, Ticked,
-    host::HostTables,
+    Applied, ApplyError, Balancer, ClientFlow, Cost, Explained, ServiceStats, Services,
+    SourceStats, Ticked, host::HostTables,
 };
 
 use crate::{error::TableError, sys::lb::BalancerTables};
@@ -59,6 +59,10 @@ impl Tables {
             Self::Kernel(balancer) => balancer.stats(),
             Self::Host(balancer) => Ok(never(balancer.stats())),
         }
+    }
+
+    pub(super) fn sources(&self) -> Vec<SourceStats> {
+        either!(self, balancer => balancer.sources())
     }
 
     pub(super) fn services(&self) -> &Services {

@@ -4,13 +4,13 @@ use flowgate_abi::{
     Shared64,
     lb::{
         Bucket,
-        nat::{Life, Mapping, Source, Translation},
+        nat::{Life, Mapping, Ports, Source, Translation, Way},
     },
 };
 use flowgate_pipeline::lb::Translations;
 
 use super::HostTables;
-use crate::store::NatStore;
+use crate::store::{NatFlow, NatStore};
 
 impl Translations for HostTables {
     fn nat_source(&self, number: u32) -> Option<&Source> {
@@ -63,6 +63,24 @@ impl NatStore for HostTables {
 
     fn hash(&self, port: u32) -> u64 {
         self.ports[port as usize].hash.load()
+    }
+
+    fn flow(&self, port: u32) -> NatFlow {
+        let port = &self.ports[port as usize];
+        let address = |words: &[Shared64; 2]| [words[0].load(), words[1].load()];
+        NatFlow {
+            client: address(&port.client),
+            service: address(&port.service),
+            backend: address(&port.backend),
+            source: address(&port.source),
+            ports: Ports(port.ports.load()),
+            way: Way(port.way.load()),
+            number: port.number.load() as u32,
+        }
+    }
+
+    fn mapping(&self, bucket: u32, cell: usize) -> Mapping {
+        Mapping(self.flows[bucket as usize][cell].load())
     }
 
     fn forget(&mut self, bucket: u32, mapping: Mapping) {

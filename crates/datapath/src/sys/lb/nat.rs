@@ -1,20 +1,20 @@
 //! Full NAT's sources and ports, through mapped memory.
 
-use std::sync::atomic::Ordering;
+use std::{mem::offset_of, sync::atomic::Ordering};
 
 use flowgate_abi::{
     Addr6,
     lb::{
         CELLS,
-        nat::{Life, Mapping, Source, Translation},
+        nat::{Life, Mapping, Ports, Source, Translation, Way},
     },
 };
-use flowgate_services::store::NatStore;
+use flowgate_services::store::{NatFlow, NatStore};
 
 use super::BalancerTables;
 
-const LIFE: usize = std::mem::offset_of!(Translation, life);
-const HASH: usize = std::mem::offset_of!(Translation, hash);
+const LIFE: usize = offset_of!(Translation, life);
+const HASH: usize = offset_of!(Translation, hash);
 
 impl NatStore for BalancerTables {
     fn nat_source(&self, number: u32) -> Source {
@@ -48,6 +48,24 @@ impl NatStore for BalancerTables {
 
     fn hash(&self, port: u32) -> u64 {
         self.nat.ports.word64(port as usize, HASH).load(Ordering::Acquire)
+    }
+
+    fn flow(&self, port: u32) -> NatFlow {
+        let word = |at| self.nat.ports.word64(port as usize, at).load(Ordering::Acquire);
+        let address = |at| [word(at), word(at + 8)];
+        NatFlow {
+            client: address(offset_of!(Translation, client)),
+            service: address(offset_of!(Translation, service)),
+            backend: address(offset_of!(Translation, backend)),
+            source: address(offset_of!(Translation, source)),
+            ports: Ports(word(offset_of!(Translation, ports))),
+            way: Way(word(offset_of!(Translation, way))),
+            number: word(offset_of!(Translation, number)) as u32,
+        }
+    }
+
+    fn mapping(&self, bucket: u32, cell: usize) -> Mapping {
+        Mapping(self.nat.flows.word64(bucket as usize, cell * 8).load(Ordering::Acquire))
     }
 
     fn forget(&mut self, bucket: u32, mapping: Mapping) {
