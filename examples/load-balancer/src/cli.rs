@@ -133,10 +133,13 @@ pub(crate) struct Named {
 pub(crate) struct Add {
     #[command(flatten)]
     pub(crate) named: Named,
+    /// The port on which it listens, for snat forwarding, if it isn't the service's
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// Its share of new flows
     #[arg(long, default_value_t = 1)]
     pub(crate) weight: u16,
-    /// Its Ethernet address, for layer-2 forwarding
+    /// Its Ethernet address, if it is in the balancer's segment
     #[arg(long)]
     pub(crate) mac: Option<Mac>,
     /// The largest IP packet that the path to it carries

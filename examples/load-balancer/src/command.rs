@@ -88,9 +88,10 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
 }
 
 fn add(added: &Add) -> Request {
-    let Add { named, weight, mac, mtu } = added;
+    let Add { named, port, weight, mac, mtu } = added;
     let backend = model::Backend {
         address: named.backend,
+        port: *port,
         weight: *weight,
         state: model::State::Active,
         mac: *mac,

@@ -255,7 +255,8 @@ fn quarantine(service: &mut model::Service, fail_open: bool, fails: impl Fn(IpAd
 
 fn plan(service: &model::Service, backend: &model::Backend, check: &Check) -> (Target, Plan) {
     let target = Target { service: service.name.clone(), backend: backend.address };
-    let port = check.port.unwrap_or(service.port);
+    let own = if backend.port == 0 { service.port } else { backend.port };
+    let port = check.port.unwrap_or(own);
     (target, Plan { address: (backend.address, port).into(), check: check.clone() })
 }
 

@@ -27,7 +27,10 @@ use tracing::{info, warn};
 
 use crate::{
     config::model::{Config, Interface, Limits, Mode, Protocol},
-    plane::{BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated},
+    plane::{
+        BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated,
+        SourceCounts,
+    },
 };
 
 /// The kernel's load balancer.
@@ -151,6 +154,7 @@ impl Plane for Library {
         Ok(Counts {
             services: stats.services.into_iter().map(service_counts).collect(),
             drops: drops.map(|(reason, tally)| (reason.to_string(), tally.packets)).collect(),
+            sources: stats.sources.into_iter().map(source_counts).collect(),
         })
     }
 
@@ -233,9 +237,14 @@ fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
     }
 }
 
+const fn source_counts(stats: flowgate_services::SourceStats) -> SourceCounts {
+    SourceCounts { address: stats.address, ports: stats.ports, taken: stats.taken }
+}
+
 fn explained(explained: flowgate_services::Explained) -> Explained {
     let why = match (explained.entry, explained.stage) {
         _ if explained.refused => "the service's source ranges refuse the client",
+        _ if explained.translated.is_some() => "the flow has a port, and keeps it and its backend",
         (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
         (None, Stage::Stable) => "the slot's backend, for every flow of it",
         (None, Stage::Announce) => "the slot's backend, until the announced change",
@@ -246,6 +255,7 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     };
     Explained {
         backend: explained.backend().map(|id| id.address),
+        translated: explained.translated.map(|one| (one.source, one.destination)),
         service: explained.service,
         slot: explained.slot,
         why: why.to_owned(),

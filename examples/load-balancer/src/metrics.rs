@@ -22,7 +22,11 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{api::answer, health::Health, plane::Counts};
+use crate::{
+    api::answer,
+    health::Health,
+    plane::{Counts, SourceCounts},
+};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PREFIX: &str = "flowgate_lb";
@@ -76,6 +80,7 @@ impl Collector for Measured {
         counters(to, "dropped_packets", "Packets dropped", drops)?;
         self.of_services(to)?;
         self.of_backends(to)?;
+        self.of_sources(to)?;
         let refused = std::iter::once((Labels::new(), i64::from(self.refused)));
         gauges(to, "config_refused", "Whether the file was refused when it was last read", refused)
     }
@@ -102,6 +107,18 @@ impl Measured {
             "Slots whose new flows still go to the former backend",
             service(|one| one.pending_slots.into()),
         )
+    }
+
+    fn of_sources(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let source = |value: fn(&SourceCounts) -> usize| {
+            let sources = self.counts.sources.iter();
+            sources.map(move |one| {
+                let labels = vec![("source", one.address.to_string())];
+                (labels, i64::try_from(value(one)).unwrap_or(i64::MAX))
+            })
+        };
+        gauges(to, "nat_ports", "Ports of a source", source(|one| one.ports))?;
+        gauges(to, "nat_taken_ports", "Ports of a source that are taken", source(|one| one.taken))
     }
 
     fn of_backends(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -214,7 +231,12 @@ mod tests {
             tracked: 2,
             backends: vec![counted],
         };
-        let counts = Counts { services: vec![service], drops: vec![("no backend".into(), 5)] };
+        let source = SourceCounts { address: [198, 18, 9, 1].into(), ports: 31_744, taken: 12 };
+        let counts = Counts {
+            services: vec![service],
+            drops: vec![("no backend".into(), 5)],
+            sources: vec![source],
+        };
         let backend = answer::Backend {
             service: "web".into(),
             address,
@@ -237,6 +259,8 @@ mod tests {
             "flowgate_lb_pending_slots{service=\"web\"} 3".into(),
             format!("flowgate_lb_backend_up{labels} 0"),
             format!("flowgate_lb_backend_active{labels} 0"),
+            "flowgate_lb_nat_ports{source=\"198.18.9.1\"} 31744".into(),
+            "flowgate_lb_nat_taken_ports{source=\"198.18.9.1\"} 12".into(),
             "flowgate_lb_config_refused 1".into(),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");

@@ -74,6 +74,19 @@ pub struct Counts {
     pub services: Vec<ServiceCounts>,
     /// Dropped packets by reason.
     pub drops: Vec<(String, u64)>,
+    /// By source of `snat` forwarding.
+    pub sources: Vec<SourceCounts>,
+}
+
+/// How many ports of a source flows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceCounts {
+    /// The source.
+    pub address: IpAddr,
+    /// Its ports.
+    pub ports: usize,
+    /// Those among them that are taken.
+    pub taken: usize,
 }
 
 /// What was counted of a service.
@@ -126,6 +139,8 @@ pub struct Explained {
     pub slot: u32,
     /// The backend; `None`: nobody.
     pub backend: Option<IpAddr>,
+    /// With `snat` forwarding: from where to where its packets go.
+    pub translated: Option<(SocketAddr, SocketAddr)>,
     /// Why.
     pub why: String,
 }

@@ -13,7 +13,7 @@ use crate::{
     config::model::{Protocol, State},
     health::{Health, Target},
     metrics::Measured,
-    plane::{Flow, Plane, PlaneError},
+    plane::{Flow, Plane, PlaneError, SourceCounts},
 };
 
 impl<P: Plane> Balancer<P> {
@@ -149,6 +149,7 @@ impl<P: Plane> Balancer<P> {
                     packets: *packets,
                 })
                 .collect(),
+            sources: counts.sources.iter().copied().map(source).collect(),
         })
     }
 
@@ -172,6 +173,9 @@ impl<P: Plane> Balancer<P> {
             service: explained.service.to_string(),
             slot: explained.slot,
             backend: explained.backend,
+            translated: explained
+                .translated
+                .map(|(source, destination)| answer::Translated { source, destination }),
             why: explained.why,
         })
     }
@@ -196,6 +200,10 @@ impl<P: Plane> Balancer<P> {
 
 fn value(answer: impl Serialize) -> Value {
     serde_json::to_value(answer).expect("answers are plain data")
+}
+
+const fn source(counts: SourceCounts) -> answer::Source {
+    answer::Source { source: counts.address, ports: counts.ports, taken: counts.taken }
 }
 
 const fn state(state: BackendState) -> &'static str {

@@ -111,7 +111,11 @@ impl Show for Explained {
     fn show(&self) -> String {
         let backend =
             self.backend.map_or_else(|| "nobody".to_owned(), |backend| backend.to_string());
-        format!("service {}, slot {}: {backend}\n{}\n", self.service, self.slot, self.why)
+        let translated = self.translated.map_or_else(String::new, |one| {
+            format!("from {} to {}\n", one.source, one.destination)
+        });
+        let Self { service, slot, why, .. } = self;
+        format!("service {service}, slot {slot}: {backend}\n{translated}{why}\n")
     }
 }
 
@@ -158,6 +162,10 @@ pub(crate) fn rates(before: Option<&Stats>, now: &Stats) -> String {
         row
     });
     let mut text = table(&header, rows);
+    for one in &now.sources {
+        writeln!(text, "source {}: {} of {} ports taken", one.source, one.taken, one.ports)
+            .expect("a string takes all text");
+    }
     for drop in &now.drops {
         writeln!(text, "dropped: {} ({})", drop.packets, drop.reason)
             .expect("a string takes all text");
@@ -193,7 +201,7 @@ mod tests {
         let counted =
             Counted { service: "web".into(), backend, packets, bytes: packets * 100, opened: 1 };
         let drops = vec![Dropped { reason: "no backend".into(), packets: 2 }];
-        Stats { at, backends: vec![counted], drops }
+        Stats { at, backends: vec![counted], drops, sources: Vec::new() }
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn the_files_of_the_guide_are_understood() {
     let guide = include_str!("../../../docs/load-balancer-operators.md");
     let mut files = blocks(guide, "yaml");
     files.extend(guide.split("<<'END'\n").skip(1).filter_map(|rest| rest.split("END\n").next()));
-    assert_eq!(files.len(), 2);
+    assert_eq!(files.len(), 3);
     for file in files {
         config::parse("guide", file).unwrap();
     }
@@ -224,6 +224,15 @@ fn full_nat_has_sources_of_the_services_family() {
     at(&snat(short, "forwarding: tunnel"), (9, "nat.last_port", "2063"));
     let own = "nat: {sources: [198.51.100.1]}\n";
     at(&snat(own, "forwarding: tunnel"), (4, "services[0].addresses[0]", "is a source"));
+    let port = good.replace("198.18.0.1}", "198.18.0.1, port: 8080}");
+    assert_eq!(
+        config::parse("lb.yaml", &port).unwrap().config.services[0].backends[0].port,
+        Some(8080)
+    );
+    let untranslated = port.replace("forwarding: snat", "forwarding: tunnel");
+    at(&untranslated, (7, "services[0].backends[0].port", "has a port of its own"));
+    let again = good.replace("198.18.0.1}", "198.18.0.1}, {address: 198.18.0.1, port: 8080}");
+    at(&again, (7, "services[0].backends[1].address", "twice"));
     let mixed = good.replace("198.18.0.1}", "198.18.0.1}, {address: \"2001:db8::1\"}");
     at(&mixed, (7, "services[0].backends[1].address", "another family"));
 }

@@ -1,6 +1,6 @@
 //! What answers say. Fields are added, never renamed or taken away.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ pub struct Service {
     pub protocol: Protocol,
     /// Its port; 0: all.
     pub port: u16,
-    /// `tunnel`, `gue` or `layer2`.
+    /// `tunnel`, `gue`, `layer2` or `snat`.
     pub forwarding: String,
     /// Slots of its table.
     pub slots: u32,
@@ -92,6 +92,20 @@ pub struct Stats {
     pub backends: Vec<Counted>,
     /// Dropped packets by reason; reasons that didn't occur are left out.
     pub drops: Vec<Dropped>,
+    /// By source of `snat` forwarding.
+    #[serde(default)]
+    pub sources: Vec<Source>,
+}
+
+/// How many ports of a source of `snat` forwarding flows have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The source.
+    pub source: IpAddr,
+    /// Its ports.
+    pub ports: usize,
+    /// Those among them that are taken.
+    pub taken: usize,
 }
 
 /// What was counted of a backend of a service.
@@ -149,8 +163,20 @@ pub struct Explained {
     pub slot: u32,
     /// The backend; `null`: nobody.
     pub backend: Option<IpAddr>,
+    /// With `snat` forwarding: what the flow's packets become; `null`: it has no port.
+    #[serde(default)]
+    pub translated: Option<Translated>,
     /// Why.
     pub why: String,
+}
+
+/// From where to where the packets of a flow go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translated {
+    /// A source, and the flow's port.
+    pub source: SocketAddr,
+    /// The backend's address and port.
+    pub destination: SocketAddr,
 }
 
 /// What became of a frame.

@@ -113,6 +113,7 @@ fn fields(service: &Service, place: &str) -> Checking {
     if let Some(slots) = service.table.filter(|slots| TableSize::new(*slots).is_none()) {
         return Err(mistake(format_args!("{place}.table"), Reason::TableSize(slots)));
     }
+    named_once(service, place)?;
     if let Some(check) = &service.check {
         if service.port == 0 && check.port.is_none() {
             return Err(mistake(format_args!("{place}.check"), Reason::NoCheckPort));
@@ -121,6 +122,19 @@ fn fields(service: &Service, place: &str) -> Checking {
     } else if service.fail_open {
         let field = format_args!("{place}.fail_open").to_string();
         return Err(mistake(field, Reason::Contradiction("nothing fails without `check`")));
+    }
+    Ok(())
+}
+
+/// Whatever its port: commands and counters know a backend by its address.
+fn named_once(service: &Service, place: &str) -> Checking {
+    let mut known = HashSet::new();
+    for (at, backend) in service.backends.iter().enumerate() {
+        if !known.insert(backend.address) {
+            let (name, id) = (service.name.as_str().into(), backend.address.into());
+            let twice = ServiceError::DuplicateBackend { service: name, backend: id };
+            return Err(mistake(format_args!("{place}.backends[{at}].address"), twice.into()));
+        }
     }
     Ok(())
 }
@@ -224,6 +238,7 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::DuplicateBackend { service, backend: id } => backend(service, id, "address"),
         ServiceError::NoWeight { service, backend: id } => backend(service, id, "weight"),
         ServiceError::NoMac { service, backend: id } => backend(service, id, "mac"),
+        ServiceError::Port { service, backend: id } => backend(service, id, "port"),
         ServiceError::Mtu { service, backend: id, .. } => backend(service, id, "mtu"),
         ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
         ServiceError::NoNetwork { service: name }

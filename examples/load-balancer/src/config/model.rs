@@ -273,13 +273,15 @@ pub enum Fragments {
 pub struct Backend {
     /// Its address.
     pub address: IpAddr,
+    /// The port on which it listens: with `snat` forwarding, which alone can translate. Without it: the service's.
+    pub port: Option<u16>,
     /// Its share of new flows, in proportion to the others'; at least 1.
     #[serde(default = "default::weight")]
     pub weight: u16,
     /// Whether it gets new flows.
     #[serde(default)]
     pub state: State,
-    /// Its Ethernet address: for `layer2` forwarding.
+    /// Its Ethernet address, if it is in the balancer's own segment: needed for `layer2` forwarding.
     pub mac: Option<Mac>,
     /// The largest IP packet that the path to it carries, outer headers included, in bytes. Without it: that of
     /// `uplink`.
@@ -306,7 +308,7 @@ pub enum State {
 pub struct Check {
     /// What is asked.
     pub probe: Probe,
-    /// The port that is asked. Without it: the service's.
+    /// The port that is asked. Without it: the backend's own, or the service's.
     pub port: Option<u16>,
     /// From one check of a backend to the next.
     #[serde(default = "default::interval", with = "duration")]

@@ -62,6 +62,7 @@ impl Backend {
             });
         typed.next_hop = self.mac.map_or(NextHop::Gateway, |mac| NextHop::Mac(mac.0));
         typed.mtu = self.mtu;
+        typed.port = self.port.unwrap_or_default();
         typed
     }
 }

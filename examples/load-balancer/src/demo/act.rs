@@ -88,6 +88,7 @@ impl Play {
         let added = &self.stage.backends[ADDED];
         let backend = model::Backend {
             address: added.address(),
+            port: None,
             weight: 1,
             state: model::State::Active,
             mac: Some(Mac(added.host.mac().0)),

@@ -90,7 +90,11 @@ impl Plane for Fake {
                 .map(|one| BackendCounts { address: one.address, packets: 1, bytes: 60, opened: 1 })
                 .collect(),
         });
-        Ok(Counts { services: services.collect(), drops: vec![("no backend".into(), 3)] })
+        Ok(Counts {
+            services: services.collect(),
+            drops: vec![("no backend".into(), 3)],
+            sources: Vec::new(),
+        })
     }
 
     fn explain(&self, flow: &Flow) -> Result<Option<Explained>, PlaneError> {
@@ -100,6 +104,7 @@ impl Plane for Fake {
             service: service.name.clone(),
             slot: 7,
             backend: service.backends.first().map(|one| one.address),
+            translated: None,
             why: "its slot's".into(),
         }))
     }

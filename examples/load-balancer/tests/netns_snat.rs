@@ -1,0 +1,290 @@
+//! `snat` forwarding, the program that runs: backends that know nothing of it, plain sockets in namespaces of
+//! their own, and flows that outlive the process.
+//!
+//! Privileged: where namespaces can't be had, it says SKIPPED.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use flowgate_lab::{Answer, EchoServers, Node, Pod, Segment, Talk};
+use flowgate_lb::{
+    api::{
+        Request,
+        answer::{Backend, Explained, Stats, Status},
+        client::Client,
+    },
+    config::model::Protocol,
+    health::Health,
+};
+
+/// Far longer than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The services' ports.
+const PORT: u16 = 80;
+const ECHO: u16 = 7;
+/// Where their backends listen.
+const HTTP: u16 = 8080;
+const OWN_ECHO: u16 = 7007;
+
+fn both(last: u8) -> [IpAddr; 2] {
+    [[198, 18, 5, last].into(), [0x2001, 0xdb8, 5, 0, 0, 0, 0, last.into()].into()]
+}
+
+/// What clients know; an address of the balancer's, so that it is found.
+fn services() -> [IpAddr; 2] {
+    both(100)
+}
+
+/// What backends know, likewise.
+fn sources() -> [IpAddr; 2] {
+    both(200)
+}
+
+/// A client, the balancer's host, and two backends in one segment.
+struct Stage {
+    client: Pod,
+    balancer: Pod,
+    backends: Vec<Pod>,
+    _servers: Vec<EchoServers>,
+    files: tempfile::TempDir,
+    pins: PathBuf,
+    _segment: Segment,
+    _node: Node,
+}
+
+impl Stage {
+    /// `None`: it can't be had here, which is said.
+    fn set(test: &str) -> Option<Self> {
+        if let Err(missing) = flowgate_lab::available() {
+            println!("SKIPPED {test}: {missing}");
+            return None;
+        }
+        let mut node = Node::enter().expect("namespaces of its own");
+        let segment = node.add_segment().expect("a segment");
+        let mut host = |name: &str, addresses: &[IpAddr]| {
+            node.add_host(&segment, name, addresses).expect("a host")
+        };
+        let client = host("client", &both(1));
+        let balancer = host("balancer", &[both(2), services(), sources()].concat());
+        let backends = vec![host("one", &both(11)), host("two", &both(12))];
+        backends.iter().for_each(serve_http);
+        let servers = backends.iter().map(|pod| pod.serve(&[OWN_ECHO], &[OWN_ECHO]));
+        let servers = servers.map(|server| server.expect("listens")).collect();
+        let pins = node.bpffs().join("flowgate-lb");
+        let files = tempfile::tempdir().expect("a directory");
+        let stage = Self {
+            client,
+            balancer,
+            backends,
+            _servers: servers,
+            files,
+            pins,
+            _segment: segment,
+            _node: node,
+        };
+        stage.write(&sources());
+        Some(stage)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.files.path().join("lb.yaml")
+    }
+
+    /// The file, with these sources.
+    fn write(&self, sources: &[IpAddr]) {
+        let sources: Vec<String> = sources.iter().map(|one| format!("'{one}'")).collect();
+        let mut text = format!(
+            "directory: {}\npin: {}\ninterfaces: [{{name: {}, mode: generic}}]\n\
+             limits: {{slots: 16384, frontends: 64, backends: 64, services: 16}}\n\
+             nat: {{sources: [{}]}}\nservices:\n",
+            self.files.path().join("run").display(),
+            self.pins.display(),
+            self.balancer.interface(),
+            sources.join(", ")
+        );
+        for family in 0..2 {
+            text += &self.service((&format!("http{family}"), "tcp"), (PORT, HTTP), family);
+            text += &self.service((&format!("echo{family}"), "tcp"), (ECHO, OWN_ECHO), family);
+            text += &self.service((&format!("datagrams{family}"), "udp"), (ECHO, OWN_ECHO), family);
+        }
+        fs::write(self.path(), text).expect("written");
+    }
+
+    fn service(&self, (name, protocol): (&str, &str), ports: (u16, u16), family: usize) -> String {
+        let backend = |pod: &Pod| {
+            let address = pod.addresses()[family];
+            format!("{{address: '{address}', port: {}, mac: '{}'}}", ports.1, pod.mac())
+        };
+        let backends: Vec<String> = self.backends.iter().map(backend).collect();
+        let check = match protocol {
+            "tcp" => "check: {probe: tcp, interval: 200ms, timeout: 200ms}",
+            _ => "fragments: drop",
+        };
+        format!(
+            "  - {{name: {name}, addresses: ['{}'], protocol: {protocol}, port: {}, forwarding: snat, {check}, \
+             backends: [{}]}}\n",
+            services()[family],
+            ports.0,
+            backends.join(", ")
+        )
+    }
+
+    /// Starts the program, and waits until every check has succeeded.
+    fn start(&self) -> Running {
+        let spawn = || {
+            Command::new(env!("CARGO_BIN_EXE_flowgate-lb"))
+                .args(["run", "--config"])
+                .arg(self.path())
+                .stdin(Stdio::null())
+                .spawn()
+        };
+        let child = self.balancer.run(spawn).expect("a thread there").expect("starts");
+        let mut running = Running { child, directory: self.files.path().join("run") };
+        running.wait("every backend is up", |running| {
+            let asked = running.try_ask::<Vec<Backend>>(&Request::Backends { service: None });
+            let checked = |all: Vec<Backend>| all.into_iter().filter_map(|one| one.health);
+            asked.is_some_and(|all| checked(all).filter(|one| *one == Health::Up).count() == 8)
+        });
+        running
+    }
+
+    fn get(&self, vip: IpAddr) -> String {
+        let page = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, PORT), PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            Ok(page)
+        };
+        self.client.run(page).expect("a thread there").expect("the service answers")
+    }
+
+    /// Connections to the echo services of both families, so many each.
+    fn talks(&self, count: usize) -> Vec<Talk> {
+        let to = |vip| self.client.talk(SocketAddr::new(vip, ECHO), PATIENCE).expect("connects");
+        services().into_iter().flat_map(|vip| (0..count).map(move |_| to(vip))).collect()
+    }
+
+    /// New flows of every service come through, from a source as their backends see it.
+    fn all_serve(&self) {
+        for (vip, source) in services().into_iter().zip(sources()) {
+            for _ in 0..4 {
+                let page = self.get(vip);
+                assert!(page.ends_with(&format!("\r\n\r\n{source}")), "{page}");
+                let echoed = self.client.udp(SocketAddr::new(vip, ECHO), PATIENCE);
+                assert_eq!(echoed.expect("asked"), Answer::Echoed);
+            }
+        }
+    }
+}
+
+/// A server of HTTP that tells whom it serves.
+fn serve_http(pod: &Pod) {
+    let listen = || {
+        for &address in pod.addresses() {
+            let listener = TcpListener::bind((address, HTTP)).expect("listens");
+            thread::spawn(move || listener.incoming().flatten().for_each(respond));
+        }
+    };
+    pod.run(listen).expect("a thread there");
+}
+
+fn respond(mut stream: TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 512];
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(length @ 1..) => request.extend(&buffer[..length]),
+            _ => return,
+        }
+    }
+    let Ok(peer) = stream.peer_addr() else { return };
+    let body = peer.ip().to_string();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close", body.len());
+    let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
+}
+
+/// They are what they were, and get their answers.
+#[track_caller]
+fn all_answer(talks: &mut [Talk]) {
+    for talk in talks {
+        let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
+        assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
+    }
+}
+
+/// The program that runs. When this is dropped it is killed, and has no chance to clean up.
+struct Running {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Running {
+    fn wait(&mut self, what: &str, happened: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !happened(self) {
+            assert!(self.child.try_wait().expect("it was started").is_none(), "it has ended");
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn try_ask<T: serde::de::DeserializeOwned>(&self, request: &Request) -> Option<T> {
+        Client::connect(&self.directory).ok()?.ask(request).ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The balancer tells by which source, to whose own port.
+fn is_explained(running: &Running, talk: &Talk) {
+    let (client, service) = (talk.source().expect("connected"), talk.destination());
+    let request = Request::Explain { client, service, protocol: Protocol::Tcp };
+    let told = running.try_ask::<Explained>(&request).expect("it answers");
+    let translated = told.translated.expect("it has a port");
+    assert!(sources().contains(&translated.source.ip()), "{told:?}");
+    assert_eq!(
+        (Some(translated.destination.ip()), translated.destination.port()),
+        (told.backend, OWN_ECHO)
+    );
+}
+
+#[test]
+fn backends_that_know_nothing_of_it_serve_and_flows_outlive_a_kill() {
+    let Some(stage) = Stage::set("backends_that_know_nothing_of_it_serve_and_flows_outlive_a_kill")
+    else {
+        return;
+    };
+    let mut running = stage.start();
+    stage.all_serve();
+    let mut open = stage.talks(4);
+    all_answer(&mut open);
+    for _ in 0..2 {
+        drop(running);
+        all_answer(&mut open);
+        open.extend(stage.talks(2));
+        stage.all_serve();
+        running = stage.start();
+        all_answer(&mut open);
+    }
+    let stats = running.try_ask::<Stats>(&Request::Stats).expect("it answers");
+    let taken: Vec<(IpAddr, bool)> =
+        stats.sources.iter().map(|one| (one.source, one.taken >= open.len() / 2)).collect();
+    assert_eq!(taken, sources().map(|source| (source, true)));
+    open.iter().for_each(|talk| is_explained(&running, talk));
+    let status = running.try_ask::<Status>(&Request::Status).expect("it answers");
+    assert_eq!((status.services, status.backends, status.dropped), (6, 12, 0));
+}
