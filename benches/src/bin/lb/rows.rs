@@ -123,9 +123,10 @@ fn source6(number: u16) -> IpAddr {
 fn snat() -> Result<Services> {
     let mut services = Vec::new();
     for v6 in [false, true] {
-        for service in [Service::tcp("tcp", 80), Service::udp("udp", 80)] {
-            let name = format!("{}{}", service.name, if v6 { 6 } else { 4 });
-            let service = Service { name: name.into(), ..service };
+        let family = if v6 { 6 } else { 4 };
+        for service in
+            [Service::tcp(format!("tcp{family}"), 80), Service::udp(format!("udp{family}"), 80)]
+        {
             let service = service.address(vip(v6)).forwarding(Forwarding::Snat);
             let member = |number| Backend::new(backend(v6, number));
             services.push((0..10).map(member).fold(service, Service::backend));
