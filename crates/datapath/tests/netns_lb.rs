@@ -19,7 +19,10 @@ use flowgate_datapath::lb::{
     AttachedXdp, BalancerOptions, BalancerState, Builder, Fate, LoadBalancer, XdpAttach, XdpMode,
 };
 use flowgate_lab::Answer;
-use flowgate_services::model::{Backend, BackendState};
+use flowgate_services::{
+    Services,
+    model::{AFFINITY, Backend, BackendState, Service},
+};
 use segment::{ARM, PATIENCE, PORT, Segment, all_answer, services, vips};
 
 fn builder() -> Builder {
@@ -103,6 +106,47 @@ fn connections_keep_their_backend_while_it_drains_and_lose_it_with_it() {
     let answers = talks.iter_mut().map(|talk| talk.line("still there?", PATIENCE));
     let kept = answers.filter(|answer| matches!(answer, Ok(Answer::Echoed))).count();
     assert!((1..talks.len()).contains(&kept), "{kept} of {} kept", talks.len());
+}
+
+/// The same services, whose clients keep their backends.
+fn sticky(backends: &[Backend]) -> Services {
+    let mut sticky = Vec::new();
+    for service in services(backends).iter() {
+        let mut service = Service::clone(service);
+        service.options.affinity = Some(AFFINITY);
+        sticky.push(service);
+    }
+    Services::new(sticky).expect("good services")
+}
+
+#[test]
+fn a_client_keeps_its_backend_with_affinity_and_across_adoption() {
+    let Some(segment) = Segment::new() else { return };
+    let (listed, pins) = (segment.listed(), segment.node.bpffs().join("balancer"));
+    let (mut balancer, _) = start(builder().pin(&pins), &[]);
+    let _ = balancer.apply(&sticky(&listed[..1]), Instant::now()).expect("fits");
+    let mut talks = segment.talks(PORT, 8);
+    all_answer(&mut talks);
+    // By the table, everything new is the other one's.
+    let draining = [listed[0].state(BackendState::Draining), listed[1]];
+    let _ = balancer.apply(&sticky(&draining), Instant::now()).expect("fits");
+    balancer.persist().expect("it has pins");
+    let mut balancer = builder().pin(&pins).open().expect("adopts");
+    let attached = balancer.attach(ARM, XdpAttach::Generic).expect("attaches");
+    let _ = balancer.apply(&sticky(&draining), Instant::now()).expect("fits");
+    let mut later = Instant::now();
+    for _ in 0..4 {
+        later += Duration::from_secs(5);
+        let _ = balancer.tick(later).expect("it ticks");
+        talks.extend(segment.talks(PORT, 2));
+        all_answer(&mut talks);
+    }
+    assert!(attached.adopted);
+    assert_eq!(opened(&balancer), [talks.len() as u64, 0], "the client stays where it was");
+    let _ = balancer.apply(&sticky(&listed[1..]), later).expect("fits");
+    all_answer(&mut segment.talks(PORT, 4));
+    assert_eq!(opened(&balancer), [8], "whose backend is gone gets another one");
+    assert_eq!(balancer.stats().expect("read").get(Counter::PinsRefused), 0);
 }
 
 #[test]

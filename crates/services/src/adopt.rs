@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use flowgate_abi::{
@@ -97,6 +98,7 @@ impl<S: Store> Balancer<S> {
         let service = self.reconstruct(number, entries, &lines);
         let mut running = Running::new(Arc::new(service), (number, size), slots, lines);
         running.refused = self.store.refused(number);
+        running.flags = entries[0].flags.load();
         running.sources = sources;
         self.find_members(&mut running);
         running.find_slots(&self.store, self.clock.now());
@@ -166,6 +168,10 @@ impl<S: Store> Balancer<S> {
         }
         if flags & Entry::SNAT != 0 {
             service.forwarding = Forwarding::Snat;
+        }
+        if flags & Entry::AFFINITY != 0 {
+            // The longest of those whose pins have ages of this length.
+            service.options.affinity = Some(Duration::from_millis(31 << Entry::pin_shift(flags)));
         }
         let mut known = BTreeSet::new();
         for line in lines.values().flat_map(Range::elements) {

@@ -156,7 +156,8 @@ impl<S: Store> Balancer<S> {
         let aged = self.clock.tick(time, self.store.head());
         let under_way = self.running.values().any(Running::is_under_way);
         let left = !self.retired.is_empty() || self.directory.has_left();
-        if left || (under_way && (aged || self.unswept)) {
+        let has_pins = self.running.values().any(Running::has_pins);
+        if left || (under_way && (aged || self.unswept)) || (has_pins && aged) {
             self.settle()?;
         }
         let now = self.clock.now();
@@ -219,7 +220,8 @@ impl<S: Store> Balancer<S> {
     fn settle(&mut self) -> Result<(), S::Error> {
         self.store.wait()?;
         let now = self.clock.now();
-        let found = sweep::sweep(&mut self.store, &self.running, &self.clock);
+        let mut found = sweep::sweep(&mut self.store, &self.running, &self.clock);
+        sweep::pins(&mut self.store, &self.running, &self.clock, &mut found);
         for running in self.running.values_mut() {
             let nothing = sweep::Found::default();
             let found = found.get(&running.number).unwrap_or(&nothing);
@@ -265,6 +267,7 @@ impl<S: Store> Balancer<S> {
         let (number, slots, lines) = taken.ok_or_else(|| self.no_room(Table::Lines, &service))?;
         let mut running = Running::new(Arc::clone(&service), (number, size), slots, lines);
         running.refused = self.store.refused(number);
+        running.flags = running::flags(&service, self.clock.age_length());
         running.sources = self.place_sources(&service, &running.sources)?;
         running.expect_flows();
         running.clear(&mut self.store).map_err(ApplyError::Store)?;
@@ -327,9 +330,14 @@ impl<S: Store> Balancer<S> {
         let next = Arc::clone(service);
         let moved = running.change(&mut self.store, next, &self.uplink, (now, &mut allowance));
         running.expect_flows();
-        let flags = running::flags(service);
-        if flags != running::flags(&before) || left.is_some() {
+        let old =
+            std::mem::replace(&mut running.flags, running::flags(service, self.clock.age_length()));
+        let flags = running.flags;
+        if flags != old || left.is_some() {
             self.refresh_frontends(service);
+        }
+        if flags != old {
+            self.stamp_pins(service).map_err(ApplyError::Store)?;
         }
         self.retired.sources.extend(left.into_iter().flatten());
         let kept: HashSet<Target> = service.frontends().map(target_of).collect();
@@ -363,8 +371,7 @@ impl<S: Store> Balancer<S> {
         for frontend in service.frontends() {
             let Some(lines) = running.lines.get(&Inner::of(frontend.address)) else { continue };
             if let Some(index) = self.directory.find(&self.store, &target_of(frontend)) {
-                let flags = running::flags(&running.service);
-                self.store.set_frontend_words(index, lines.as_lines(), flags);
+                self.store.set_frontend_words(index, lines.as_lines(), running.flags);
                 let sources = running.sources_of(Inner::of(frontend.address));
                 self.store.set_frontend_sources(index, sources);
             }

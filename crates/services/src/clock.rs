@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use flowgate_abi::lb::{AGES, Head, Settings};
+use flowgate_abi::lb::{AGES, Frontend, Head, Settings};
 
 /// Milliseconds of this clock.
 pub(crate) type Millis = u64;
@@ -63,6 +63,20 @@ impl Clock {
     pub(crate) const fn is_over(&self, age: u32, idle: Millis) -> bool {
         let passed = self.age().wrapping_sub(age) % AGES;
         passed as u64 > idle.div_ceil(self.age_length) + SLACK
+    }
+
+    /// The binary logarithm of the milliseconds of an age of pins that last so long: a sixteenth of that, but
+    /// no less than may pass between two ticks.
+    pub(crate) const fn pin_shift(timeout: Millis, age_length: Millis) -> u32 {
+        let (least, wanted) = (age_length.next_power_of_two().ilog2(), (timeout / 16 + 1).ilog2());
+        let shift = if wanted > least { wanted } else { least };
+        if shift > 31 { 31 } else { shift }
+    }
+
+    /// A pin of this age, by these flags, has been silent for longer than this.
+    pub(crate) const fn is_pin_over(&self, age: u32, (flags, timeout): (u32, Millis)) -> bool {
+        let passed = Frontend::pin_age(flags, self.now).wrapping_sub(age) % AGES;
+        passed as u64 > timeout.div_ceil(1 << Frontend::pin_shift(flags)) + SLACK
     }
 
     /// The longest idle time that ages can tell.

@@ -1,6 +1,6 @@
 //! What can be wrong with services.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -148,6 +148,22 @@ pub enum ServiceError {
         networks: usize,
         /// The most.
         most: usize,
+    },
+    /// Ages of pins reach from a moment to a day.
+    #[error("service {service}: affinity for {time:?} isn't between 1 s and {most:?}")]
+    Affinity {
+        /// The service.
+        service: ServiceName,
+        /// What it says.
+        time: Duration,
+        /// The longest.
+        most: Duration,
+    },
+    /// A client has one backend, whatever the port.
+    #[error("service {service}: affinity and a hash by destination port contradict each other")]
+    AffinityByPort {
+        /// The service.
+        service: ServiceName,
     },
     /// Some backends would have no slot.
     #[error(

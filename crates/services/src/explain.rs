@@ -53,6 +53,9 @@ pub struct Explained {
     pub entry: Option<BackendId>,
     /// What its packets become, if full NAT has given it a port: it keeps that, and its backend.
     pub translated: Option<Translated>,
+    /// Whom the client's pin names, if the service has affinity and it has one: that one gets its packets, but for
+    /// flows to which full NAT has given a port.
+    pub pin: Option<BackendId>,
     /// The service's source ranges leave the client out: its packets are dropped, whatever else stands here.
     /// Not known of a service that was adopted and not applied since.
     pub refused: bool,
@@ -63,7 +66,7 @@ impl Explained {
     #[must_use]
     pub fn backend(&self) -> Option<BackendId> {
         let translated = self.translated.map(|translated| translated.backend);
-        translated.or(self.entry).or(self.default).filter(|_| !self.refused)
+        translated.or(self.pin).or(self.entry).or(self.default).filter(|_| !self.refused)
     }
 }
 
@@ -75,11 +78,17 @@ impl<S: Store> Balancer<S> {
         let entry = self.store.frontend(index);
         let running = self.running.values().find(|running| running.number == entry.service)?;
         let refused = !running.service.sources.takes(flow.client);
-        let (client, (flow, place)) = (flow, self.place(&entry, flow)?);
+        let (client, flow) = (flow, flow_of(&entry, flow)?);
         let slot = flow.slot - running.slots.start;
         let word = running.slot(&self.store, slot);
         let named = |number| running.members.named(number);
-        let found = if word.has(Slot::TRACK) { self.entry(&place) } else { None };
+        let settings = self.store.settings();
+        let place = Place::of(flow.slot, flow.hash, settings.tracked_mask);
+        let tracked = |cell| self.store.tracked(cell);
+        let found = if word.has(Slot::TRACK) { entry_at(&place, tracked) } else { None };
+        let place = Place::of(flow.slot, flow.client, settings.pin_mask);
+        let has_pins = entry.flags.load() & Entry::AFFINITY != 0;
+        let pin = if has_pins { entry_at(&place, |cell| self.store.pin(cell)) } else { None };
         Some(Explained {
             service: running.service.name.clone(),
             slot,
@@ -88,6 +97,7 @@ impl<S: Store> Balancer<S> {
             fresh: named(word.fresh_backend()),
             target: named(u32::from(running.target[slot as usize])),
             entry: found.and_then(|entry| named(entry.backend())),
+            pin: pin.and_then(|pin| named(pin.backend())),
             translated: self.translated(running, client, flow.hash),
             refused,
         })
@@ -99,28 +109,27 @@ impl<S: Store> Balancer<S> {
             self.directory.find(&self.store, &target_of(Frontend { port: 0, ..frontend }))
         })
     }
+}
 
-    /// The flow's slot among all slots, and where its entry may lie.
-    fn place(&self, entry: &Entry, flow: &ClientFlow) -> Option<(Flow, Place)> {
-        let ports = (Be16::new(flow.port), Be16::new(flow.frontend.port));
-        let of = match (flow.client, flow.frontend.address) {
-            (IpAddr::V4(client), IpAddr::V4(_)) => {
-                Flow::of::<V4>(entry, &tuple::<V4>(Be32::new(client.into()), ports))
-            }
-            (IpAddr::V6(client), IpAddr::V6(_)) => {
-                Flow::of::<V6>(entry, &tuple::<V6>(Addr6::from_octets(client.octets()), ports))
-            }
-            _ => return None,
-        };
-        Some((of, Place::of(of.slot, of.hash, self.store.settings().tracked_mask)))
-    }
+/// A flow to a frontend; `None`: its ends are of two families.
+fn flow_of(entry: &Entry, flow: &ClientFlow) -> Option<Flow> {
+    let ports = (Be16::new(flow.port), Be16::new(flow.frontend.port));
+    Some(match (flow.client, flow.frontend.address) {
+        (IpAddr::V4(client), IpAddr::V4(_)) => {
+            Flow::of::<V4>(entry, &tuple::<V4>(Be32::new(client.into()), ports))
+        }
+        (IpAddr::V6(client), IpAddr::V6(_)) => {
+            Flow::of::<V6>(entry, &tuple::<V6>(Addr6::from_octets(client.octets()), ports))
+        }
+        _ => return None,
+    })
+}
 
-    fn entry(&self, place: &Place) -> Option<Tracked> {
-        let cells = |bucket: u32| bucket * CELLS as u32..(bucket + 1) * CELLS as u32;
-        let mut entries =
-            cells(place.first).chain(cells(place.second)).map(|cell| self.store.tracked(cell));
-        entries.find(|entry| entry.0 != 0 && entry.is(place.name))
-    }
+/// The entry of a place, in a table of cells.
+fn entry_at(place: &Place, cell: impl Fn(u32) -> Tracked) -> Option<Tracked> {
+    let cells = |bucket: u32| bucket * CELLS as u32..(bucket + 1) * CELLS as u32;
+    let mut entries = cells(place.first).chain(cells(place.second)).map(cell);
+    entries.find(|entry| entry.0 != 0 && entry.is(place.name))
 }
 
 fn tuple<F: Balanceable>(

@@ -384,6 +384,10 @@ pub enum NextHop {
 pub struct ServiceOptions {
     /// What of a packet chooses its slot.
     pub hash: HashMode,
+    /// How long a client may be silent and still have the backend that it had: all of its flows to one address
+    /// of the service go there, whatever becomes of the table. `None`: each flow goes by itself. See
+    /// [`AFFINITY`]; it implies [`HashMode::Source`].
+    pub affinity: Option<Duration>,
     /// What becomes of fragments.
     pub fragments: Fragments,
     /// How long a live flow may be silent: after that its backend may change when the table does. `None`:
@@ -393,6 +397,10 @@ pub struct ServiceOptions {
     /// once; `None`: all of it, until it shows that there is no room.
     pub flows: Option<u32>,
 }
+
+/// How long clients of Kubernetes' services with affinity (`ClientIP`) may be silent where nothing else is said:
+/// three hours.
+pub const AFFINITY: Duration = Duration::from_secs(10_800);
 
 /// What of a packet chooses its slot, and with it, in a table that doesn't change, its backend.
 #[non_exhaustive]

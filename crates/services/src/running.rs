@@ -15,7 +15,7 @@ use flowgate_abi::{
 
 use crate::{
     TableSize, Uplink,
-    clock::{Millis, millis},
+    clock::{Clock, Millis, millis},
     header::{self, Inner},
     maglev::Member,
     members::Members,
@@ -32,6 +32,8 @@ pub(crate) struct Running {
     /// Its number among the services.
     pub(crate) number: u32,
     pub(crate) size: TableSize,
+    /// Of its frontends.
+    pub(crate) flags: u32,
     pub(crate) slots: Range,
     /// The lines of its backends, by the family of what their packets carry.
     pub(crate) lines: BTreeMap<Inner, Range>,
@@ -54,6 +56,8 @@ pub(crate) struct Running {
     pub(crate) refused: u64,
     /// Its entries, as the last sweep found them.
     pub(crate) entries: usize,
+    /// Clients that have pins, as the last sweep found them.
+    pub(crate) pinned: usize,
     /// Entries that a moving slot is expected to need; 0: nobody knows.
     pub(crate) entries_per_slot: f64,
 }
@@ -71,6 +75,7 @@ impl Running {
             service,
             number,
             size,
+            flags: 0,
             slots,
             lines,
             sources: BTreeMap::new(),
@@ -83,6 +88,7 @@ impl Running {
             failed: 0,
             refused: 0,
             entries: 0,
+            pinned: 0,
             entries_per_slot: 0.0,
         }
     }
@@ -99,7 +105,7 @@ impl Running {
             slots: self.slots.start,
             size: self.size.slots(),
             lines: Shared64::new(lines.as_lines().0),
-            flags: Shared32::new(flags(&self.service)),
+            flags: Shared32::new(self.flags),
             sources: Shared64::new(self.sources_of(inner).0),
             service: self.number,
             ..Frontend::default()
@@ -170,6 +176,11 @@ impl Running {
         Line { tail: Shared64::new(tail), ..Line::default() }
     }
 
+    /// Clients have pins, or may get some.
+    pub(crate) fn has_pins(&self) -> bool {
+        self.pinned > 0 || self.service.options.affinity.is_some()
+    }
+
     /// There is something that time or a sweep will change.
     pub(crate) fn is_under_way(&self) -> bool {
         !self.moving.is_empty() || !self.waiting.is_empty() || self.members.has_gone()
@@ -188,8 +199,8 @@ pub(crate) fn families(service: &Service) -> BTreeSet<Inner> {
     service.addresses.iter().map(|address| Inner::of(*address)).collect()
 }
 
-/// The flags of a service's frontends.
-pub(crate) fn flags(service: &Service) -> u32 {
+/// The flags of a service's frontends, by the milliseconds of an age of tracked flows.
+pub(crate) fn flags(service: &Service, age_length: Millis) -> u32 {
     let hash = match service.options.hash {
         HashMode::Connection => 0,
         HashMode::Source => Frontend::HASH_SOURCE,
@@ -200,5 +211,14 @@ pub(crate) fn flags(service: &Service) -> u32 {
         Fragments::Track => Frontend::FRAGMENTS,
     };
     let nat = if service.forwarding == Forwarding::Snat { Frontend::SNAT } else { 0 };
-    hash | fragments | nat
+    let affinity = match pinned_for(service) {
+        Some(time) => Frontend::HASH_SOURCE | Frontend::pins(Clock::pin_shift(time, age_length)),
+        None => 0,
+    };
+    hash | fragments | nat | affinity
+}
+
+/// For how long a silent client keeps its backend: no shorter than its flows may be silent.
+pub(crate) fn pinned_for(service: &Service) -> Option<Millis> {
+    service.options.affinity.map(|time| millis(time.max(service.idle())))
 }

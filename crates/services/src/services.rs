@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
 /// Backends that a service may have: a slot names one in 14 bits, 0 is nobody, and one number is kept
 /// free for whoever takes another's place.
 const MOST_BACKENDS: usize = (1 << 14) - 2;
+
+/// The longest affinity, as in Kubernetes.
+const LONGEST_AFFINITY: Duration = Duration::from_secs(86_400);
 
 /// Services by name, checked. Cheap to clone; what is the same in two sets is shared.
 ///
@@ -172,6 +176,7 @@ fn check(service: &Service) -> Result<(), ServiceError> {
         return Err(ServiceError::OnePort { service: name(), port: service.port });
     }
     check_sources(service)?;
+    check_affinity(service)?;
     let (backends, slots) = (service.backends.len(), service.slots().slots());
     if backends > MOST_BACKENDS {
         return Err(ServiceError::TooManyBackends {
@@ -206,6 +211,19 @@ fn check_families(service: &Service) -> Result<(), ServiceError> {
             Err(ServiceError::Family { service: service.name.clone(), address, other })
         }
         None => Ok(()),
+    }
+}
+
+fn check_affinity(service: &Service) -> Result<(), ServiceError> {
+    let (name, most) = (|| service.name.clone(), LONGEST_AFFINITY);
+    match (service.options.affinity, service.options.hash) {
+        (Some(time), _) if time < Duration::from_secs(1) || time > most => {
+            Err(ServiceError::Affinity { service: name(), time, most })
+        }
+        (Some(_), HashMode::DestinationPort) => {
+            Err(ServiceError::AffinityByPort { service: name() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -325,6 +343,23 @@ mod tests {
         assert!(Services::new([web(), Service { port: 81, ..other }]).is_ok());
         let twice = refused(web().address(address("198.51.100.1")));
         assert!(matches!(twice, ServiceError::DuplicateFrontend { .. }));
+    }
+
+    #[test]
+    fn affinity_lasts_up_to_a_day_and_is_the_clients() {
+        let with = |seconds, hash| {
+            let mut service = Service { port: 0, ..web() };
+            service.options.affinity = Some(Duration::from_secs(seconds));
+            service.options.hash = hash;
+            Services::new([service])
+        };
+        assert!(with(86_400, HashMode::Source).is_ok() && with(1, HashMode::Connection).is_ok());
+        for seconds in [0, 86_401] {
+            let refused = with(seconds, HashMode::Source);
+            assert!(matches!(refused, Err(ServiceError::Affinity { .. })), "{seconds}");
+        }
+        let by_port = with(60, HashMode::DestinationPort);
+        assert!(matches!(by_port, Err(ServiceError::AffinityByPort { .. })));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct ServiceStats {
     pub staged: usize,
     /// Flows that were tracked when a sweep looked last.
     pub tracked: usize,
+    /// Clients that had a backend by affinity when a sweep looked last.
+    pub pinned: usize,
     /// Entries that found no room so far.
     pub refused: u64,
 }
@@ -94,6 +96,7 @@ impl<S: Store> Balancer<S> {
                     moving: running.stages(&self.store),
                     staged: running.waiting.len(),
                     tracked: running.entries,
+                    pinned: running.pinned,
                     refused: self.store.refused(running.number),
                 })
             })

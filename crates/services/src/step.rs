@@ -19,7 +19,7 @@ impl Running {
     /// What a sweep found, begun after a grace period: slots of which no entry deviates are stable, and
     /// numbers that nothing names are free.
     pub(crate) fn swept<S: Store>(&mut self, store: &mut S, found: &Found, now: Millis) {
-        self.entries = found.entries;
+        (self.entries, self.pinned) = (found.entries, found.pinned);
         let tracking = self.moving.len().max(1) as f64;
         self.entries_per_slot = self.entries_per_slot.max(found.entries as f64 / tracking);
         let settling: Vec<u32> = self.moving.keys().copied().collect();

@@ -20,6 +20,8 @@ pub struct Room {
     pub sources: u32,
     /// Tracked flows.
     pub tracked: u32,
+    /// Pins of clients.
+    pub pins: u32,
     /// Sources of full NAT.
     pub nat_sources: u32,
 }
@@ -96,6 +98,8 @@ pub trait Store: NatStore {
     fn source(&self, index: u32) -> [u64; 2 * BOUNDS];
     /// A cell of the tracked flows, by its number among all cells.
     fn tracked(&self, cell: u32) -> Tracked;
+    /// A cell of the clients' pins, by its number among all cells.
+    fn pin(&self, cell: u32) -> Tracked;
     /// How many entries of a service's flows found no room so far.
     fn refused(&self, service: u32) -> u64;
     /// What a backend got, summed over all CPUs.
@@ -124,6 +128,8 @@ pub trait Store: NatStore {
     fn set_tail(&mut self, line: u32, tail: Tail);
     /// Frees a cell of the tracked flows, if this entry is still there; `false`: another one is.
     fn remove_tracked(&mut self, cell: u32, entry: Tracked) -> bool;
+    /// Puts another pin into a cell, or frees it by zero, if this one is still there; `false`: another one is.
+    fn exchange_pin(&mut self, cell: u32, pin: Tracked, other: Tracked) -> bool;
     /// Sets what a backend got.
     ///
     /// # Errors

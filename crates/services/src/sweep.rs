@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use flowgate_abi::lb::{Slot, Tracked};
+use flowgate_abi::lb::{Frontend, Slot, Tracked};
 
 use crate::{
+    balancer::Balancer,
     clock::{Clock, Millis},
     life::Stage,
-    model::ServiceName,
-    running::Running,
+    model::{Service, ServiceName},
+    running::{self, Running},
     store::Store,
 };
 
@@ -24,7 +25,9 @@ pub(crate) struct Found {
     pub(crate) entries: usize,
     /// Slots with an entry that names another backend than the default.
     pub(crate) deviating: HashSet<u32>,
-    /// Numbers that entries name.
+    /// Clients that have pins.
+    pub(crate) pinned: usize,
+    /// Numbers that entries and pins name.
     pub(crate) named: BTreeSet<u32>,
 }
 
@@ -34,8 +37,7 @@ pub(crate) fn sweep<S: Store>(
     running: &BTreeMap<ServiceName, Running>,
     clock: &Clock,
 ) -> BTreeMap<u32, Found> {
-    let owners: BTreeMap<u32, &Running> =
-        running.values().map(|running| (running.slots.start, running)).collect();
+    let owners = owners(running);
     let mut found: BTreeMap<u32, Found> = BTreeMap::new();
     for cell in 0..store.room().tracked {
         let Some((running, entry)) = visit(store, &owners, cell, clock) else { continue };
@@ -50,10 +52,79 @@ pub(crate) fn sweep<S: Store>(
     found
 }
 
+/// Services by their first slots.
+type Owners<'r> = BTreeMap<u32, &'r Running>;
+
+fn owners(running: &BTreeMap<ServiceName, Running>) -> Owners<'_> {
+    running.values().map(|running| (running.slots.start, running)).collect()
+}
+
+/// Whose slot an entry names.
+fn owner_of<'r>(owners: &Owners<'r>, entry: Tracked) -> Option<&'r Running> {
+    let (_, running) = owners.range(..=entry.slot()).next_back()?;
+    (entry.slot() - running.slots.start < running.size.slots()).then_some(*running)
+}
+
+/// Goes through all pins: those go whose client was silent for too long, or whose backend is gone.
+pub(crate) fn pins<S: Store>(
+    store: &mut S,
+    running: &BTreeMap<ServiceName, Running>,
+    clock: &Clock,
+    found: &mut BTreeMap<u32, Found>,
+) {
+    let owners = owners(running);
+    for cell in 0..store.room().pins {
+        loop {
+            let pin = store.pin(cell);
+            if pin.0 == 0 {
+                break;
+            }
+            if let Some(running) = owner_of(&owners, pin)
+                && is_pinned(running, pin, clock)
+            {
+                let found = found.entry(running.number).or_default();
+                found.pinned += 1;
+                found.named.insert(pin.backend());
+                break;
+            }
+            // Otherwise somebody has changed it: then it is judged again.
+            if store.exchange_pin(cell, pin, Tracked(0)) {
+                break;
+            }
+        }
+    }
+}
+
+fn is_pinned(running: &Running, pin: Tracked, clock: &Clock) -> bool {
+    let is_over = |time| clock.is_pin_over(pin.age(), (running.flags, time));
+    running::pinned_for(&running.service).is_some_and(|time| !is_over(time))
+        && running.members.named(pin.backend()).is_some()
+}
+
+impl<S: Store> Balancer<S> {
+    /// Gives all pins of a service the age of now: by other flags their ages mean something else.
+    pub(crate) fn stamp_pins(&mut self, service: &Service) -> Result<(), S::Error> {
+        let Some(running) = self.running.get(&service.name) else { return Ok(()) };
+        let age = Frontend::pin_age(running.flags, self.clock.now());
+        self.store.wait()?;
+        let slots = running.slots.elements();
+        for cell in 0..self.store.room().pins {
+            let mut pin = self.store.pin(cell);
+            while pin.0 != 0 && slots.contains(&pin.slot()) {
+                if self.store.exchange_pin(cell, pin, pin.seen(age, false)) {
+                    break;
+                }
+                pin = self.store.pin(cell);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The entry in a cell, if it stays, and whose it is.
 fn visit<'r, S: Store>(
     store: &mut S,
-    owners: &BTreeMap<u32, &'r Running>,
+    owners: &Owners<'r>,
     cell: u32,
     clock: &Clock,
 ) -> Option<(&'r Running, Tracked)> {
@@ -62,10 +133,7 @@ fn visit<'r, S: Store>(
         if entry.0 == 0 {
             return None;
         }
-        let owner = owners.range(..=entry.slot()).next_back().map(|(_, running)| *running);
-        let owner =
-            owner.filter(|running| entry.slot() - running.slots.start < running.size.slots());
-        if let Some(running) = owner
+        if let Some(running) = owner_of(owners, entry)
             && is_needed(running, entry, store.slot(entry.slot()), clock)
         {
             return Some((running, entry));

@@ -17,9 +17,9 @@ use flowgate_conformance::nat::{
 };
 use flowgate_pipeline::lb::Action;
 use flowgate_services::{
-    ApplyError, Balancer, NatTimeouts, Services, SourcesError, Uplink,
+    ApplyError, Balancer, ClientFlow, NatTimeouts, Services, SourcesError, Uplink,
     host::HostTables,
-    model::{Backend, Forwarding, Service, ServiceName, SourceRanges},
+    model::{AFFINITY, Backend, Forwarding, Service, ServiceName, SourceRanges},
     store::{NatStore, Room},
 };
 
@@ -38,6 +38,7 @@ fn tables(each: u32) -> HostTables {
         nat_groups: [2 * each, each],
         nat_groups_each: each,
         nat_first_port: 1024,
+        pin_mask: 1,
         ..Settings::default()
     };
     let room = Room {
@@ -48,6 +49,7 @@ fn tables(each: u32) -> HostTables {
         tracked: 512,
         nat_sources: 3,
         sources: 16,
+        pins: 16,
     };
     HostTables::new(settings, room)
 }
@@ -59,7 +61,8 @@ fn services() -> Services {
     let v6 = |last| Backend::new(IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, last]));
     let web = snat(Service::tcp("web", 80)).address(address("198.51.100.1"));
     let web6 = snat(Service::tcp("web6", 80)).address(address("2001:db8:1::1"));
-    let names = snat(Service::udp("names", 0)).address(address("198.51.100.1"));
+    let mut names = snat(Service::udp("names", 0)).address(address("198.51.100.1"));
+    names.options.affinity = Some(AFFINITY);
     let names6 = snat(Service::udp("names6", 53)).address(address("2001:db8:1::1"));
     Services::new([
         web.backend(v4(1).port(8080)).backend(v4(2)),
@@ -183,6 +186,32 @@ fn a_flow_whose_backend_is_gone_gets_another_one_by_another_port() {
         walk.answer(key, ACK);
         walk.tick(1000);
     }
+}
+
+/// By connections that go on, and not only by those that open.
+#[test]
+fn a_client_with_affinity_is_seen_by_every_packet() {
+    let mut walk = walk(2, 1);
+    let mut web = Service::clone(services().get(&ServiceName::from("web")).expect("listed"));
+    web.options.idle = Some(Duration::from_secs(10));
+    web.options.affinity = Some(Duration::from_secs(20));
+    let only = Services::new([web]).expect("a good service");
+    walk.plane.0.apply(&only, Duration::ZERO).expect("it fits");
+    let source = SocketAddr::new(address("203.0.113.7"), 5000);
+    let destination = SocketAddr::new(address("198.51.100.1"), 80);
+    let packet = |flags| Packet { source, destination, tcp: Some(flags) };
+    walk.ask(packet(SYN));
+    walk.answer((source, destination, true), SYN | ACK);
+    let frontend = only.iter().flat_map(|service| service.frontends()).next().expect("one");
+    let flow = ClientFlow { client: source.ip(), port: 1, frontend };
+    let pin = |walk: &Walk<Plane>| walk.plane.0.explain(&flow).expect("the service's").pin;
+    for _ in 0..20 {
+        walk.ask(packet(ACK));
+        (0..5).for_each(|_| walk.tick(1000));
+        assert!(pin(&walk).is_some(), "{} ms", walk.now());
+    }
+    (0..100).for_each(|_| walk.tick(1000));
+    assert_eq!(pin(&walk), None);
 }
 
 #[test]

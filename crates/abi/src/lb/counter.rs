@@ -39,6 +39,8 @@ counters! {
     FlowsTranslated = 6, "flows_translated";
     /// Packets of backends that went on to clients as a service's.
     AnswersTranslated = 7, "answers_translated";
+    /// Clients of services with affinity for which there was no pin left; their flows go by the table.
+    PinsRefused = 8, "pins_refused";
 }
 
 const _: () = assert!(size_of::<Load>() == 32);

@@ -76,6 +76,29 @@ impl Frontend {
     pub const SOURCE: u32 = 8;
     /// The slot is chosen by the destination port alone.
     pub const HASH_PORT: u32 = 16;
+    /// Clients have pins; [`Frontend::HASH_SOURCE`] goes with it. Bits 8 to 12 of the flags are
+    /// [`Frontend::pin_shift`].
+    pub const AFFINITY: u32 = 32;
+
+    /// Flags of pins whose ages are so many milliseconds long: this power of two.
+    #[must_use]
+    pub const fn pins(shift: u32) -> u32 {
+        Self::AFFINITY | (shift & 31) << 8
+    }
+
+    /// The binary logarithm of the milliseconds of an age of pins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pin_shift(flags: u32) -> u32 {
+        flags >> 8 & 31
+    }
+
+    /// The age that a pin gets at a time, in a circle of [`super::AGES`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn pin_age(flags: u32, milliseconds: u64) -> u32 {
+        (milliseconds >> Self::pin_shift(flags)) as u32 % super::AGES
+    }
 
     /// What it is now.
     #[cfg(not(target_arch = "bpf"))]

@@ -44,6 +44,8 @@ maps! {
     NAT_PORTS: MappedArray[u32 => Translation];
     /// Clients' flows that have a port, by their hash.
     NAT_FLOWS: MappedArray[u32 => Bucket];
+    /// Backends of clients, of services with affinity; entries like those of flows.
+    PINS: MappedArray[u32 => Bucket];
     /// By service: how many entries of its flows found no room.
     REFUSED: MappedArray[u32 => u64];
     /// Datagrams of which the first fragment has passed.

@@ -38,8 +38,8 @@ pub struct Settings {
     pub nat_groups_each: u32,
     /// The first port of each source.
     pub nat_first_port: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Buckets of clients' pins, less one; a power of two less one.
+    pub pin_mask: u32,
 }
 
 /// What programs read from time to time, in one line that user space writes.

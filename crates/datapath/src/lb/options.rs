@@ -39,6 +39,10 @@ pub struct BalancerOptions {
     /// Flows that are tracked at one time while tables change; with so many, at most three quarters of
     /// their table are full. None is evicted: what doesn't fit waits.
     pub tracked: usize,
+    /// Clients that services with affinity remember at one time. None is forgotten before its time: who finds no
+    /// room is balanced by the table alone, and counted
+    /// ([`Counter::PinsRefused`](flowgate_abi::lb::Counter::PinsRefused)).
+    pub clients: usize,
     /// Datagrams whose fragments are under way at one time.
     pub fragments: usize,
     /// For how long the later fragments of a datagram find its ports.
@@ -66,6 +70,7 @@ impl Default for BalancerOptions {
             services: 2048,
             sources: 4096,
             tracked: 1 << 18,
+            clients: 1 << 16,
             fragments: 2048,
             fragment: Duration::from_secs(5),
             errors_per_second: 1000,
@@ -101,6 +106,7 @@ impl BalancerOptions {
             ("services", self.services, 1, 1 << 20),
             ("sources", self.sources, 1, 1 << 23),
             ("tracked", self.tracked, 1, 1 << 26),
+            ("clients", self.clients, 1, 1 << 26),
             ("fragments", self.fragments, 1, 1 << 20),
         ];
         for (option, value, least, most) in limits {
@@ -120,12 +126,13 @@ impl BalancerOptions {
             fragment_seed: seed(),
             displacement_mask: cells.max(DISPLACEMENTS_EACH as u32) - 1,
             frontend_shift: 32 - cells.ilog2(),
-            tracked_mask: self.buckets() - 1,
+            tracked_mask: buckets(self.tracked) - 1,
             fragment_mask: fragment_buckets(self.fragments) - 1,
             fragment_timeout: jiffies(self.fragment, hertz),
             hz: hertz,
             errors_per_second: self.errors_per_second,
             age_length: age_length(self.longest_idle),
+            pin_mask: buckets(self.clients) - 1,
             ..Settings::default()
         })
     }
@@ -133,12 +140,6 @@ impl BalancerOptions {
     /// Cells of the perfect hash: half of them can be used.
     fn cells(&self) -> u32 {
         (2 * self.frontends).next_power_of_two() as u32
-    }
-
-    /// Buckets in which so many flows take three quarters of the cells.
-    fn buckets(&self) -> u32 {
-        let cells = self.tracked.saturating_mul(4).div_ceil(3);
-        cells.div_ceil(CELLS).next_power_of_two().max(2) as u32
     }
 
     /// Nodes in which so many networks fit, however services share them.
@@ -156,6 +157,7 @@ impl BalancerOptions {
             (&maps::BACKENDS, lines),
             (&maps::SOURCES, self.source_nodes()),
             (&maps::TRACKED, settings.tracked_mask + 1),
+            (&maps::PINS, settings.pin_mask + 1),
             (&maps::REFUSED, self.services as u32),
             (&maps::FRAGMENTS, settings.fragment_mask + 1),
             (&maps::LOADS, lines),
@@ -173,6 +175,7 @@ impl BalancerOptions {
             sources: self.source_nodes(),
             tracked: (settings.tracked_mask + 1) * CELLS as u32,
             nat_sources: NatOptions::room(settings),
+            pins: (settings.pin_mask + 1) * CELLS as u32,
         }
     }
 }
@@ -181,6 +184,12 @@ impl BalancerOptions {
 fn age_length(longest_idle: Duration) -> u32 {
     let each = longest_idle.as_millis().div_ceil(u128::from(AGES / 2));
     u32::try_from(each).unwrap_or(u32::MAX).max(1)
+}
+
+/// Buckets in which so many entries take three quarters of the cells.
+fn buckets(entries: usize) -> u32 {
+    let cells = entries.saturating_mul(4).div_ceil(3);
+    cells.div_ceil(CELLS).next_power_of_two().max(2) as u32
 }
 
 /// Buckets of four ways that hold so many datagrams at half load.
@@ -222,6 +231,7 @@ mod tests {
             assert!(refused(BalancerOptions { services: size, ..options() }));
             assert!(refused(BalancerOptions { sources: size, ..options() }));
             assert!(refused(BalancerOptions { tracked: size, ..options() }));
+            assert!(refused(BalancerOptions { clients: size, ..options() }));
             assert!(refused(BalancerOptions { fragments: size, ..options() }));
         }
     }

@@ -195,5 +195,6 @@ fn oracle_host_and_kernel_agree() {
     assert!([passed, sent, dropped].iter().all(|count| *count * 10 > cases), "all kinds occur");
     let tracked: u64 = host.services.iter().map(|service| service.total().tracked).sum();
     assert!(host.drops.contains_key(&DropReason::SourceRefused), "clients are refused");
+    assert!(host.services.iter().any(|service| service.pinned > 0), "clients have pins");
     assert!(tracked > 0 && host.get(Counter::FragmentsFollowed) > 0, "the rare occurs: {tracked}");
 }

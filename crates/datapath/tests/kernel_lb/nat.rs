@@ -15,7 +15,7 @@ use flowgate_conformance::nat::{
 use flowgate_datapath::lb::{self, BalancerOptions, LoadBalancer, NatOptions};
 use flowgate_services::{
     NatTimeouts, Services,
-    model::{Backend, Forwarding, NextHop, Service},
+    model::{AFFINITY, Backend, Forwarding, NextHop, Service},
 };
 
 use crate::rig;
@@ -39,7 +39,8 @@ fn services() -> Services {
     let web = snat(Service::tcp("web", 80)).address(address("198.51.100.1"));
     let near = v4(2).next_hop(NextHop::Mac([2, 0, 0, 0, 1, 2]));
     let web6 = snat(Service::tcp("web6", 80)).address(address("2001:db8:1::1"));
-    let names = snat(Service::udp("names", 0)).address(address("198.51.100.1"));
+    let mut names = snat(Service::udp("names", 0)).address(address("198.51.100.1"));
+    names.options.affinity = Some(AFFINITY);
     let names6 = snat(Service::udp("names6", 53)).address(address("2001:db8:1::1"));
     Services::new([
         web.backend(v4(1).port(8080)).backend(near),

@@ -40,6 +40,8 @@ pub(crate) struct Oracle {
     pub(crate) uplink: Uplink,
     /// Each flow's backend, and when it was seen.
     flows: HashMap<Key, (BackendId, u32)>,
+    /// Each client's backend, of services with affinity.
+    clients: HashMap<(usize, IpAddr, IpAddr), BackendId>,
     /// The ports of datagrams in fragments.
     datagrams: HashMap<Datagram, Key>,
     now: u32,
@@ -116,19 +118,25 @@ impl Oracle {
     pub(crate) fn check(
         &mut self,
         frame: &[u8],
-        (service, key, about): (usize, Key, bool),
+        (position, key, about): (usize, Key, bool),
         fate: &Result<Vec<u8>, DropReason>,
     ) -> Result<(), String> {
-        let (read, service) = (reading::read(frame).expect("it was read"), &self.services[service]);
+        let (read, service) =
+            (reading::read(frame).expect("it was read"), &self.services[position]);
         let now = self.now;
+        let client = (position, key.client.0, key.service.0);
         let opens = matches!(read.content, Content::Of(_, flags) if flags & 0x12 == 2);
         // A handshake that is tried again leaves a backend that fails.
         let keeps = |id: &BackendId| {
             let fails = |backend: &Backend| backend.state == BackendState::Quarantined;
             service.find(*id).is_some_and(|backend| !(opens && fails(backend)))
         };
-        let known = self.flows.get(&key).filter(|(id, seen)| now - seen < IDLE && keeps(id));
-        let known = known.map(|(id, _)| *id);
+        let of_flow = || self.flows.get(&key).filter(|(_, seen)| now - seen < IDLE);
+        let known = match service.options.affinity {
+            Some(_) => self.clients.get(&client).copied(),
+            None => of_flow().map(|(id, _)| *id),
+        };
+        let known = known.filter(keeps);
         let sent = match fate {
             Err(DropReason::NoBackend) if known.is_none() => return Ok(()),
             Err(reason) => return self.check_drop((&read, service, about), *reason),
@@ -154,6 +162,9 @@ impl Oracle {
             return Err(format!("it isn't what {} gets", backend.id()));
         }
         let id = backend.id();
+        if !about {
+            self.clients.insert(client, id);
+        }
         let closes = matches!(read.content, Content::Of(_, flags) if flags & 5 != 0);
         if closes {
             self.flows.remove(&key);

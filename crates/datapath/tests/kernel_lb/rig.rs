@@ -13,8 +13,8 @@ use flowgate_datapath::{
 use flowgate_services::{
     Services, TableSize, Uplink,
     model::{
-        Backend, BackendState, Forwarding, Fragments, Frontend, HashMode, NextHop, Service,
-        SourceRanges,
+        AFFINITY, Backend, BackendState, Forwarding, Fragments, Frontend, HashMode, NextHop,
+        Service, SourceRanges,
     },
 };
 
@@ -114,11 +114,16 @@ pub(crate) fn services() -> Services {
     let most = SourceRanges::Deny(most.collect());
     let mut most = Service::udp("most", 84).address(b).address(c).sources(most).backend(v4(18));
     most.options.fragments = Fragments::Track;
+    let mut sticky = Service::tcp("sticky", 85).address(a).address(c).backend(v4(20));
+    sticky = sticky.backend(v4(21)).backend(v6(22));
+    sticky.options.affinity = Some(AFFINITY);
     let nobody = Service::tcp("nobody", 81).address(b);
     let draining = v4(13).state(BackendState::Draining);
     let draining = Service::tcp("draining", 82).address(b).backend(draining).backend(v4(14));
-    Services::new([mixed, fragments, gue, layer2, wildcard, by_port, few, most, nobody, draining])
-        .expect("good services")
+    Services::new([
+        mixed, fragments, gue, layer2, wildcard, by_port, few, most, sticky, nobody, draining,
+    ])
+    .expect("good services")
 }
 
 /// All three, with the same services and the same changes behind them.

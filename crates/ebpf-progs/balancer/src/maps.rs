@@ -43,6 +43,8 @@ pub static NAT_PORTS: Mapped<Translation, 1> = Array::new();
 #[btf_map]
 pub static NAT_FLOWS: Mapped<Bucket, 2> = Array::new();
 #[btf_map]
+pub static PINS: Mapped<Bucket, 2> = Array::new();
+#[btf_map]
 pub static REFUSED: Mapped<u64, 1> = Array::new();
 #[btf_map]
 pub static FRAGMENTS: Array<FragmentBucket, 1> = Array::new();
@@ -74,7 +76,7 @@ static SETTINGS: Settings = Settings {
     nat_groups: [0; 2],
     nat_groups_each: 0,
     nat_first_port: 1024,
-    reserved: 0,
+    pin_mask: 1,
 };
 
 /// The settings that the loader has set.

@@ -8,14 +8,20 @@ use flowgate_abi::{
     event::EventBudget,
     fragment::FragmentBucket,
     lb::{
-        Backend, Bucket, CELLS, Counter, Frontend, Head, SLOTS, Settings, SourceNode, Sources,
+        Backend, Bucket, CELLS, Counter, Frontend, Head, Lines, SLOTS, Settings, SourceNode,
+        Sources,
         maps::DISPLACEMENTS_EACH,
         nat::{Source, Translation},
     },
 };
 use flowgate_pipeline::{
     fragment::FragmentTable,
-    lb::{Balance, Translations, sources},
+    lb::{
+        Balance, Translations,
+        choose::Signs,
+        pin::{self, Client},
+        sources,
+    },
 };
 
 use crate::maps;
@@ -41,6 +47,24 @@ fn bounded<const MASK: u32>(value: u32) -> usize {
 #[inline(never)]
 extern "C" fn refuses(sources: u64, first: u64, last: u64) -> u64 {
     u64::from(sources::is_refused(&Maps, Sources(sources), [first, last]))
+}
+
+// VERIFIER: pins in global subprograms as well; a packet's signs lie above the flags.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pinned(hash: u64, slot: u64, lines: u64, flags: u64) -> u64 {
+    let client = Client { hash, slot: slot as u32, flags: flags as u32, lines: Lines(lines) };
+    let signs = Signs { opens: flags >> 32 & 1 != 0, closes: false, about: flags >> 33 & 1 != 0 };
+    u64::from(pin::pinned(&Maps, &client, signs))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_client(hash: u64, slot: u64, flags: u64, number: u64) -> u64 {
+    let client = Client { hash, slot: slot as u32, flags: flags as u32, lines: Lines::default() };
+    pin::pin(&Maps, &client, number as u32);
+    0
 }
 
 /// A word of an element of 16.
@@ -158,6 +182,23 @@ impl Balance for Maps {
     #[inline(always)]
     fn tracked(&self, index: u32) -> Option<&Bucket> {
         maps::TRACKED.get(index)
+    }
+
+    #[inline(always)]
+    fn pins(&self, index: u32) -> Option<&Bucket> {
+        maps::PINS.get(index)
+    }
+
+    #[inline(always)]
+    fn pinned(&self, client: &Client, signs: Signs) -> u32 {
+        let signs = u64::from(signs.opens) << 32 | u64::from(signs.about) << 33;
+        let flags = u64::from(client.flags) | signs;
+        pinned(client.hash, client.slot.into(), client.lines.0, flags) as u32
+    }
+
+    #[inline(always)]
+    fn pin(&self, client: &Client, number: u32) {
+        pin_client(client.hash, client.slot.into(), client.flags.into(), number.into());
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@
 
 use flowgate_abi::lb::{Backend, Counter, Frontend, Lines, NOBODY, Slot, Tail, Tracked};
 
-use super::{Balance, Balanceable, Request, seams::age, tracking};
+use super::{Balance, Balanceable, Request, pin::Client, seams::age, tracking};
 use crate::family::Tuple;
 
 /// A flow of a service: its slot, and where its entry may lie.
@@ -23,6 +23,8 @@ pub struct Flow {
     pub hash: u64,
     /// The index of its slot among all slots.
     pub slot: u32,
+    /// The hash that chose the slot: its client's, where the service has affinity.
+    pub client: u64,
 }
 
 impl Flow {
@@ -37,7 +39,7 @@ impl Flow {
             chooses = F::flow_hash(&part(tuple, flags), frontend.seed);
         }
         let slot = ((chooses >> 32) * u64::from(frontend.size)) >> 32;
-        Self { hash, slot: frontend.slots.wrapping_add(slot as u32) }
+        Self { hash, slot: frontend.slots.wrapping_add(slot as u32), client: chooses }
     }
 }
 
@@ -95,30 +97,50 @@ pub fn choose<'t, T: Balance>(
     signs: Signs,
 ) -> Option<Chosen<'t>> {
     let slot = Slot(tables.slot(flow.slot)?);
-    let mut tracked = false;
-    let mut number = slot.default_backend();
-    if slot.has(Slot::TRACK) {
-        number = by_entry(tables, frontend, flow, (slot, signs), &mut tracked);
+    let (mut tracked, mut number) = (false, NOBODY);
+    let has_affinity = frontend.flags.load() & Frontend::AFFINITY != 0;
+    if has_affinity {
+        number = tables.pinned(&Client::of(frontend, flow), signs);
     }
-    let chosen = lookup(tables, frontend, number)?;
+    if number == NOBODY {
+        number = slot.default_backend();
+        if slot.has(Slot::TRACK) {
+            number = by_entry(tables, frontend, flow, (slot, signs), &mut tracked);
+        }
+        if has_affinity && !signs.about && number != NOBODY {
+            tables.pin(&Client::of(frontend, flow), number);
+        }
+    }
+    let chosen = lookup(tables, lines(frontend), number)?;
     if !chosen.tail.has(Tail::GONE) {
         return Some(Chosen { tracked, ..chosen });
     }
     // The slot was read before it was changed.
-    let chosen = lookup(tables, frontend, slot.fresh_backend())?;
+    let chosen = lookup(tables, lines(frontend), slot.fresh_backend())?;
     tables.count(Counter::FlowsOrphaned);
     (!chosen.tail.has(Tail::GONE)).then_some(chosen)
 }
 
+#[inline(always)]
+fn lines(frontend: &Frontend) -> Lines {
+    Lines(frontend.lines.load())
+}
+
 /// The line of a backend's number.
 #[inline(always)]
-fn lookup<'t, T: Balance>(tables: &'t T, frontend: &Frontend, number: u32) -> Option<Chosen<'t>> {
+fn lookup<T: Balance>(tables: &T, lines: Lines, number: u32) -> Option<Chosen<'_>> {
     if number == NOBODY {
         return None;
     }
-    let line = Lines(frontend.lines.load()).start().wrapping_add(number);
+    let line = lines.start().wrapping_add(number);
     let backend = tables.backend(line)?;
     Some(Chosen { line, backend, tail: Tail(backend.tail.load()), tracked: false })
+}
+
+/// The tail of a backend that an entry names.
+#[inline(always)]
+pub(super) fn tail_of<T: Balance>(tables: &T, lines: Lines, number: u32) -> Tail {
+    lookup(tables, lines, number).map_or(Tail(Tail::GONE), |named| named.tail)
 }
 
 /// In a slot that tracks: the number that the flow's entry names, or that it gets.
@@ -133,9 +155,8 @@ fn by_entry<T: Balance>(
     let place = tracking::Place::of(flow.slot, flow.hash, tables.settings().tracked_mask);
     let (default, fresh) = (slot.default_backend(), slot.fresh_backend());
     let now = age(tables);
-    if let Some((cell, entry)) = tracking::find(tables, &place) {
-        let named =
-            lookup(tables, frontend, entry.backend()).map_or(Tail(Tail::GONE), |named| named.tail);
+    if let Some((cell, entry)) = tracking::find::<tracking::Flows, T>(tables, &place) {
+        let named = tail_of(tables, lines(frontend), entry.backend());
         let (gone, again) = (named.has(Tail::GONE), opens_again(entry, named, signs));
         if !gone && !again {
             refresh(tables, (cell, entry), now, signs);
@@ -163,7 +184,7 @@ fn by_entry<T: Balance>(
     if !store || signs.about || number == NOBODY {
         return number;
     }
-    *tracked = tracking::insert(tables, &place, place.name.with(number, now));
+    *tracked = tracking::insert::<tracking::Flows, T>(tables, &place, place.name.with(number, now));
     if *tracked {
         return number;
     }

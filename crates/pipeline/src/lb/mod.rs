@@ -2,7 +2,8 @@
 //!
 //! A packet's way: [`hook`] names the steps in their order and nothing else does; [`request`] reads the
 //! headers, [`find`] finds the service, [`sources`] refuses clients, [`choose`] the backend, [`tracking`] the flow
-//! where the slot doesn't know its backend, [`forward`] writes the outer headers, [`icmp`] answers and steers.
+//! where the slot doesn't know its backend, [`pin`] the client that has one of its own, [`forward`] writes the outer
+//! headers, [`icmp`] answers and steers.
 //! [`nat`] has the steps for services whose backends answer the balancer.
 //!
 //! Not here: how slots and backends come to be what they are (`flowgate-services`), and where they lie
@@ -21,6 +22,7 @@ pub mod hook;
 mod host;
 pub mod icmp;
 pub mod nat;
+pub mod pin;
 pub mod request;
 mod seams;
 pub mod sources;

@@ -9,6 +9,7 @@ use flowgate_abi::{
     },
 };
 
+use super::{choose::Signs, pin::Client};
 use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
 
 /// What happens to a frame.
@@ -59,6 +60,24 @@ pub trait Balance: FragmentTable + Translations {
 
     /// A bucket of tracked flows.
     fn tracked(&self, index: u32) -> Option<&Bucket>;
+    /// A bucket of clients' pins.
+    fn pins(&self, index: u32) -> Option<&Bucket>;
+    /// The backend that a client has ([`super::pin::pinned`]); on BPF a subprogram.
+    fn pinned(&self, client: &Client, signs: Signs) -> u32
+    where
+        Self: Sized,
+    {
+        super::pin::pinned(self, client, signs)
+    }
+
+    /// Gives a client a backend ([`super::pin::pin`]); on BPF a subprogram.
+    fn pin(&self, client: &Client, number: u32)
+    where
+        Self: Sized,
+    {
+        super::pin::pin(self, client, number);
+    }
+
     /// A cell of such a bucket, by its number from 1 to 8.
     fn cell<'b>(&self, bucket: &'b Bucket, number: u32) -> &'b Shared64;
     /// Puts `new` into a cell if `old` is there, at once; `false`: something else is.

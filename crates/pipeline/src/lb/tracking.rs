@@ -47,13 +47,44 @@ macro_rules! for_each_cell {
 }
 pub(super) use for_each_cell;
 
+/// A table of entries.
+pub trait Entries {
+    /// A bucket of it.
+    fn bucket<T: Balance>(tables: &T, index: u32) -> Option<&Bucket>;
+}
+
+/// The tracked flows.
+#[derive(Clone, Copy, Debug)]
+pub struct Flows;
+
+/// The clients' pins.
+#[derive(Clone, Copy, Debug)]
+pub struct Pins;
+
+impl Entries for Flows {
+    #[inline(always)]
+    fn bucket<T: Balance>(tables: &T, index: u32) -> Option<&Bucket> {
+        tables.tracked(index)
+    }
+}
+
+impl Entries for Pins {
+    #[inline(always)]
+    fn bucket<T: Balance>(tables: &T, index: u32) -> Option<&Bucket> {
+        tables.pins(index)
+    }
+}
+
 /// The cell that holds a flow's entry, and what it holds.
 #[inline(always)]
-pub fn find<'t, T: Balance>(tables: &'t T, place: &Place) -> Option<(&'t Cell, Tracked)> {
-    let mut bucket = tables.tracked(place.first)?;
+pub fn find<'t, E: Entries, T: Balance>(
+    tables: &'t T,
+    place: &Place,
+) -> Option<(&'t Cell, Tracked)> {
+    let mut bucket = E::bucket(tables, place.first)?;
     let mut number = locate(bucket, place.name);
     if number == 0 {
-        bucket = tables.tracked(place.second)?;
+        bucket = E::bucket(tables, place.second)?;
         number = locate(bucket, place.name);
     }
     if number == 0 {
@@ -78,11 +109,9 @@ fn locate(bucket: &Bucket, name: Tracked) -> u32 {
 
 /// Stores an entry of a flow that has none; `false`: there is no room.
 #[inline(always)]
-pub fn insert<T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
-    let (Some(first), Some(second)) = (tables.tracked(place.first), tables.tracked(place.second))
-    else {
-        return false;
-    };
+pub fn insert<E: Entries, T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
+    let buckets = (E::bucket(tables, place.first), E::bucket(tables, place.second));
+    let (Some(first), Some(second)) = buckets else { return false };
     put(tables, [first, second], place.hash, entry.0)
 }
 

@@ -66,6 +66,10 @@ impl Balance for HostTables {
         self.tracked.get(index as usize)
     }
 
+    fn pins(&self, index: u32) -> Option<&Bucket> {
+        self.pins.get(index as usize)
+    }
+
     fn cell<'b>(&self, bucket: &'b Bucket, number: u32) -> &'b Shared64 {
         &bucket[number as usize - 1]
     }

@@ -49,6 +49,11 @@ impl Store for HostTables {
         Tracked(self.tracked[cell / CELLS][cell % CELLS].load())
     }
 
+    fn pin(&self, cell: u32) -> Tracked {
+        let cell = cell as usize;
+        Tracked(self.pins[cell / CELLS][cell % CELLS].load())
+    }
+
     fn refused(&self, service: u32) -> u64 {
         self.refused[service as usize].load()
     }
@@ -101,6 +106,16 @@ impl Store for HostTables {
         let is_there = word.load() == entry.0;
         if is_there {
             word.store(0);
+        }
+        is_there
+    }
+
+    fn exchange_pin(&mut self, cell: u32, pin: Tracked, other: Tracked) -> bool {
+        let cell = cell as usize;
+        let word = &self.pins[cell / CELLS][cell % CELLS];
+        let is_there = word.load() == pin.0;
+        if is_there {
+            word.store(other.0);
         }
         is_there
     }

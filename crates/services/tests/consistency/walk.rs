@@ -1,6 +1,12 @@
 //! A random walk of changes and packets.
 
-use std::{fmt, net::Ipv4Addr, ops::AddAssign, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    ops::AddAssign,
+    time::Duration,
+};
 
 use flowgate_abi::{DropReason, lb::Settings};
 use flowgate_conformance::generate::Generator;
@@ -22,6 +28,8 @@ pub(crate) struct World {
     pub(crate) cells: u32,
     /// Slots are chosen by the client's address alone.
     pub(crate) by_source: bool,
+    /// Clients keep their backends.
+    pub(crate) affinity: bool,
 }
 
 /// What happened.
@@ -78,6 +86,8 @@ pub(crate) struct Walk {
     /// Backends that were taken out a moment ago and may come back.
     out: Vec<Backend>,
     flows: Vec<Live>,
+    /// Each client's backend, and when it was seen.
+    clients: HashMap<IpAddr, (BackendId, u64)>,
     /// Milliseconds.
     now: u64,
     addresses: u32,
@@ -89,6 +99,7 @@ pub(crate) struct Walk {
 const AGE: u32 = 1000;
 const IDLE: u64 = 20_000;
 const CLOSING: u64 = 20_000;
+const AFFINITY: u64 = 60_000;
 /// For how long a handshake retries, at the least.
 const HANDSHAKE: u64 = 3500;
 
@@ -102,10 +113,18 @@ pub(crate) fn tables(cells: u32, slots: u32) -> HostTables {
         hz: 1000,
         errors_per_second: 10,
         age_length: AGE,
+        pin_mask: 31,
         ..Settings::default()
     };
-    let room =
-        Room { frontends: 16, slots, lines: 4096, services: 4, tracked: cells, ..Room::default() };
+    let room = Room {
+        frontends: 16,
+        slots,
+        lines: 4096,
+        services: 4,
+        tracked: cells,
+        pins: 256,
+        ..Room::default()
+    };
     HostTables::new(settings, room)
 }
 
@@ -119,6 +138,7 @@ impl Walk {
             backends: vec![],
             out: vec![],
             flows: vec![],
+            clients: HashMap::new(),
             now: 0,
             addresses: 0,
             log: vec![format!("seed {seed}")],
@@ -196,6 +216,7 @@ impl Walk {
         if self.world.by_source {
             service.options.hash = HashMode::Source;
         }
+        service.options.affinity = self.world.affinity.then(|| Duration::from_millis(AFFINITY));
         let services = Services::new([service]).expect("a good service");
         let time = Duration::from_millis(self.now);
         let applied = self.balancer.apply(&services, time).expect("it fits");
@@ -209,6 +230,7 @@ impl Walk {
         let before = self.flows.len();
         self.flows.retain(|live| is_there(live.backend));
         self.seen.lost += (before - self.flows.len()) as u64;
+        self.clients.retain(|_, (backend, _)| is_there(*backend));
     }
 
     /// Time passes, mostly as an embedder lets it: a tick a second. Now and then nobody ticks for a while.
@@ -239,6 +261,7 @@ impl Walk {
     fn open_flow(&mut self, flow: ClientFlow) {
         let sent = flow::send(self.balancer.store(), &flow, flow::OPEN);
         self.note(format!("open {}:{} -> {sent:?}", flow.client, flow.port));
+        self.stays(&flow, (sent, true));
         match sent {
             Ok(backend) => {
                 self.seen.opened += 1;
@@ -303,6 +326,7 @@ impl Walk {
         let Some(live) = self.flows.last().filter(|live| live.flow == old.flow) else { return };
         let goes = Some(live.backend);
         let is_right = explained.entry.is_none()
+            || self.world.affinity
             || goes == explained.fresh
             || (old.closing && goes == explained.entry);
         assert!(is_right, "{explained:?}, {goes:?}\n{}", self.log());
@@ -350,6 +374,24 @@ impl Walk {
         let sent = flow::send(self.balancer.store(), &live.flow, flags);
         self.note(format!("packet {}:{} -> {sent:?}", live.flow.client, live.flow.port));
         assert_eq!(sent, Ok(live.backend), "{:?} is broken\n{}", live.flow, self.log());
+        self.stays(&live.flow, (sent, flags == flow::OPEN));
+    }
+
+    /// With affinity: a client that wasn't silent for too long keeps its backend, unless that fails and the
+    /// client opens another flow. Then all of its flows go along.
+    fn stays(&mut self, flow: &ClientFlow, (sent, opens): (Result<BackendId, DropReason>, bool)) {
+        if !self.world.affinity {
+            return;
+        }
+        let known = self.clients.get(&flow.client).filter(|(_, seen)| self.now - seen < AFFINITY);
+        let opens = opens && self.says_that_it_opens();
+        let known = known.map(|(backend, _)| *backend).filter(|id| !(opens && self.fails(*id)));
+        let stays = known.is_none_or(|backend| sent == Ok(backend));
+        assert!(stays, "{} had {known:?}\n{}", flow.client, self.log());
+        let Ok(backend) = sent else { return };
+        self.clients.insert(flow.client, (backend, self.now));
+        let of_client = self.flows.iter_mut().filter(|live| live.flow.client == flow.client);
+        of_client.for_each(|live| live.backend = backend);
     }
 
     /// Both invariants, for every live flow.
@@ -358,9 +400,11 @@ impl Walk {
             let explained = self.balancer.explain(&live.flow).expect("a flow of the service");
             self.seen.asked[explained.stage as usize] += 1;
             let backend = Some(live.backend);
-            let holds = match explained.entry {
-                Some(_) => explained.entry == backend,
-                None => explained.default == backend,
+            let holds = match (explained.pin, explained.entry) {
+                _ if self.world.affinity => explained.pin == backend,
+                (None, Some(_)) => explained.entry == backend,
+                (None, None) => explained.default == backend,
+                (Some(_), _) => false,
             };
             assert!(holds, "{:?}: {explained:?}, not {backend:?}\n{}", live.flow, self.log());
         }

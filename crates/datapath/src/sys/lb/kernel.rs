@@ -48,6 +48,7 @@ pub(crate) struct BalancerTables {
     pub(super) backends: Mapped,
     pub(super) sources: Mapped,
     pub(super) tracked: Mapped,
+    pub(super) pins: Mapped,
     pub(super) refused: Mapped,
     pub(super) nat: Nat,
     pub(super) grace: Grace,
@@ -104,6 +105,7 @@ impl BalancerTables {
             sources: entries(&maps::SOURCES)? as u32,
             tracked: (entries(&maps::TRACKED)? * CELLS) as u32,
             nat_sources: entries(&maps::NAT_SOURCES)? as u32,
+            pins: (entries(&maps::PINS)? * CELLS) as u32,
         };
         let mut memory = 0;
         for spec in maps::ALL {
@@ -121,6 +123,7 @@ impl BalancerTables {
             backends: mapped(&maps::BACKENDS)?,
             sources: mapped(&maps::SOURCES)?,
             tracked: mapped(&maps::TRACKED)?,
+            pins: mapped(&maps::PINS)?,
             refused: mapped(&maps::REFUSED)?,
             nat: Nat {
                 sources: mapped(&maps::NAT_SOURCES)?,

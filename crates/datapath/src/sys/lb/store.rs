@@ -81,6 +81,11 @@ impl Store for BalancerTables {
         Tracked(self.tracked.word64(cell / CELLS, cell % CELLS * 8).load(LOAD))
     }
 
+    fn pin(&self, cell: u32) -> Tracked {
+        let cell = cell as usize;
+        Tracked(self.pins.word64(cell / CELLS, cell % CELLS * 8).load(LOAD))
+    }
+
     fn refused(&self, service: u32) -> u64 {
         self.refused.word64(service as usize, 0).load(LOAD)
     }
@@ -137,6 +142,12 @@ impl Store for BalancerTables {
         let cell = cell as usize;
         let word = self.tracked.word64(cell / CELLS, cell % CELLS * 8);
         word.compare_exchange(entry.0, 0, Ordering::AcqRel, LOAD).is_ok()
+    }
+
+    fn exchange_pin(&mut self, cell: u32, pin: Tracked, other: Tracked) -> bool {
+        let cell = cell as usize;
+        let word = self.pins.word64(cell / CELLS, cell % CELLS * 8);
+        word.compare_exchange(pin.0, other.0, Ordering::AcqRel, LOAD).is_ok()
     }
 
     fn set_load(&mut self, line: u32, load: Load) -> io::Result<()> {

@@ -31,7 +31,7 @@ use super::{
     choose::{self, Flow, Signs},
     find, hook,
     icmp::{self, Answer},
-    request,
+    pin, request,
 };
 use crate::{family::Tuple, wire::protocol};
 use rewrite::Rewritable;
@@ -75,7 +75,10 @@ fn ask<F: Nat, B: Buffer, T: Balance>(
     let place = Place::of(flow.hash, tables.settings().nat_mask);
     let mut had = false;
     let port = match kept(tables, (request, frontend), &place, &mut had)? {
-        Some(port) => port,
+        Some(port) => {
+            pin::seen(tables, frontend, &flow);
+            port
+        }
         None => opened(buffer, tables, (request, frontend), (&flow, &place, had))?,
     };
     // VERIFIER: looked up again, though both ways have seen it: 6.1 loses the pointer where they meet.
