@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_abi::{DropReason, event::Tally};
+use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_datapath::lb::{
     AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, XdpAttach,
     XdpError,
@@ -65,6 +65,7 @@ fn options(config: &Config) -> BalancerOptions {
         services: limits.services as usize,
         sources: limits.networks as usize,
         tracked: limits.flows as usize,
+        clients: limits.clients as usize,
         uplink: flowgate_services::Uplink {
             gateway: uplink.gateway.map(|mac| mac.0),
             source4: uplink.source4,
@@ -150,11 +151,13 @@ impl Plane for Library {
 
     fn counts(&self) -> Result<Counts, PlaneError> {
         let stats = self.shared().stats()?;
+        let unpinned = stats.get(Counter::PinsRefused);
         let drops = stats.drops.iter();
         Ok(Counts {
             services: stats.services.into_iter().map(service_counts).collect(),
             drops: drops.map(|(reason, tally)| (reason.to_string(), tally.packets)).collect(),
             sources: stats.sources.into_iter().map(source_counts).collect(),
+            unpinned,
         })
     }
 
@@ -226,6 +229,7 @@ fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
         moving_slots: (pending + moving + settling) as u32,
         pending_slots: pending as u32,
         tracked: stats.tracked as u64,
+        pinned: stats.pinned as u64,
         backends: backends
             .map(|(id, traffic)| BackendCounts {
                 address: id.address,
@@ -245,6 +249,7 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     let why = match (explained.entry, explained.stage) {
         _ if explained.refused => "the service's source ranges refuse the client",
         _ if explained.translated.is_some() => "the flow has a port, and keeps it and its backend",
+        _ if explained.pin.is_some() => "the client's backend, by affinity",
         (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
         (None, Stage::Stable) => "the slot's backend, for every flow of it",
         (None, Stage::Announce) => "the slot's backend, until the announced change",

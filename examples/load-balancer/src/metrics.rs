@@ -78,6 +78,9 @@ impl Collector for Measured {
         let drops = self.counts.drops.iter();
         let drops = drops.map(|(reason, packets)| (vec![("reason", reason.clone())], *packets));
         counters(to, "dropped_packets", "Packets dropped", drops)?;
+        let unpinned = std::iter::once((Labels::new(), self.counts.unpinned));
+        let help = "Packets whose clients found no room to be remembered by affinity";
+        counters(to, "unpinned_packets", help, unpinned)?;
         self.of_services(to)?;
         self.of_backends(to)?;
         self.of_sources(to)?;
@@ -94,6 +97,8 @@ impl Measured {
         };
         let tracked = service(|one| i64::try_from(one.tracked).unwrap_or(i64::MAX));
         gauges(to, "tracked_flows", "Flows remembered while backends change", tracked)?;
+        let pinned = service(|one| i64::try_from(one.pinned).unwrap_or(i64::MAX));
+        gauges(to, "pinned_clients", "Clients remembered by affinity", pinned)?;
         gauges(to, "slots", "Slots of the table", service(|one| one.slots.into()))?;
         gauges(
             to,
@@ -229,6 +234,7 @@ mod tests {
             moving_slots: 7,
             pending_slots: 3,
             tracked: 2,
+            pinned: 6,
             backends: vec![counted],
         };
         let source = SourceCounts { address: [198, 18, 9, 1].into(), ports: 31_744, taken: 12 };
@@ -236,6 +242,7 @@ mod tests {
             services: vec![service],
             drops: vec![("no backend".into(), 5)],
             sources: vec![source],
+            unpinned: 7,
         };
         let backend = answer::Backend {
             service: "web".into(),
@@ -253,6 +260,8 @@ mod tests {
             format!("flowgate_lb_bytes_total{labels} 180"),
             format!("flowgate_lb_flows_total{labels} 1"),
             "flowgate_lb_dropped_packets_total{reason=\"no backend\"} 5".into(),
+            "flowgate_lb_unpinned_packets_total 7".into(),
+            "flowgate_lb_pinned_clients{service=\"web\"} 6".into(),
             "flowgate_lb_tracked_flows{service=\"web\"} 2".into(),
             "flowgate_lb_slots{service=\"web\"} 251".into(),
             "flowgate_lb_moving_slots{service=\"web\"} 7".into(),

@@ -76,6 +76,8 @@ pub struct Counts {
     pub drops: Vec<(String, u64)>,
     /// By source of `snat` forwarding.
     pub sources: Vec<SourceCounts>,
+    /// Packets whose clients found no room to be remembered by services with affinity.
+    pub unpinned: u64,
 }
 
 /// How many ports of a source flows have.
@@ -102,6 +104,8 @@ pub struct ServiceCounts {
     pub pending_slots: u32,
     /// Flows that are remembered.
     pub tracked: u64,
+    /// Clients that are remembered, by affinity.
+    pub pinned: u64,
     /// By backend.
     pub backends: Vec<BackendCounts>,
 }

@@ -150,6 +150,9 @@ fn services_that_contradict_themselves_are_refused() {
     let bits = sources("deny: [10.0.0.0/8, 203.0.113.7/24]");
     at(&bits, (9, "services[0].sources.deny[1]", "is 203.0.113.0/24 meant"));
     at(&sources("allow: [203.0.113.0]"), (9, "services[0].sources.allow[0]", ""));
+    let affinity = |text: &str| service(&format!("{PLAIN}\naffinity:\n  timeout: {text}"));
+    at(&affinity("25h"), (9, "services[0].affinity.timeout", "between 1 s"));
+    at(&affinity("10"), (9, "services[0].affinity.timeout", "500ms, 2s, 5m or 1h"));
     at(&service(&format!("{PLAIN}\nhash: port")), (8, "services[0].hash", "`port: 0`"));
     at(
         &service(&format!("{PLAIN}\nforwarding: {{gue: {{port: 0}}}}")),

@@ -241,6 +241,8 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::Port { service, backend: id } => backend(service, id, "port"),
         ServiceError::Mtu { service, backend: id, .. } => backend(service, id, "mtu"),
         ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
+        ServiceError::Affinity { service: name, .. } => service(name, "affinity.timeout"),
+        ServiceError::AffinityByPort { service: name } => service(name, "affinity"),
         ServiceError::NoNetwork { service: name }
         | ServiceError::TooManyNetworks { service: name, .. } => service(name, "sources"),
         ServiceError::Network { service: name, network, .. } => {

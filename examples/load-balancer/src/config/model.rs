@@ -98,6 +98,9 @@ pub struct Limits {
     pub networks: u32,
     /// Flows that are remembered while backends change.
     pub flows: u32,
+    /// Clients that services with `affinity` remember at one time. None is forgotten before its time: who finds no
+    /// room is balanced as without affinity, and counted.
+    pub clients: u32,
 }
 
 impl Default for Limits {
@@ -109,6 +112,7 @@ impl Default for Limits {
             slots: 1 << 20,
             networks: 4096,
             flows: 1 << 18,
+            clients: 1 << 16,
         }
     }
 }
@@ -181,6 +185,8 @@ pub struct Service {
     /// What of a packet chooses its backend.
     #[serde(default)]
     pub hash: Hash,
+    /// Clients keep their backends, whatever becomes of the table. Without it, each connection goes by itself.
+    pub affinity: Option<Affinity>,
     /// Which clients it takes. Without it: all of them.
     pub sources: Option<Sources>,
     /// What becomes of fragmented datagrams.
@@ -244,6 +250,17 @@ pub enum Hash {
     /// The destination port, for a service of all ports (`port: 0`): whoever sends to one port shares a
     /// backend.
     Port,
+}
+
+/// Clients keep their backends: all connections of a client to one address of the service go to the backend of
+/// the first one, as long as that is listed and works. One that drains keeps its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Affinity {
+    /// How long a client may be silent before it is forgotten, from 1s to 24h; it may last up to a quarter longer.
+    #[serde(default = "default::affinity", with = "duration")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
 }
 
 /// Which clients a service takes. Packets of all others are dropped, and counted.
@@ -411,6 +428,10 @@ mod default {
 
     pub(super) const fn gue_port() -> u16 {
         6080
+    }
+
+    pub(super) const fn affinity() -> Duration {
+        flowgate_services::model::AFFINITY
     }
 
     pub(super) const fn weight() -> u16 {

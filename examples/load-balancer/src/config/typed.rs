@@ -44,6 +44,7 @@ fn options(service: &Service) -> ServiceOptions {
         Hash::Source => model::HashMode::Source,
         Hash::Port => model::HashMode::DestinationPort,
     };
+    options.affinity = service.affinity.as_ref().map(|affinity| affinity.timeout);
     options.fragments = match service.fragments {
         Fragments::Drop => model::Fragments::Drop,
         Fragments::Track => model::Fragments::Track,

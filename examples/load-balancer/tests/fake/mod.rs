@@ -84,6 +84,7 @@ impl Plane for Fake {
             moving_slots: 0,
             pending_slots: 0,
             tracked: 0,
+            pinned: 0,
             backends: service
                 .backends
                 .iter()
@@ -94,6 +95,7 @@ impl Plane for Fake {
             services: services.collect(),
             drops: vec![("no backend".into(), 3)],
             sources: Vec::new(),
+            unpinned: 0,
         })
     }
 
