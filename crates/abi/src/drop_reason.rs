@@ -97,8 +97,8 @@ drop_reasons! {
     /// Operator: give full NAT more source addresses or more ports; look for clients that open connections
     /// without end. Live flows never lose their port.
     NoNatPort = 167, "no port left for NAT";
-    /// A packet of a service with full NAT that can't be translated: a fragment's ports or an ICMP message's
-    /// flow aren't known, or there are options in front of the ports.
+    /// A packet of a service with full NAT that can't be translated: there are options in front of the ports, its own
+    /// or those that an ICMP error quotes, or it quotes too little.
     ///
     /// Operator: expected in small numbers; fragments: let path MTU discovery work.
     UnsupportedByNat = 168, "not translated by NAT";

@@ -26,6 +26,8 @@ use segment::{ARM, PATIENCE, PORT, Segment, all_answer, sources, vips};
 /// Where the servers listen.
 const HTTP: u16 = 8080;
 const ECHO: u16 = 7007;
+/// Where nobody listens.
+const CLOSED: u16 = 7008;
 
 fn builder() -> Builder {
     let nat = NatOptions { sources: sources().to_vec(), ..NatOptions::default() };
@@ -37,7 +39,7 @@ fn builder() -> Builder {
     }
 }
 
-/// Three services for each family: HTTP, and echo of both protocols.
+/// For each family HTTP, echo of both protocols, and datagrams that nobody takes.
 fn services(segment: &Segment) -> Services {
     let mut services = Vec::new();
     for (family, vip) in vips().into_iter().enumerate() {
@@ -51,6 +53,7 @@ fn services(segment: &Segment) -> Services {
         services.push(with(Service::tcp(format!("http{family}"), PORT), HTTP));
         services.push(with(Service::tcp(format!("echo{family}"), ECHO), ECHO));
         services.push(with(Service::udp(format!("datagrams{family}"), PORT), ECHO));
+        services.push(with(Service::udp(format!("closed{family}"), CLOSED), CLOSED));
     }
     Services::new(services).expect("good services")
 }
@@ -132,6 +135,18 @@ fn servers_that_know_nothing_of_it_serve_clients_of_both_families() {
     }
 }
 
+/// The servers' kernels say so, about packets that they know as from the balancer.
+#[test]
+fn clients_hear_that_nobody_listens() {
+    let Some(segment) = Segment::plain() else { return };
+    let balancer = start(&segment, builder());
+    for vip in vips() {
+        let answer = segment.client.udp(SocketAddr::new(vip, CLOSED), PATIENCE).expect("asked");
+        assert_eq!(answer, Answer::Refused);
+    }
+    assert_eq!(balancer.stats().expect("read").get(Counter::ErrorsSteered), 2);
+}
+
 #[test]
 fn connections_outlive_the_process() {
     let Some(segment) = Segment::plain() else { return };
@@ -146,7 +161,7 @@ fn connections_outlive_the_process() {
         all_answer(&mut open);
         open.extend(segment.talks(ECHO, 2));
         balancer = start(&segment, builder().pin(&pins));
-        assert_eq!(balancer.report().state, BalancerState::Adopted { services: 6 });
+        assert_eq!(balancer.report().state, BalancerState::Adopted { services: 8 });
     }
     all_answer(&mut open);
     let ticked = balancer.tick(Instant::now()).expect("ticks");

@@ -19,7 +19,7 @@ use flowgate_pipeline::lb::Action;
 use flowgate_services::{
     ApplyError, Balancer, ClientFlow, NatTimeouts, Services, SourcesError, Uplink,
     host::HostTables,
-    model::{AFFINITY, Backend, Forwarding, Service, ServiceName, SourceRanges},
+    model::{AFFINITY, Backend, Forwarding, Frontend, Protocol, Service, ServiceName, SourceRanges},
     store::{NatStore, Room},
 };
 
@@ -138,6 +138,36 @@ fn what_has_no_port_is_refused_and_live_flows_stay() {
     let destination = SocketAddr::new(address("198.51.100.1"), 80);
     walk.ask(Packet { source, destination, tcp: Some(SYN) });
     assert_eq!(walk.opened, 129, "the ports are free again");
+}
+
+#[test]
+fn an_account_of_a_flow_tells_what_its_packets_become() {
+    let mut walk = walk(2, 5);
+    for _ in 0..20 {
+        (0..500).for_each(|_| walk.step(100));
+        walk.tick(1024);
+        let balancer = &walk.plane.0;
+        for (&(client, service, is_tcp), flow) in &walk.model.flows {
+            let protocol = if is_tcp { Protocol::Tcp } else { Protocol::Udp };
+            let frontend = Frontend { address: service.ip(), protocol, port: service.port() };
+            let told = |port| {
+                let flow = ClientFlow { client: client.ip(), port, frontend };
+                balancer.explain(&flow).expect("a service's")
+            };
+            let told_of = told(client.port());
+            let translated = told_of.translated.expect("it has a port");
+            assert_eq!((translated.source, translated.destination), (flow.port, flow.backend));
+            assert_eq!(told_of.backend().map(|id| id.address), Some(flow.backend.ip()));
+            assert_eq!(told(9).translated, None);
+        }
+        let stats = balancer.sources();
+        assert!(stats.iter().all(|one| one.ports == 2 * GROUP as usize), "{stats:?}");
+        for one in stats {
+            let owners = walk.model.flows.values().map(|flow| flow.port.ip());
+            assert_eq!(one.taken, owners.filter(|owner| *owner == one.address).count());
+        }
+    }
+    assert!(walk.opened > 500, "{} flows", walk.opened);
 }
 
 /// As many ports as by default, from two sources.

@@ -27,7 +27,7 @@ counters! {
     EchoesAnswered = 0, "echoes_answered";
     /// Packets too big for the path to their backend, about which the sender was told.
     TooBigAnswered = 1, "too_big_answered";
-    /// ICMP errors that were sent on to the backend of the flow that they quote.
+    /// ICMP errors that were sent on to the backend of the flow that they quote; with full NAT, to its client, too.
     ErrorsSteered = 2, "errors_steered";
     /// Entries that found no room; the flow got the default backend.
     EntriesRefused = 3, "entries_refused";

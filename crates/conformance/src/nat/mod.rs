@@ -3,4 +3,5 @@
 
 pub mod model;
 pub mod packet;
+pub mod report;
 pub mod walk;

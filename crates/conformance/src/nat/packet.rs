@@ -40,30 +40,40 @@ fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> V
         .concat()
 }
 
+/// A frame as [`Packet::frame`] has it, of any protocol.
+pub(super) fn framed(
+    (source, destination): (IpAddr, IpAddr),
+    (protocol, hops): (u8, u8),
+    from: u8,
+    transport: &[u8],
+) -> Vec<u8> {
+    let v4 = source.is_ipv4();
+    let mut frame = vec![2, 0, 0, 0, 0, 0xba, 2, 0, 0, 0, 0, from];
+    frame.extend(if v4 { [8, 0] } else { [0x86, 0xdd] });
+    let ends = [octets(source), octets(destination)].concat();
+    if v4 {
+        let [high, low] = (20 + transport.len() as u16).to_be_bytes();
+        let mut ip = vec![0x45, 0, high, low, 0x12, 0x34, 0x40, 0, hops, protocol, 0, 0];
+        ip.extend(ends);
+        let sum = checksum(&ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        frame.extend(ip);
+    } else {
+        let [high, low] = (transport.len() as u16).to_be_bytes();
+        frame.extend([0x60, 0, 0, 0, high, low, protocol, hops]);
+        frame.extend(ends);
+    }
+    frame.extend(transport);
+    frame
+}
+
 impl Packet {
     /// A frame from 02:00:00:00:00:`from` to 02:00:00:00:00:ba, with so many hops left.
     #[must_use]
     pub fn frame(&self, from: u8, hops: u8) -> Vec<u8> {
-        let transport = self.transport();
-        let v4 = self.source.is_ipv4();
-        let mut frame = vec![2, 0, 0, 0, 0, 0xba, 2, 0, 0, 0, 0, from];
-        frame.extend(if v4 { [8, 0] } else { [0x86, 0xdd] });
         let protocol = if self.tcp.is_some() { 6 } else { 17 };
-        let ends = [octets(self.source.ip()), octets(self.destination.ip())].concat();
-        if v4 {
-            let [high, low] = (20 + transport.len() as u16).to_be_bytes();
-            let mut ip = vec![0x45, 0, high, low, 0x12, 0x34, 0x40, 0, hops, protocol, 0, 0];
-            ip.extend(ends);
-            let sum = checksum(&ip);
-            ip[10..12].copy_from_slice(&sum.to_be_bytes());
-            frame.extend(ip);
-        } else {
-            let [high, low] = (transport.len() as u16).to_be_bytes();
-            frame.extend([0x60, 0, 0, 0, high, low, protocol, hops]);
-            frame.extend(ends);
-        }
-        frame.extend(transport);
-        frame
+        let ends = (self.source.ip(), self.destination.ip());
+        framed(ends, (protocol, hops), from, &self.transport())
     }
 
     fn transport(&self) -> Vec<u8> {

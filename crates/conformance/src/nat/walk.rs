@@ -10,6 +10,7 @@ use flowgate_abi::{DropReason, lb::nat::GROUP};
 use super::{
     model::{Key, Model},
     packet::{ACK, FIN, Packet, RST, SYN},
+    report::Report,
 };
 use crate::generate::Generator;
 
@@ -129,6 +130,29 @@ impl<P: Plane> Walk<P> {
         self.model.answered(&packet, self.now);
     }
 
+    /// Routers of both sides can't forward packets of a live flow: who has sent them is told, each in its own words.
+    ///
+    /// # Panics
+    /// Anybody isn't, or in others'.
+    pub fn report(&mut self, key: Key, transport: usize) {
+        let flow = self.model.flows[&key].clone();
+        let tcp = key.2.then_some(ACK);
+        let packet = |source, destination| Packet { source, destination, tcp };
+        let router = address(if key.0.is_ipv4() { "203.0.113.254" } else { "2001:db8:7::fffe" });
+        let sides = [
+            (CLIENT, packet(key.1, key.0), packet(flow.backend, flow.port)),
+            (BACKEND, packet(flow.port, flow.backend), packet(key.0, key.1)),
+        ];
+        for (from, seen, own) in sides {
+            let report = Report::about(&seen, router, transport);
+            let Fate::Sent(frame) = self.plane.run(&report.frame(from, 64)) else {
+                panic!("a report about {seen:?} reaches nobody")
+            };
+            let expected = Report::about(&own, own.destination.ip(), transport);
+            assert_eq!(frame[12..], expected.frame(0, 63)[12..], "about {seen:?}");
+        }
+    }
+
     /// Nobody but its backend answers for a flow.
     fn forge(&mut self, key: Key) {
         let flow = &self.model.flows[&key];
@@ -141,6 +165,17 @@ impl<P: Plane> Walk<P> {
         for packet in forged {
             let fate = self.plane.run(&packet.frame(BACKEND, 64));
             assert_eq!(fate, Fate::Dropped(DropReason::InvalidForFlow), "{packet:?}");
+        }
+        // Nor is anybody told of packets that are no flow's.
+        let tcp = key.2.then_some(ACK);
+        let stray = [
+            Packet { source: key.1, destination: (key.0.ip(), 9).into(), tcp },
+            Packet { source: destination, destination: (source.ip(), 9).into(), tcp },
+        ];
+        for packet in stray {
+            let report = Report::about(&packet, packet.destination.ip(), 8);
+            let fate = self.plane.run(&report.frame(BACKEND, 64));
+            assert_eq!(fate, Fate::Dropped(DropReason::UnrelatedIcmpError), "{packet:?}");
         }
     }
 
@@ -201,9 +236,13 @@ impl<P: Plane> Walk<P> {
                 let tcp = key.2.then_some(flags);
                 self.ask(Packet { source: key.0, destination: key.1, tcp });
             }
-            10..=14 => {
+            10..=13 => {
                 let flags = if self.below(3) == 0 { SYN | ACK } else { flags };
                 self.answer(key, flags);
+            }
+            14 => {
+                let transport = [8, 12, 18, 25][self.below(4) as usize];
+                self.report(key, transport);
             }
             _ => self.forge(key),
         }

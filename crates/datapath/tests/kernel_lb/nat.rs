@@ -10,6 +10,7 @@ use flowgate_abi::{DropReason, lb::nat::GROUP};
 use flowgate_conformance::nat::{
     model::TIMEOUTS,
     packet::{ACK, Packet, SYN},
+    report::Report,
     walk::{self, BACKEND, CLIENT, Fate, Walk, address, sources},
 };
 use flowgate_datapath::lb::{self, BalancerOptions, LoadBalancer, NatOptions};
@@ -134,5 +135,62 @@ fn what_full_nat_refuses_is_refused_by_name() {
     dropped(&multicast.frame(CLIENT, 64), DropReason::Martian);
     let stray = Packet { source: destination, destination: (sources()[0], 1030).into(), tcp: None };
     dropped(&stray.frame(BACKEND, 64), DropReason::InvalidForFlow);
+    plane.agree();
+}
+
+/// A datagram's flow, and the report about its packet to the backend, of which so much is quoted.
+fn reported(plane: &mut Plane, transport: usize) -> (Packet, Report) {
+    let source = SocketAddr::new(address("203.0.113.7"), 5000);
+    let destination = SocketAddr::new(address("198.51.100.1"), 53);
+    let asked = Packet { source, destination, tcp: None };
+    let Fate::Sent(frame) = walk::Plane::run(plane, &asked.frame(CLIENT, 64)) else {
+        panic!("{asked:?} has no port")
+    };
+    let report = Report::about(&Packet::read(&frame), address("198.18.0.254"), transport);
+    (asked, report)
+}
+
+#[test]
+fn a_quoted_datagram_without_checksum_stays_without() {
+    let mut plane = Plane::new();
+    let (asked, mut report) = reported(&mut plane, 8);
+    let mut expected = Report::about(&asked, asked.destination.ip(), 8);
+    for quoted in [&mut report.quoted, &mut expected.quoted] {
+        quoted[26..28].fill(0);
+    }
+    let Fate::Sent(sent) = walk::Plane::run(&mut plane, &report.frame(BACKEND, 64)) else {
+        panic!("the report reaches nobody")
+    };
+    assert_eq!(sent[12..], expected.frame(0, 63)[12..]);
+    plane.agree();
+}
+
+/// Reports to a source that are the host's, and those that nobody can translate.
+#[test]
+fn other_reports_pass_or_are_dropped_by_name() {
+    let mut plane = Plane::new();
+    let (asked, report) = reported(&mut plane, 8);
+    let mut run = |frame: &[u8]| walk::Plane::run(&mut plane, frame);
+    let own = Packet {
+        source: (report.receiver, 40_000).into(),
+        destination: (address("198.18.0.1"), 80).into(),
+        tcp: Some(ACK),
+    };
+    assert_eq!(run(&Report::about(&own, report.sender, 8).frame(BACKEND, 64)), Fate::Passed);
+    let mut options = report.clone();
+    options.quoted[0] = 0x46;
+    assert_eq!(run(&options.frame(BACKEND, 64)), Fate::Passed);
+    let mut cut = report.clone();
+    cut.quoted.truncate(22);
+    assert_eq!(run(&cut.frame(BACKEND, 64)), Fate::Passed);
+    let other = [sources()[0], sources()[2]].into_iter().find(|one| *one != report.receiver);
+    let others = Report { receiver: other.expect("two of them"), ..report.clone() };
+    assert_eq!(run(&others.frame(BACKEND, 64)), Fate::Passed);
+    assert_eq!(run(&report.frame(BACKEND, 1)), Fate::Dropped(DropReason::HopsExceeded));
+    let answer = Packet { source: asked.destination, destination: asked.source, tcp: None };
+    let mut options = Report::about(&answer, address("203.0.113.254"), 8);
+    options.quoted.splice(20..20, [1, 1, 1, 1]);
+    options.quoted[0] = 0x46;
+    assert_eq!(run(&options.frame(CLIENT, 64)), Fate::Dropped(DropReason::UnsupportedByNat));
     plane.agree();
 }

@@ -22,9 +22,9 @@ use flowgate_pipeline::{
     V4, V6,
     lb::{
         Action,
-        hook::{Common, common, rare},
+        hook::{Common, Rare, common, rare},
         icmp::Answer,
-        nat::translate,
+        nat::{translate, translate_error},
     },
     parse::Layer3,
 };
@@ -36,8 +36,8 @@ use crate::{tables::Maps, xdp_frame::Frame};
 pub fn xdp_balance(ctx: XdpContext) -> u32 {
     let ctx: *mut xdp_md = ctx.as_ptr().cast();
     match buffer::layer3(ctx) {
-        Layer3::Ipv4 => balance::<V4>(ctx, [rare_v4, nat_v4]),
-        Layer3::Ipv6 => balance::<V6>(ctx, [rare_v6, nat_v6]),
+        Layer3::Ipv4 => balance::<V4>(ctx, [rare_v4, nat_v4, nat_error_v4]),
+        Layer3::Ipv6 => balance::<V6>(ctx, [rare_v6, nat_v6, nat_error_v6]),
         _ => xdp_action::XDP_PASS,
     }
 }
@@ -49,10 +49,16 @@ pub fn xdp_empty(_ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn balance<F: Answer>(ctx: *mut xdp_md, [rare, nat]: [fn(*mut xdp_md) -> u32; 2]) -> u32 {
+fn balance<F: Answer>(
+    ctx: *mut xdp_md,
+    [rare, nat, nat_error]: [fn(*mut xdp_md) -> u32; 3],
+) -> u32 {
     match common::<F, _, _>(&mut Frame(ctx), &Maps) {
         Common::Done(action) => act(action),
-        Common::Rare => rare(ctx),
+        Common::Rare => match rare(ctx) {
+            NAT_ERROR => nat_error(ctx),
+            action => action,
+        },
         Common::Nat => nat(ctx),
     }
 }
@@ -61,12 +67,33 @@ fn balance<F: Answer>(ctx: *mut xdp_md, [rare, nat]: [fn(*mut xdp_md) -> u32; 2]
 
 #[inline(never)]
 fn rare_v4(ctx: *mut xdp_md) -> u32 {
-    act(rare::<V4, _, _>(&mut Frame(ctx), &Maps))
+    made(rare::<V4, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(never)]
 fn rare_v6(ctx: *mut xdp_md) -> u32 {
-    act(rare::<V6, _, _>(&mut Frame(ctx), &Maps))
+    made(rare::<V6, _, _>(&mut Frame(ctx), &Maps))
+}
+
+/// No action of XDP's: what is left to be done.
+const NAT_ERROR: u32 = 0xff;
+
+#[inline(always)]
+fn made(rare: Rare) -> u32 {
+    match rare {
+        Rare::Done(action) => act(action),
+        Rare::NatError => NAT_ERROR,
+    }
+}
+
+#[inline(never)]
+fn nat_error_v4(ctx: *mut xdp_md) -> u32 {
+    act(translate_error::<V4, _, _>(&mut Frame(ctx), &Maps))
+}
+
+#[inline(never)]
+fn nat_error_v6(ctx: *mut xdp_md) -> u32 {
+    act(translate_error::<V6, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(never)]

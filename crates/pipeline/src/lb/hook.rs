@@ -32,6 +32,16 @@ pub enum Common {
     Nat,
 }
 
+/// What [`rare`] made of a frame.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rare {
+    /// All there is to do.
+    Done(Action),
+    /// It is an error about a flow with full NAT, or may be: [`super::nat::translate_error`] has the steps.
+    NatError,
+}
+
 /// The steps for TCP and UDP without options, extension headers, fragments or tags.
 #[inline(always)]
 pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Common {
@@ -54,16 +64,17 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> C
 
 /// The steps for any other packet.
 #[inline(always)]
-pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
+pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Rare {
     let mut request = Request::<F>::unread();
     let mut cursor = buffer.whole();
     let network = request::network(buffer, &mut cursor, &mut request);
     // What can't be read so far has no destination, or one that was read.
     let Some(address) = find::exact::<F, T>(tables, &request.target().of_address()) else {
-        return Action::Pass;
+        return Rare::Done(Action::Pass);
     };
     if address.flags.load() & Frontend::SOURCE != 0 {
-        return Action::Pass;
+        let is_message = network.is_ok() && request.tuple.protocol == F::ICMP;
+        return if is_message { Rare::NatError } else { Rare::Done(Action::Pass) };
     }
     let read = match network {
         Ok(()) if request.place.is_later() => recall(tables, &mut request),
@@ -75,7 +86,10 @@ pub fn rare<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Act
         Ok(()) => rare_read(buffer, &request, tables),
         Err(reason) => Err(reason),
     };
-    finish(tables, &request, result)
+    match result {
+        Ok(made) => made,
+        Err(reason) => Rare::Done(finish(tables, &request, Err(reason))),
+    }
 }
 
 /// A rare packet that was read as far as it has to be.
@@ -84,21 +98,22 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
     buffer: &mut B,
     request: &Request<F>,
     tables: &T,
-) -> Result<Action, DropReason> {
+) -> Result<Rare, DropReason> {
     if request.tuple.protocol == F::ICMP && request.role != Role::Error {
-        return echo(buffer, request, tables);
+        return echo(buffer, request, tables).map(Rare::Done);
     }
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return match request.role {
             Role::Error => Err(DropReason::UnrelatedIcmpError),
-            _ => Ok(Action::Pass),
+            _ => Ok(Rare::Done(Action::Pass)),
         };
     };
     if frontend.flags.load() & Frontend::SNAT != 0 {
-        return Err(match request.place.place {
-            0 => DropReason::UnsupportedByNat,
-            _ => DropReason::UnsupportedFragment,
-        });
+        return match (request.place.place, request.role) {
+            (0, Role::Error) => Ok(Rare::NatError),
+            (0, _) => Err(DropReason::UnsupportedByNat),
+            _ => Err(DropReason::UnsupportedFragment),
+        };
     }
     if request.place.place != 0 {
         fragmented(tables, request, frontend)?;
@@ -108,7 +123,7 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
         signs = Signs { opens: false, closes: false, about: true };
         tables.count(Counter::ErrorsSteered);
     }
-    balance(buffer, request, (frontend, signs), tables)
+    balance(buffer, request, (frontend, signs), tables).map(Rare::Done)
 }
 
 /// Chooses the backend of a service's packet and sends it on.

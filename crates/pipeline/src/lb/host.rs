@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     Action, Balance, Buffer,
-    hook::{self, Common},
+    hook::{self, Common, Rare},
     nat::{self, Nat},
 };
 use crate::{
@@ -116,7 +116,10 @@ pub fn run<B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
 fn of_family<F: Nat, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
     match hook::common::<F, B, T>(buffer, tables) {
         Common::Done(action) => action,
-        Common::Rare => hook::rare::<F, B, T>(buffer, tables),
+        Common::Rare => match hook::rare::<F, B, T>(buffer, tables) {
+            Rare::Done(action) => action,
+            Rare::NatError => nat::translate_error::<F, B, T>(buffer, tables),
+        },
         Common::Nat => nat::translate::<F, B, T>(buffer, tables),
     }
 }

@@ -1,8 +1,8 @@
 //! Full NAT: a client's packet goes to its backend as the balancer's own, from a port of a source address;
 //! the backend's answer goes to the client as the service's.
 //!
-//! [`translate`] names the steps of both directions; [`table`] has which port a flow gets, [`rewrite`] puts
-//! addresses, ports and checksums into the packet.
+//! [`translate`] names the steps of both directions, [`translate_error`] those for ICMP errors; [`table`] has
+//! which port a flow gets, [`rewrite`] puts addresses, ports and checksums into the packet.
 //!
 //! Not here: which backend a new flow gets ([`super::choose`]), and who gives ports back (user space, by
 //! time-outs that nothing here knows).
@@ -14,6 +14,7 @@
 //!
 //! Tested beside a model (`flowgate-services`, `tests/nat`), and at the kernel (`flowgate-datapath`).
 
+mod errors;
 pub mod rewrite;
 pub mod table;
 
@@ -34,6 +35,7 @@ use super::{
     pin, request,
 };
 use crate::{family::Tuple, wire::protocol};
+pub use errors::translate_error;
 use rewrite::Rewritable;
 use table::Place;
 
@@ -94,17 +96,36 @@ fn ask<F: Nat, B: Buffer, T: Balance>(
         return Err(DropReason::HopsExceeded);
     }
     tables.count_load(line, request.length, request.opens(), false);
+    let ends = to_backend::<F>(port, &request.tuple);
+    let to = if tail.has(Tail::TO_SENDER) { None } else { Some(backend.header[0]) };
+    rewrite::send::<F, B>(buffer, &ends, to).ok_or(DropReason::MalformedPacket)?;
+    Ok(Action::Transmit)
+}
+
+/// The ends of a flow's packets to its backend.
+#[inline(always)]
+fn to_backend<F: Nat>(port: &Translation, tuple: &Tuple<F::Addr>) -> Tuple<F::Addr> {
     let ports = Ports(port.ports.load());
-    let ends = Tuple {
+    Tuple {
         source: F::narrow([port.source[0].load(), port.source[1].load()]),
         destination: F::narrow([port.backend[0].load(), port.backend[1].load()]),
         source_port: Be16::from_raw(ports.source()),
         destination_port: Be16::from_raw(ports.backend()),
-        ..request.tuple
-    };
-    let to = if tail.has(Tail::TO_SENDER) { None } else { Some(backend.header[0]) };
-    rewrite::send::<F, B>(buffer, &ends, to).ok_or(DropReason::MalformedPacket)?;
-    Ok(Action::Transmit)
+        ..*tuple
+    }
+}
+
+/// The ends of a flow's packets to its client.
+#[inline(always)]
+fn to_client<F: Nat>(port: &Translation, tuple: &Tuple<F::Addr>) -> Tuple<F::Addr> {
+    let ports = Ports(port.ports.load());
+    Tuple {
+        source: F::narrow([port.service[0].load(), port.service[1].load()]),
+        destination: F::narrow([port.client[0].load(), port.client[1].load()]),
+        source_port: Be16::from_raw(ports.service()),
+        destination_port: Be16::from_raw(ports.client()),
+        ..*tuple
+    }
 }
 
 /// The port that a packet's flow has, if it still does by this packet; `had`: it had one, and its backend
@@ -212,14 +233,10 @@ fn answer<F: Nat, B: Buffer, T: Balance>(
     source: &Frontend,
     tables: &T,
 ) -> Result<Action, DropReason> {
-    let settings = tables.settings();
-    let place =
-        u32::from(request.tuple.destination_port.get()).wrapping_sub(settings.nat_first_port);
-    if place >= settings.nat_groups_each * GROUP {
+    let Some(index) = index_of(tables, source, request.tuple.destination_port) else {
         return Ok(Action::Pass);
-    }
-    let port = tables.nat_port(source.slots.wrapping_mul(GROUP).wrapping_add(place));
-    let port = port.ok_or(DropReason::InvalidForFlow)?;
+    };
+    let port = tables.nat_port(index).ok_or(DropReason::InvalidForFlow)?;
     if !Life(port.life.load()).lives() || !is_from_backend::<F>(port, &request.tuple) {
         return Err(DropReason::InvalidForFlow);
     }
@@ -227,18 +244,20 @@ fn answer<F: Nat, B: Buffer, T: Balance>(
         return Err(DropReason::HopsExceeded);
     }
     table::touch(tables, port, (request.tuple.protocol, request.tcp_flags), true);
-    let ports = Ports(port.ports.load());
-    let ends = Tuple {
-        source: F::narrow([port.service[0].load(), port.service[1].load()]),
-        destination: F::narrow([port.client[0].load(), port.client[1].load()]),
-        source_port: Be16::from_raw(ports.service()),
-        destination_port: Be16::from_raw(ports.client()),
-        ..request.tuple
-    };
+    let ends = to_client::<F>(port, &request.tuple);
     let to = Way(port.way.load()).mac().to_le();
     rewrite::send::<F, B>(buffer, &ends, Some(to)).ok_or(DropReason::MalformedPacket)?;
     tables.count(Counter::AnswersTranslated);
     Ok(Action::Transmit)
+}
+
+/// The index of a source's port among all; `None`: it is no flow's in any case.
+#[inline(always)]
+fn index_of<T: Balance>(tables: &T, source: &Frontend, port: Be16) -> Option<u32> {
+    let settings = tables.settings();
+    let place = u32::from(port.get()).wrapping_sub(settings.nat_first_port);
+    let is_ours = place < settings.nat_groups_each * GROUP;
+    is_ours.then_some(source.slots.wrapping_mul(GROUP).wrapping_add(place))
 }
 
 /// A packet comes from where the port's flow goes to.

@@ -7,7 +7,13 @@
 use flowgate_abi::{Addr6, Be16, Be32};
 
 use super::super::{Balanceable, Buffer, forward::turned};
-use crate::{V4, V6, family::Tuple, hook::Rewrite, sum::folded, wire::protocol};
+use crate::{
+    V4, V6,
+    family::Tuple,
+    hook::Rewrite,
+    sum::folded,
+    wire::{Icmp, protocol},
+};
 
 const ETHERNET: u32 = 14;
 
@@ -29,6 +35,12 @@ impl Change {
         self.replaced((old >> 32) as u32, (new >> 32) as u32);
     }
 
+    /// Both.
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The checksum afterwards.
     #[inline(always)]
     pub(super) fn applied(self, checksum: Be16) -> Be16 {
@@ -48,6 +60,9 @@ pub trait Rewritable: Balanceable {
         offset: u32,
         ends: (Self::Addr, Self::Addr),
     ) -> Option<Change>;
+    /// What an ICMP message's checksum covers of changed addresses, those of the packet and of the one that is
+    /// quoted.
+    fn covered(addresses: Change, quoted: Change) -> Change;
 }
 
 impl Rewritable for V4 {
@@ -69,6 +84,12 @@ impl Rewritable for V4 {
         let sum: Be16 = buffer.load(offset + 10)?;
         buffer.store(offset + 10, change.applied(sum)).then_some(())?;
         buffer.store(offset + 12, [source.raw(), destination.raw()]).then_some(change)
+    }
+
+    /// The quoted header's own checksum makes up for its addresses.
+    #[inline(always)]
+    fn covered(_addresses: Change, _quoted: Change) -> Change {
+        Change::default()
     }
 }
 
@@ -92,6 +113,12 @@ impl Rewritable for V6 {
         change.replaced64(old[3], destination.last);
         let new = [source.first, source.last, destination.first, destination.last];
         buffer.store(offset + 8, new).then_some(change)
+    }
+
+    /// There is a pseudo header (RFC 4443, section 2.3).
+    #[inline(always)]
+    fn covered(addresses: Change, quoted: Change) -> Change {
+        addresses.and(quoted)
     }
 }
 
@@ -133,6 +160,60 @@ fn set_ports<A, B: Rewrite>(
     let sum = change.applied(sum);
     let sum = if sum.raw() == 0 { Be16::from_raw(0xffff) } else { sum };
     buffer.store(offset + 6, sum).then_some(())
+}
+
+/// Gives an ICMP error of so many bytes other ends, and the packet that it quotes the same ones, reversed: it
+/// becomes one about a packet that goes the other way. Where it is sent is as for [`send`]. Neither header has
+/// options or extension headers.
+#[inline(always)]
+pub(super) fn send_error<F: Rewritable, B: Buffer>(
+    buffer: &mut B,
+    ends: &Tuple<F::Addr>,
+    (to, length): (Option<u64>, u32),
+) -> Option<()> {
+    let header = u32::from(F::HEADER);
+    let message = ETHERNET + header;
+    let quoted = message + size_of::<Icmp>() as u32;
+    F::one_hop_less(buffer)?;
+    let outer = F::set_addresses(buffer, ETHERNET, (ends.source, ends.destination))?;
+    let inner = F::set_addresses(buffer, quoted, (ends.destination, ends.source))?;
+    let left = (ETHERNET + length).saturating_sub(quoted + header);
+    let change = set_quoted_ports(buffer, (quoted + header, left), &ends.reversed(), inner)?;
+    let change = F::covered(outer, inner).and(change);
+    let sum: Be16 = buffer.load(message + 2)?;
+    buffer.store(message + 2, change.applied(sum)).then_some(())?;
+    redirect(buffer, to)
+}
+
+/// Other ports, and the transport's checksum, if so much is quoted; returns what has changed of the quotation.
+#[inline(always)]
+fn set_quoted_ports<A, B: Rewrite>(
+    buffer: &mut B,
+    (offset, quoted): (u32, u32),
+    ends: &Tuple<A>,
+    addresses: Change,
+) -> Option<Change> {
+    let [source, destination]: [Be16; 2] = buffer.load(offset)?;
+    let mut change = Change::default();
+    change.replaced(source.raw().into(), ends.source_port.raw().into());
+    change.replaced(destination.raw().into(), ends.destination_port.raw().into());
+    buffer.store(offset, [ends.source_port.raw(), ends.destination_port.raw()]).then_some(())?;
+    let is_tcp = ends.protocol == protocol::TCP;
+    if quoted < if is_tcp { 18 } else { 8 } {
+        return Some(change);
+    }
+    let sum: Be16 = if is_tcp { buffer.load(offset + 16)? } else { buffer.load(offset + 6)? };
+    if !is_tcp && sum.raw() == 0 {
+        return Some(change);
+    }
+    let mut new = addresses.and(change).applied(sum);
+    if !is_tcp && new.raw() == 0 {
+        new = Be16::from_raw(0xffff);
+    }
+    let is_stored =
+        if is_tcp { buffer.store(offset + 16, new) } else { buffer.store(offset + 6, new) };
+    change.replaced(sum.raw().into(), new.raw().into());
+    is_stored.then_some(change)
 }
 
 /// Writes the Ethernet addresses: from whom the frame was sent to.
