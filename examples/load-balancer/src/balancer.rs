@@ -167,6 +167,11 @@ impl<P: Plane> Balancer<P> {
         self.checks.due(now)
     }
 
+    /// What has checks go through tunnels.
+    pub fn tunnels(&self) -> Option<flowgate_datapath::health::Checks> {
+        self.plane.checks()
+    }
+
     /// Has time pass, if it is time.
     pub fn tick(&mut self, now: Instant) {
         if now < self.next_tick {

@@ -221,9 +221,10 @@ impl<P: Plane> Daemon<P> {
         }
         for job in self.balancer.due(now) {
             let (results, places) = (self.results.0.clone(), Arc::clone(&self.places));
+            let tunnels = self.balancer.tunnels();
             tokio::spawn(async move {
                 let _place = places.acquire().await;
-                let result = probe::ask(&job.plan).await;
+                let result = probe::ask(&job.plan, tunnels.as_ref()).await;
                 // Nobody wants to know any more when the program ends.
                 let _ = results.send((job.target, job.number, result)).await;
             });

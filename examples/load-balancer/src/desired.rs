@@ -11,10 +11,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use flowgate_services::{
-    ServiceError, Services,
+    ServiceError, Services, Uplink,
     model::{self, BackendState},
 };
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,9 @@ use thiserror::Error;
 use crate::{
     config::{
         Checked,
-        model::{Backend, Check, Config, Service, State},
+        model::{Backend, Check, CheckPath, Config, Forwarding, Service, State},
     },
-    health::{Health, Plan, Target},
+    health::{Health, Plan, Target, Tunnel},
 };
 
 /// Why a change is refused.
@@ -184,11 +185,13 @@ impl Desired {
 
     /// What is to be checked.
     pub fn plans(&self) -> impl Iterator<Item = (Target, Plan)> + '_ {
-        let written = self.by_name();
+        let (written, uplink) = (self.by_name(), self.file.uplink.typed());
         self.services.iter().flat_map(move |service| {
-            let check = written.get(service.name.as_str()).and_then(|one| one.check.as_ref());
-            check.into_iter().flat_map(move |check| {
-                service.backends.iter().map(move |backend| plan(service, backend, check))
+            let written = written.get(service.name.as_str()).copied();
+            let checked = written.and_then(|one| Some((one, one.check.as_ref()?)));
+            checked.into_iter().flat_map(move |(written, check)| {
+                let backends = service.backends.iter();
+                backends.map(move |backend| plan(written, backend, (check, uplink)))
             })
         })
     }
@@ -253,11 +256,35 @@ fn quarantine(service: &mut model::Service, fail_open: bool, fails: impl Fn(IpAd
     }
 }
 
-fn plan(service: &model::Service, backend: &model::Backend, check: &Check) -> (Target, Plan) {
-    let target = Target { service: service.name.clone(), backend: backend.address };
+fn plan(
+    service: &Service,
+    backend: &model::Backend,
+    (check, uplink): (&Check, Uplink),
+) -> (Target, Plan) {
+    let target = Target { service: service.name.as_str().into(), backend: backend.address };
     let own = if backend.port == 0 { service.port } else { backend.port };
     let port = check.port.unwrap_or(own);
-    (target, Plan { address: (backend.address, port).into(), check: check.clone() })
+    let tunnel = tunnel(service, backend, (check, uplink)).map(Arc::new);
+    (target, Plan { address: (backend.address, port).into(), tunnel, check: check.clone() })
+}
+
+/// Where a backend is asked as a client of the service would be; `None`: directly.
+fn tunnel(
+    service: &Service,
+    backend: &model::Backend,
+    (check, uplink): (&Check, Uplink),
+) -> Option<Tunnel> {
+    let tunnelled = matches!(service.forwarding, Forwarding::Tunnel | Forwarding::Gue(_));
+    if check.path == Some(CheckPath::Direct) || !tunnelled {
+        return None;
+    }
+    let port = check.port.unwrap_or(service.port);
+    Some(Tunnel {
+        destination: (service.asked(backend.address)?, port).into(),
+        service: service.without_backends(),
+        backend: *backend,
+        uplink,
+    })
 }
 
 #[cfg(test)]
@@ -374,5 +401,21 @@ services:
             "web 198.18.0.3:8080",
         ];
         assert_eq!(plans, expected);
+    }
+
+    #[test]
+    fn who_is_reached_by_a_tunnel_is_asked_through_it() {
+        let asked = |from: &str, to: &str| {
+            let file = FILE.replace(from, to);
+            let desired = Desired::new(config::parse("lb.yaml", &file).unwrap());
+            let destination = |(_, plan): (_, Plan)| plan.tunnel.map(|one| one.destination);
+            let first = desired.plans().map(destination).next().unwrap();
+            first.map(|one| one.to_string())
+        };
+        assert_eq!(asked("", ""), Some("198.51.100.1:8080".into()));
+        assert_eq!(asked("port: 8080", "path: direct"), None);
+        assert_eq!(asked("[198.51.100.1]", "['2001:db8:1::1']"), None, "a packet has one family");
+        let both = asked("[198.51.100.1]", "['2001:db8:1::1', 198.51.100.1]");
+        assert_eq!(both, Some("198.51.100.1:8080".into()));
     }
 }

@@ -14,9 +14,12 @@ use std::{
 };
 
 use flowgate_abi::{DropReason, event::Tally, lb::Counter};
-use flowgate_datapath::lb::{
-    AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, XdpAttach,
-    XdpError,
+use flowgate_datapath::{
+    health::{Checks, Tunnels},
+    lb::{
+        AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, XdpAttach,
+        XdpError,
+    },
 };
 use flowgate_services::{
     Applied, ClientFlow, Services,
@@ -36,6 +39,7 @@ use crate::{
 /// The kernel's load balancer.
 pub(crate) struct Library {
     balancer: Option<LoadBalancer>,
+    tunnels: Tunnels,
     /// The interfaces, and how they were attached.
     modes: BTreeMap<String, Mode>,
     /// There is something that has to go on without this process.
@@ -48,16 +52,16 @@ pub(crate) struct Library {
 ///
 /// The kernel lacks something, or what is pinned is another's.
 pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
+    let tunnels = Tunnels::open()?;
     let builder = LoadBalancer::builder().options(options(config)).pin(&config.pin);
     let balancer = builder.open()?;
     info!("opened: {}", balancer.report());
     let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
-    Ok(Library { balancer: Some(balancer), modes: BTreeMap::new(), balances })
+    Ok(Library { balancer: Some(balancer), tunnels, modes: BTreeMap::new(), balances })
 }
 
 fn options(config: &Config) -> BalancerOptions {
     let limits = &config.limits;
-    let uplink = &config.uplink;
     BalancerOptions {
         frontends: limits.frontends as usize,
         slots: limits.slots as usize,
@@ -66,12 +70,7 @@ fn options(config: &Config) -> BalancerOptions {
         sources: limits.networks as usize,
         tracked: limits.flows as usize,
         clients: limits.clients as usize,
-        uplink: flowgate_services::Uplink {
-            gateway: uplink.gateway.map(|mac| mac.0),
-            source4: uplink.source4,
-            source6: uplink.source6,
-            mtu: uplink.mtu,
-        },
+        uplink: config.uplink.typed(),
         nat: NatOptions {
             sources: config.nat.sources.clone(),
             ports: config.nat.first_port..=config.nat.last_port,
@@ -125,18 +124,28 @@ impl Drop for Library {
 impl Plane for Library {
     fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError> {
         let before = self.modes.get(&interface.name).copied();
+        self.tunnels.attach(&interface.name)?;
         let attached = match before {
-            Some(before) => self.replace(interface, before)?,
-            None => self.balancer().attach(&interface.name, xdp(interface.mode))?,
+            Some(before) => self.replace(interface, before),
+            None => self.balancer().attach(&interface.name, xdp(interface.mode)),
         };
+        if attached.is_err() && !self.modes.contains_key(&interface.name) {
+            self.tunnels.detach(&interface.name);
+        }
+        let mode = attached?.mode.to_string();
         self.modes.insert(interface.name.clone(), interface.mode);
-        Ok(attached.mode.to_string())
+        Ok(mode)
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
         self.modes.remove(interface);
+        self.tunnels.detach(interface);
         self.balancer().detach(interface)?;
         Ok(())
+    }
+
+    fn checks(&self) -> Option<Checks> {
+        Some(self.tunnels.checks())
     }
 
     fn apply(&mut self, services: &Services, now: Instant) -> Result<String, PlaneError> {

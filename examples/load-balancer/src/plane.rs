@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flowgate_datapath::health::Checks;
 use flowgate_services::{Services, model::ServiceName};
 
 use crate::config::model::{Interface, Protocol};
@@ -30,6 +31,12 @@ pub trait Plane {
     ///
     /// The system refuses.
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError>;
+
+    /// What has checks go through tunnels on the interfaces to which it is attached; `None`: it can't, and such
+    /// checks fail.
+    fn checks(&self) -> Option<Checks> {
+        None
+    }
 
     /// Replaces what is balanced, and says what happens now and what later.
     ///

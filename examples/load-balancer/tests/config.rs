@@ -187,6 +187,12 @@ fn checks_that_contradict_themselves_are_refused() {
         &check("probe: {udp: {send: 'hex:0'}}"),
         (9, "services[0].check.probe.udp.send", "two hexadecimal"),
     );
+    let through = "check:\n  probe: tcp\n  path: tunnel";
+    let layer2 = service(&format!("{PLAIN}\nforwarding: layer2\n{through}"));
+    let layer2 = layer2.replace("198.18.0.1}", "198.18.0.1, mac: '02:00:00:00:00:01'}");
+    at(&layer2, (11, "services[0].check.path", "no tunnel"));
+    let mixed = service(&format!("{PLAIN}\n{through}")).replace("198.18.0.1}", "'2001:db8::1'}");
+    at(&mixed, (10, "services[0].check.path", "write `direct`"));
     let all = service(&PLAIN.replace("port: 80", "port: 0\ncheck: {probe: tcp}"));
     at(&all, (7, "services[0].check", "all ports"));
     at(

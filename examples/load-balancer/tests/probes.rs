@@ -9,7 +9,7 @@ use flowgate_lb::{
     },
     health::{
         Plan,
-        probe::{Failure, ask},
+        probe::{self, Failure},
     },
 };
 use rcgen::{CertificateParams, Issuer, KeyPair};
@@ -25,7 +25,13 @@ const BRIEFLY: Duration = Duration::from_millis(50);
 
 fn plan(address: SocketAddr, probe: Probe, timeout: Duration) -> Plan {
     let (interval, rise, fall, jitter) = (PATIENCE, 1, 1, 0);
-    Plan { address, check: Check { probe, port: None, interval, timeout, rise, fall, jitter } }
+    let check = Check { probe, port: None, path: None, interval, timeout, rise, fall, jitter };
+    Plan { address, tunnel: None, check }
+}
+
+/// Without tunnels.
+async fn ask(plan: &Plan) -> Result<(), Failure> {
+    probe::ask(plan, None).await
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::{
     Reason,
     duration::print,
-    model::{Check, Config, Forwarding, Http, Https, Nat, Probe, Service, Sources},
+    model::{Check, CheckPath, Config, Forwarding, Http, Https, Nat, Probe, Service, Sources},
 };
 
 /// Intervals of checks: shorter ones are a load, longer ones no check.
@@ -119,6 +119,7 @@ fn fields(service: &Service, place: &str) -> Checking {
             return Err(mistake(format_args!("{place}.check"), Reason::NoCheckPort));
         }
         checking(check, &format!("{place}.check"))?;
+        path(service, check.path, &format!("{place}.check.path"))?;
     } else if service.fail_open {
         let field = format_args!("{place}.fail_open").to_string();
         return Err(mistake(field, Reason::Contradiction("nothing fails without `check`")));
@@ -155,6 +156,23 @@ fn checking(check: &Check, place: &str) -> Checking {
         return Err(mistake(format_args!("{place}.port"), wrong));
     }
     probe(&check.probe, &format!("{place}.probe"))
+}
+
+/// Only who is reached by a tunnel can be asked through it, and only by a packet of the tunnel's family.
+fn path(service: &Service, path: Option<CheckPath>, place: &str) -> Checking {
+    let wrong = |what| Err(mistake(place, Reason::Contradiction(what)));
+    let mut backends = service.backends.iter();
+    match path {
+        Some(CheckPath::Tunnel)
+            if !matches!(service.forwarding, Forwarding::Tunnel | Forwarding::Gue(_)) =>
+        {
+            wrong("no tunnel leads to the backends: `forwarding` is neither `tunnel` nor `gue`")
+        }
+        Some(CheckPath::Tunnel) if !backends.all(|one| service.asked(one.address).is_some()) => {
+            wrong("the service has no address of the family of all backends: write `direct`")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn within<T: PartialOrd + Copy>(

@@ -327,6 +327,9 @@ pub struct Check {
     pub probe: Probe,
     /// The port that is asked. Without it: the backend's own, or the service's.
     pub port: Option<u16>,
+    /// Where it is asked. Without it: `tunnel` if the service's packets go through tunnels and the service has an
+    /// address of the backend's family, otherwise `direct`.
+    pub path: Option<CheckPath>,
     /// From one check of a backend to the next.
     #[serde(default = "default::interval", with = "duration")]
     #[schemars(with = "String")]
@@ -345,6 +348,18 @@ pub struct Check {
     /// most 50.
     #[serde(default = "default::jitter")]
     pub jitter: u8,
+}
+
+/// Where a backend is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckPath {
+    /// At the service's address, through the backend's tunnel, as a client: a backend that doesn't take packets
+    /// out of tunnels, or hasn't the service's address, fails. Packets to backends have to leave by one of
+    /// `interfaces`.
+    Tunnel,
+    /// At its own address.
+    Direct,
 }
 
 /// What is asked.

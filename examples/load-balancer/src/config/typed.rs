@@ -1,12 +1,14 @@
 //! What is written, as the library has it.
 
+use std::net::IpAddr;
+
 use flowgate_services::{
     TableSize,
     model::{self, BackendState, NextHop, ServiceOptions},
 };
 
 use super::model::{
-    Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Service, Sources, State,
+    Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Service, Sources, State, Uplink,
 };
 
 impl Service {
@@ -34,6 +36,20 @@ impl Service {
         typed.table = self.table.and_then(TableSize::new);
         typed.backends = self.backends.iter().map(Backend::typed).collect();
         typed
+    }
+}
+
+impl Service {
+    /// How its packets reach backends, without the backends.
+    #[must_use]
+    pub fn without_backends(&self) -> model::Service {
+        Self { backends: Vec::new(), ..self.clone() }.typed()
+    }
+
+    /// Which of its addresses a backend is asked for, through a tunnel: the first of the backend's family.
+    #[must_use]
+    pub fn asked(&self, backend: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|one| one.is_ipv4() == backend.is_ipv4())
     }
 }
 
@@ -65,6 +81,19 @@ impl Backend {
         typed.mtu = self.mtu;
         typed.port = self.port.unwrap_or_default();
         typed
+    }
+}
+
+impl Uplink {
+    /// As the library has it.
+    #[must_use]
+    pub fn typed(&self) -> flowgate_services::Uplink {
+        flowgate_services::Uplink {
+            gateway: self.gateway.map(|mac| mac.0),
+            source4: self.source4,
+            source6: self.source6,
+            mtu: self.mtu,
+        }
     }
 }
 

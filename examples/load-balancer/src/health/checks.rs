@@ -184,13 +184,14 @@ mod tests {
         let check = Check {
             probe: Probe::Tcp,
             port: None,
+            path: None,
             interval: INTERVAL,
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 2,
             jitter,
         };
-        Plan { address: "198.18.0.1:80".parse().unwrap(), check }
+        Plan { address: "198.18.0.1:80".parse().unwrap(), tunnel: None, check }
     }
 
     fn target(last: u8) -> Target {

@@ -14,9 +14,15 @@ pub mod probe;
 mod threshold;
 mod tls;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use flowgate_services::model::ServiceName;
+use flowgate_services::{
+    Uplink,
+    model::{Backend, Service, ServiceName},
+};
 
 pub use checks::{Change, Checks, Job, State};
 use serde::{Deserialize, Serialize};
@@ -47,8 +53,23 @@ pub enum Health {
 /// How a check is to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Whom to ask.
+    /// Whom to ask, at its own address.
     pub address: SocketAddr,
+    /// Through which tunnel; `None`: directly.
+    pub tunnel: Option<Arc<Tunnel>>,
     /// What, how often, and what the results mean.
     pub check: crate::config::model::Check,
+}
+
+/// The tunnel through which a backend is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tunnel {
+    /// Which of the service's addresses, and which port.
+    pub destination: SocketAddr,
+    /// How packets of the service reach backends; without the backends.
+    pub service: Service,
+    /// The backend.
+    pub backend: Backend,
+    /// How packets leave.
+    pub uplink: Uplink,
 }
