@@ -88,13 +88,15 @@ impl Counter {
 /// The decapsulator's maps: names, kinds, element sizes, and what each holds.
 pub mod maps {
     use super::{Network, Target};
-    use crate::{event::Tally, maps::maps};
+    use crate::{event::Tally, maps::maps, probe::Probe};
 
     maps! {
         /// Addresses with their family alone: what they are, [`super::TUNNEL_END`] and [`super::SERVICE`].
         ADDRESSES: Hash[Target => u32];
         /// The networks of balancers.
         BALANCERS: Array[u32 => Network];
+        /// A balancer's own checks under way, by port, protocol and family; see [`crate::probe`].
+        PROBES: Hash[u64 => Probe];
         /// Drops by reason.
         DROPS: PerCpuArray[u32 => Tally];
         /// Everything else that is counted, by [`super::Counter`].

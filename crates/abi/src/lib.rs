@@ -24,6 +24,7 @@ mod layout;
 pub mod lb;
 pub mod maps;
 pub mod policy;
+pub mod probe;
 pub mod sample;
 mod settings;
 mod shared;

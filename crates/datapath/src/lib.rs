@@ -49,6 +49,7 @@ mod endpoint;
 mod error;
 mod events;
 mod flows;
+pub mod health;
 pub mod lb;
 mod migration;
 mod options;

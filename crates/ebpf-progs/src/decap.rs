@@ -1,4 +1,4 @@
-//! The backends' object.
+//! The object of tunnels' other ends: the backends' programs, and those of a balancer's own checks.
 
 use crate::Aligned;
 
@@ -14,6 +14,11 @@ pub const MANIFEST: &str = include_str!("../objects/decap/manifest.json");
 pub const XDP_DECAPSULATE: &str = "xdp_decapsulate";
 /// The same at TC ingress.
 pub const TC_DECAPSULATE: &str = "tc_decapsulate";
+/// Takes checks' packets into the tunnels of those who are checked: TC egress.
+pub const TC_PROBE_EGRESS: &str = "tc_probe_egress";
+/// Takes the answers back: TC ingress.
+pub const TC_PROBE_INGRESS: &str = "tc_probe_ingress";
 
 /// All programs of the object.
-pub const PROGRAMS: [&str; 2] = [XDP_DECAPSULATE, TC_DECAPSULATE];
+pub const PROGRAMS: [&str; 4] =
+    [XDP_DECAPSULATE, TC_DECAPSULATE, TC_PROBE_EGRESS, TC_PROBE_INGRESS];

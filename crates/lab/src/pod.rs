@@ -180,7 +180,21 @@ impl Pod {
     ///
     /// [`LabError::Listen`] if a port is taken.
     pub fn serve(&self, tcp: &[u16], udp: &[u16]) -> Result<EchoServers, LabError> {
-        self.run(|| EchoServers::start(&self.name, &self.addresses, tcp, udp))?
+        self.serve_at(&self.addresses, tcp, udp)
+    }
+
+    /// The same at other addresses that it has, such as [silent ones](Self::add_silent_address).
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Listen`] if a port is taken, or an address is none of its own.
+    pub fn serve_at(
+        &self,
+        addresses: &[IpAddr],
+        tcp: &[u16],
+        udp: &[u16],
+    ) -> Result<EchoServers, LabError> {
+        self.run(|| EchoServers::start(&self.name, addresses, tcp, udp))?
     }
 
     /// [`probe::tcp`] from this pod.

@@ -32,6 +32,7 @@ pub mod ipcache;
 pub mod lb;
 pub mod parse;
 pub mod policy;
+pub mod probe;
 mod sum;
 pub mod sweep;
 mod tables;

@@ -35,6 +35,13 @@ impl Inner {
     }
 }
 
+/// The line of a backend for packets to one of its service's addresses: what the balancer's tables have, for
+/// somebody else who sends to the backend as clients' packets are sent.
+#[must_use]
+pub fn line_to(service: &Service, backend: &Backend, address: IpAddr, uplink: &Uplink) -> Line {
+    line(service, backend, Inner::of(address), uplink)
+}
+
 const ETHERNET: usize = 14;
 const UDP: u8 = 17;
 const HOPS: u8 = 64;

@@ -40,6 +40,7 @@ pub use balancer::{Applied, Balancer, Ticked};
 pub use change::Moved;
 pub use error::ServiceError;
 pub use explain::{ClientFlow, Explained};
+pub use header::line_to;
 pub use nat::{NatTimeouts, SourcesError};
 pub use room::{ApplyError, Cost, Overflow, Table};
 pub use services::Services;

@@ -5,8 +5,9 @@ use flowgate_abi::{
     decap::{Network, Settings},
     event::Tally,
     lb::Target,
+    probe::Probe,
 };
-use flowgate_pipeline::decap::Ends;
+use flowgate_pipeline::{decap::Ends, probe::Probes};
 
 use crate::maps;
 
@@ -39,6 +40,15 @@ impl Ends for Maps {
     #[inline(always)]
     fn count(&self, counter: u32, bytes: u32) {
         count(maps::COUNTERS.get_ptr_mut(counter), bytes);
+    }
+}
+
+impl Probes for Maps {
+    #[inline(always)]
+    fn probe(&self, kind: u64) -> Option<&Probe> {
+        // SAFETY: an entry is removed once its socket is closed; whoever runs here meanwhile rewrites
+        // packets that nobody waits for.
+        unsafe { maps::PROBES.get(&kind) }
     }
 }
 

@@ -1,13 +1,15 @@
-//! The eBPF programs of a backend: entry points of a few lines around `flowgate-pipeline`.
+//! The eBPF programs at tunnels' other ends: a backend's, and those that take a balancer's own checks into the
+//! tunnels. Entry points of a few lines around `flowgate-pipeline`.
 //!
-//! A context becomes a frame ([`xdp_frame`], [`socket_buffer`]), maps become what is configured ([`ends`]), the
-//! pipeline decides, and one match for each hook turns what it says into an action.
+//! A context becomes a frame ([`xdp_frame`], [`socket_buffer`], [`own`]), maps become what is configured
+//! ([`ends`]), the pipeline decides, and one match for each hook turns what it says into an action.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod ends;
 mod maps;
+mod own;
 mod socket_buffer;
 mod xdp;
 #[path = "../../shared/src/xdp_frame.rs"]
@@ -19,7 +21,10 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use flowgate_pipeline::decap::{Fate, decapsulate};
+use flowgate_pipeline::{
+    decap::{Fate, decapsulate},
+    probe,
+};
 
 use crate::{ends::Maps, socket_buffer::SocketBuffer, xdp_frame::Frame};
 
@@ -43,6 +48,26 @@ pub fn tc_decapsulate(ctx: TcContext) -> i32 {
     match decapsulate(&mut SocketBuffer(ctx.skb.skb), &Maps) {
         Fate::Pass | Fate::Unwrapped => PASS,
         Fate::Drop(_) => DROP,
+    }
+}
+
+/// Takes checks' packets into the tunnels of those who are checked; at TC egress.
+#[classifier]
+pub fn tc_probe_egress(ctx: TcContext) -> i32 {
+    action(probe::leave(&mut SocketBuffer(ctx.skb.skb), &Maps))
+}
+
+/// Takes the answers back; at TC ingress.
+#[classifier]
+pub fn tc_probe_ingress(ctx: TcContext) -> i32 {
+    action(probe::answer(&mut SocketBuffer(ctx.skb.skb), &Maps))
+}
+
+#[inline(always)]
+const fn action(fate: probe::Fate) -> i32 {
+    match fate {
+        probe::Fate::Pass | probe::Fate::Rewritten => PASS,
+        probe::Fate::Drop => DROP,
     }
 }
 

@@ -11,12 +11,15 @@ use flowgate_abi::{
     decap::{NETWORKS, Network, Settings},
     event::Tally,
     lb::Target,
+    probe::Probe,
 };
 
 #[btf_map]
 pub static ADDRESSES: HashMap<Target, u32, 1> = HashMap::new();
 #[btf_map]
 pub static BALANCERS: Array<Network, { NETWORKS as usize }> = Array::new();
+#[btf_map]
+pub static PROBES: HashMap<u64, Probe, 1> = HashMap::new();
 #[btf_map]
 pub static DROPS: PerCpuArray<Tally, 256> = PerCpuArray::new();
 #[btf_map]

@@ -82,7 +82,7 @@ fn take_token<T: Balance>(tables: &T) -> Result<(), DropReason> {
 
 /// Exchanges a frame's Ethernet addresses.
 #[inline(always)]
-fn turn<B: Buffer>(buffer: &mut B) -> Option<()> {
+pub(crate) fn turn<B: Buffer>(buffer: &mut B) -> Option<()> {
     let came: [u64; 2] = buffer.load(0)?;
     let came = came.map(u64::from_le);
     let [first, end] = turned(came);

@@ -158,7 +158,9 @@ pub(crate) fn verify(object: &[u8], ends: &Ends) -> Result<Vec<Verification>, Op
     let typed = map_data(&ebpf, maps::BALANCERS.name);
     let one = |name, kind| verify::all(&[name], kind, (object, &ebpf), typed);
     let mut all = one(progs::XDP_DECAPSULATE, ProgramKind::XdpFrags)?;
-    all.extend(one(progs::TC_DECAPSULATE, ProgramKind::Classifier)?);
+    for name in &progs::PROGRAMS[1..] {
+        all.extend(one(name, ProgramKind::Classifier)?);
+    }
     Ok(all)
 }
 

@@ -1,0 +1,166 @@
+//! A frame of the host's own in its socket buffer as the pipeline's, for checks.
+
+use core::{mem::MaybeUninit, ptr};
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        bpf_adj_room_mode,
+    },
+    helpers::{
+        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes,
+        bpf_skb_store_bytes,
+    },
+};
+use flowgate_pipeline::{
+    Cursor, Family, Skip,
+    lb::Buffer,
+    probe::{End, Own},
+    wire::protocol::UDP,
+};
+use zerocopy::FromBytes;
+
+use crate::socket_buffer::SocketBuffer;
+
+const ETHERNET: u32 = 14;
+
+impl Buffer for SocketBuffer {
+    type Head<'b> = Copying;
+    type Whole<'b> = Copying;
+
+    #[inline(always)]
+    fn head(&self) -> Copying {
+        Copying { skb: self.0, offset: 0 }
+    }
+
+    #[inline(always)]
+    fn whole(&self) -> Copying {
+        self.head()
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { ptr::read_volatile(&raw const (*self.0).len) }
+    }
+
+    /// Behind the Ethernet header, so that the kernel can tell outer from inner headers. What is put there is
+    /// told by its length: IPv4 or IPv6, with UDP or without.
+    #[inline(always)]
+    fn grow(&mut self, bytes: u32) -> bool {
+        let flags = match bytes {
+            20 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+            28 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            40 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+            _ => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        };
+        let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        // SAFETY: a plain helper call.
+        unsafe { bpf_skb_adjust_room(self.0, bytes as i32, mode, u64::from(flags)) == 0 }
+    }
+
+    /// No check's packet is cut.
+    #[inline(always)]
+    fn truncate(&mut self, _length: u32) -> bool {
+        false
+    }
+}
+
+impl Own for SocketBuffer {
+    #[inline(always)]
+    fn readdress<F: Family>(&mut self, end: End, protocol: u8, [old, new]: [[u64; 2]; 2]) -> bool {
+        let (at, _) = end.place::<F>();
+        let (in_header, flags) = match protocol {
+            UDP => (6, u64::from(BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0)),
+            _ => (16, u64::from(BPF_F_PSEUDO_HDR)),
+        };
+        let sum = Sum { skb: self.0, at: ETHERNET + u32::from(F::HEADER) + in_header, flags };
+        if F::NUMBER == 4 {
+            let [old, new] = [old[0] as u32, new[0] as u32];
+            return sum.replace(old, new)
+                && network_sum(self.0, old, new)
+                && store(self.0, at, &new.to_ne_bytes(), 0);
+        }
+        let ([a, b], [c, d]) = (halves(old[0]), halves(old[1]));
+        let ([e, f], [g, h]) = (halves(new[0]), halves(new[1]));
+        // There is no header checksum that would make up for the address in a sum over the whole packet.
+        sum.replace(a, e)
+            && sum.replace(b, f)
+            && sum.replace(c, g)
+            && sum.replace(d, h)
+            && store(self.0, at, &new[0].to_ne_bytes(), u64::from(BPF_F_RECOMPUTE_CSUM))
+            && store(self.0, at + 8, &new[1].to_ne_bytes(), u64::from(BPF_F_RECOMPUTE_CSUM))
+    }
+}
+
+#[inline(always)]
+const fn halves(word: u64) -> [u32; 2] {
+    [word as u32, (word >> 32) as u32]
+}
+
+/// The transport's checksum, which a device may have to finish.
+#[derive(Clone, Copy)]
+struct Sum {
+    skb: *mut __sk_buff,
+    at: u32,
+    flags: u64,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn replace(self, old: u32, new: u32) -> bool {
+        // SAFETY: a plain helper call; the low bits of the flags are the words' size.
+        unsafe {
+            bpf_l4_csum_replace(self.skb, self.at, u64::from(old), u64::from(new), self.flags | 4)
+                == 0
+        }
+    }
+}
+
+/// IPv4's header checksum.
+#[inline(always)]
+fn network_sum(skb: *mut __sk_buff, old: u32, new: u32) -> bool {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_l3_csum_replace(skb, ETHERNET + 10, u64::from(old), u64::from(new), 4) == 0 }
+}
+
+#[inline(always)]
+fn store<const N: usize>(skb: *mut __sk_buff, at: u32, bytes: &[u8; N], flags: u64) -> bool {
+    // SAFETY: the buffer is `bytes`, of `N` bytes.
+    unsafe { bpf_skb_store_bytes(skb, at, bytes.as_ptr().cast(), N as u32, flags) == 0 }
+}
+
+/// Every byte of the frame, by copy, wherever the kernel keeps it.
+pub struct Copying {
+    skb: *mut __sk_buff,
+    offset: u32,
+}
+
+impl Cursor for Copying {
+    #[inline(always)]
+    fn take<T: FromBytes + Copy>(&mut self) -> Option<T> {
+        let (mut value, size) = (MaybeUninit::<T>::uninit(), size_of::<T>() as u32);
+        let into = value.as_mut_ptr().cast();
+        // SAFETY: the buffer is `value`, of `size` bytes.
+        if unsafe { bpf_skb_load_bytes(self.skb.cast(), self.offset, into, size) } != 0 {
+            return None;
+        }
+        self.offset += size;
+        // SAFETY: the helper has written all of it; any bytes are a `T`.
+        Some(unsafe { value.assume_init() })
+    }
+}
+
+impl Skip for Copying {
+    #[inline(always)]
+    fn skip(&mut self, bytes: u32) -> Option<()> {
+        self.offset += bytes;
+        Some(())
+    }
+
+    #[inline(always)]
+    fn position(&self) -> u32 {
+        self.offset
+    }
+}

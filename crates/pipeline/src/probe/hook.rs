@@ -1,0 +1,243 @@
+//! The steps for what leaves and for what comes back.
+
+use flowgate_abi::{
+    Be16,
+    lb::{Tail, Target},
+    probe::Probe,
+};
+
+use super::{End, Fate, Own, Probes};
+use crate::{
+    Family, V4, V6,
+    family::Tuple,
+    lb::{Balanceable, Request, forward, icmp, request},
+    parse::Layer3,
+};
+
+/// A frame that leaves the host: a check's goes to the service, in the backend's tunnel.
+#[inline(always)]
+pub fn leave<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
+    match Layer3::of(frame.load(12).unwrap_or_default()) {
+        Layer3::Ipv4 => leave_in::<V4, B, T>(frame, probes),
+        Layer3::Ipv6 => leave_in::<V6, B, T>(frame, probes),
+        _ => Fate::Pass,
+    }
+}
+
+/// A frame that comes in: what a service answers to a check comes from the backend.
+#[inline(always)]
+pub fn answer<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
+    match Layer3::of(frame.load(12).unwrap_or_default()) {
+        Layer3::Ipv4 => answer_in::<V4, B, T>(frame, probes),
+        Layer3::Ipv6 => answer_in::<V6, B, T>(frame, probes),
+        _ => Fate::Pass,
+    }
+}
+
+#[inline(always)]
+fn leave_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
+    let mut request = Request::<F>::unread();
+    if !request::plain(frame, &mut request) {
+        return Fate::Pass;
+    }
+    let Tuple { source_port, destination, destination_port, .. } = request.tuple;
+    match find::<F, T>(probes, source_port, request.tuple.protocol) {
+        Some(probe)
+            if is(F::wide(destination), probe.backend) && destination_port == probe.port =>
+        {
+            fate(wrap(frame, &mut request, probe))
+        }
+        _ => Fate::Pass,
+    }
+}
+
+#[inline(always)]
+fn answer_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
+    let mut request = Request::<F>::unread();
+    if !request::plain(frame, &mut request) {
+        return Fate::Pass;
+    }
+    let Tuple { source, source_port, destination_port, protocol, .. } = request.tuple;
+    match find::<F, T>(probes, destination_port, protocol) {
+        Some(probe) if is(F::wide(source), probe.service) && source_port == probe.port => {
+            let change = [words(probe.service), words(probe.backend)];
+            fate(frame.readdress::<F>(End::Source, protocol, change).then_some(()))
+        }
+        _ => Fate::Pass,
+    }
+}
+
+#[inline(always)]
+fn find<F: Family, T: Probes>(probes: &T, own: Be16, protocol: u8) -> Option<&Probe> {
+    probes.probe(Target::kind(own, protocol, F::NUMBER))
+}
+
+/// Sends it to the service in the backend's tunnel. Frames whose line names no next hop go to whom the host
+/// would have sent them.
+#[inline(always)]
+fn wrap<F: Balanceable, B: Own>(
+    frame: &mut B,
+    request: &mut Request<F>,
+    probe: &Probe,
+) -> Option<()> {
+    let tail = Tail(probe.line.tail.load());
+    if request.length > tail.room() {
+        return None;
+    }
+    let change = [words(probe.backend), words(probe.service)];
+    if !frame.readdress::<F>(End::Destination, request.tuple.protocol, change) {
+        return None;
+    }
+    // Forwarding is for frames that came: it sends them back to who delivered them.
+    icmp::turn(frame)?;
+    let hash = F::flow_hash(&request.tuple, 0);
+    forward::forward(frame, request, (&probe.line, tail), hash).ok()?;
+    probe.sent.store(1);
+    Some(())
+}
+
+#[inline(always)]
+const fn fate(done: Option<()>) -> Fate {
+    match done {
+        Some(()) => Fate::Rewritten,
+        None => Fate::Drop,
+    }
+}
+
+#[inline(always)]
+const fn words(address: flowgate_abi::Addr6) -> [u64; 2] {
+    [address.first, address.last]
+}
+
+#[inline(always)]
+const fn is([first, last]: [u64; 2], address: flowgate_abi::Addr6) -> bool {
+    first == address.first && last == address.last
+}
+
+#[cfg(test)]
+mod tests {
+    use flowgate_abi::{
+        Addr6, Shared64,
+        lb::{Backend, Kind},
+    };
+
+    use super::*;
+    use crate::lb::HostBuffer;
+
+    const OWN: [u8; 4] = [198, 18, 0, 1];
+    const BACKEND: [u8; 4] = [198, 18, 0, 11];
+    const SERVICE: [u8; 4] = [198, 51, 100, 1];
+    const PORTS: [u16; 2] = [40_000, 80];
+    /// Room for an outer header.
+    const HEADROOM: usize = 20;
+
+    /// One check.
+    struct One(Probe);
+
+    impl Probes for One {
+        fn probe(&self, kind: u64) -> Option<&Probe> {
+            (kind == Target::kind(Be16::new(PORTS[0]), 6, 4)).then_some(&self.0)
+        }
+    }
+
+    fn wide(address: [u8; 4]) -> Addr6 {
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&address);
+        Addr6::from_octets(octets)
+    }
+
+    fn one(room: u16) -> One {
+        let tail = Tail::new(Kind::Tunnel4, 0, room, 0).with(Tail::TO_SENDER);
+        let mut bytes = [0; 56];
+        bytes[12..15].copy_from_slice(&[8, 0, 0x45]);
+        bytes[30..34].copy_from_slice(&BACKEND);
+        One(Probe {
+            service: wide(SERVICE),
+            backend: wide(BACKEND),
+            line: Backend { header: zerocopy::transmute!(bytes), tail: Shared64::new(tail.0) },
+            port: Be16::new(PORTS[1]),
+            ..Probe::default()
+        })
+    }
+
+    fn sum(bytes: &[u8]) -> u32 {
+        let words = bytes.chunks(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]])));
+        words.sum()
+    }
+
+    /// Whether the checksums of a TCP packet are right (RFC 1071).
+    fn is_right(packet: &[u8]) -> bool {
+        let pseudo = sum(&packet[12..20]) + sum(&[0, 6, 0, 20]);
+        [sum(&packet[..20]), pseudo + sum(&packet[20..40])].map(crate::sum::folded) == [0xffff; 2]
+    }
+
+    /// A TCP packet without data, behind room for another header.
+    fn frame([from, to]: [[u8; 4]; 2], [own, other]: [u16; 2]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        packet.extend([from, to].concat());
+        packet.extend([own.to_be_bytes(), other.to_be_bytes()].concat());
+        packet.extend([[0; 8], [0x50, 2, 0, 0, 0, 0, 0, 0]].concat());
+        let header = !crate::sum::folded(sum(&packet[..20]));
+        packet[10..12].copy_from_slice(&header.to_ne_bytes());
+        let pseudo = sum(&packet[12..20]) + sum(&[0, 6, 0, 20]);
+        let segment = !crate::sum::folded(pseudo + sum(&packet[20..]));
+        packet[36..38].copy_from_slice(&segment.to_ne_bytes());
+        assert!(is_right(&packet));
+        [&[0; HEADROOM][..], &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0], &packet].concat()
+    }
+
+    #[test]
+    fn a_checks_packet_goes_to_the_service_in_the_tunnel() {
+        let (one, mut bytes) = (one(1480), frame([OWN, BACKEND], PORTS));
+        let mut buffer = HostBuffer::new(&mut bytes, HEADROOM);
+        assert_eq!(leave(&mut buffer, &one), Fate::Rewritten);
+        let sent = buffer.frame();
+        assert_eq!(sent[..12], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9], "whom the host sends it to");
+        assert_eq!((&sent[16..18], &sent[30..34]), (&[0, 60][..], &BACKEND[..]));
+        let inner = &sent[34..];
+        assert!(is_right(inner));
+        assert_eq!((&inner[12..16], &inner[16..20], inner[8]), (&OWN[..], &SERVICE[..], 63));
+        assert_eq!(one.0.sent.load(), 1);
+    }
+
+    #[test]
+    fn an_answer_comes_from_the_backend() {
+        let [own, other] = PORTS;
+        let mut bytes = frame([SERVICE, OWN], [other, own]);
+        let mut buffer = HostBuffer::new(&mut bytes, HEADROOM);
+        assert_eq!(answer(&mut buffer, &one(1480)), Fate::Rewritten);
+        let packet = &buffer.frame()[14..];
+        assert!(is_right(packet));
+        assert_eq!((&packet[12..16], &packet[16..20]), (&BACKEND[..], &OWN[..]));
+    }
+
+    #[test]
+    fn what_is_no_checks_passes_unchanged() {
+        let [own, other] = PORTS;
+        let one = one(1480);
+        let leaving =
+            [([OWN, SERVICE], PORTS), ([OWN, BACKEND], [own, 81]), ([OWN, BACKEND], [1, other])];
+        for (ends, ports) in leaving {
+            let mut bytes = frame(ends, ports);
+            assert_eq!(leave(&mut HostBuffer::new(&mut bytes, HEADROOM), &one), Fate::Pass);
+            assert_eq!(bytes, frame(ends, ports));
+        }
+        for (ends, ports) in [([BACKEND, OWN], [other, own]), ([SERVICE, OWN], [81, own])] {
+            let mut bytes = frame(ends, ports);
+            assert_eq!(answer(&mut HostBuffer::new(&mut bytes, HEADROOM), &one), Fate::Pass);
+            assert_eq!(bytes, frame(ends, ports));
+        }
+        assert_eq!(one.0.sent.load(), 0);
+    }
+
+    #[test]
+    fn what_cannot_go_its_way_goes_nowhere() {
+        let mut bytes = frame([OWN, BACKEND], PORTS);
+        let too_big = one(39);
+        assert_eq!(leave(&mut HostBuffer::new(&mut bytes, HEADROOM), &too_big), Fate::Drop);
+        let mut bytes = frame([OWN, BACKEND], PORTS);
+        let no_headroom = leave(&mut HostBuffer::new(&mut bytes[HEADROOM..], 0), &one(1480));
+        assert_eq!(no_headroom, Fate::Drop);
+        assert_eq!(too_big.0.sent.load(), 0);
+    }
+}
