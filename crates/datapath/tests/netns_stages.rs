@@ -11,7 +11,7 @@ use std::{path::Path, time::Instant};
 use flowgate_datapath::lb::{Builder, LoadBalancer, XdpAttach, XdpError, XdpMode};
 use flowgate_lab::Talk;
 use segment::{ARM, PORT, Segment, all_answer, services};
-use stages::{NOTES, says};
+use stages::{NOTES, object, says};
 
 fn builder() -> Builder {
     match std::env::var_os("FLOWGATE_OBJECT") {
@@ -100,4 +100,33 @@ fn a_program_of_somebody_elses_is_named_and_left_alone() {
     drop(first);
     let attached = second.attach(ARM, XdpAttach::Any).expect("nobody is there any more");
     assert!(!attached.adopted);
+}
+
+#[test]
+fn the_dispatcher_of_libxdp_is_named_with_what_it_runs() {
+    let Some(segment) = Segment::new() else { return };
+    // What others know it by: its name, and its pins.
+    let mut first = builder().before(says("xdp_dispatcher", 2)).open().expect("opens");
+    let attached = first.attach(ARM, XdpAttach::Generic).expect("attaches");
+    let id = first.report().stages[0].id;
+    let mut second = builder().open().expect("opens");
+    let mut error = || second.attach(ARM, XdpAttach::Any).expect_err("it is taken");
+    assert!(error().to_string().contains("which runs programs of others: unload it"));
+    let pins = segment.node.bpffs().join(format!("xdp/dispatch-{}-{id}", attached.ifindex));
+    std::fs::create_dir_all(&pins).expect("a directory");
+    for (number, name) in ["filter", "counter"].into_iter().enumerate() {
+        let bytes = object("xdp", name, &[(0xb7, 0, 0, 2), (0x95, 0, 0, 0)]);
+        let mut ebpf = aya::Ebpf::load(&bytes).expect("an object");
+        let program = ebpf.program_mut(name).expect("it has that");
+        let program: &mut aya::programs::Xdp = program.try_into().expect("of XDP");
+        program.load().expect("the kernel takes it");
+        program.pin(pins.join(format!("prog{number}-prog"))).expect("there is room");
+    }
+    match error() {
+        XdpError::Dispatcher { interface, programs, id: found } => {
+            assert_eq!((interface.as_str(), found), (ARM, id));
+            assert_eq!(programs, ["filter", "counter"]);
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     error::TableError,
     pins::Pins,
     sys::{
-        lb::{Attachment, is_taken, program_name},
+        lb::{Attachment, components, is_dispatcher, is_taken, program_name},
         link::Link,
     },
 };
@@ -285,15 +285,15 @@ impl LoadBalancer {
 /// Why the kernel refused to attach; a program of somebody else's is named.
 fn refused(interface: &str, source: io::Error) -> XdpError {
     let interface = interface.to_owned();
-    let other = Link::by_name(&interface).ok().and_then(|link| link.xdp_program);
-    match other.filter(|_| is_taken(&source)) {
-        Some(id) => {
-            // It may have gone meanwhile.
-            let program = program_name(id).unwrap_or_default();
-            XdpError::Occupied { interface, program, id }
-        }
-        None => XdpError::Refused { interface, source },
+    let other = Link::by_name(&interface).ok().filter(|_| is_taken(&source));
+    let other = other.and_then(|link| Some((link.ifindex, link.xdp_program?)));
+    let Some((ifindex, id)) = other else { return XdpError::Refused { interface, source } };
+    // It may have gone meanwhile.
+    let program = program_name(id).unwrap_or_default();
+    if is_dispatcher(&program) {
+        return XdpError::Dispatcher { interface, programs: components(ifindex, id), id };
     }
+    XdpError::Occupied { interface, program, id }
 }
 
 /// A balancer that was opened without a directory for pins can't be persisted.

@@ -39,6 +39,20 @@ pub enum XdpError {
         /// The kernel's number for it.
         id: u32,
     },
+    /// libxdp's dispatcher is there, which runs programs of others; the balancer doesn't join it.
+    #[error(
+        "interface {interface} has libxdp's dispatcher (id {id}), which runs {}: unload it (xdp-loader unload {interface} --all), and give its programs to the balancer as stages",
+        named(programs)
+    )]
+    Dispatcher {
+        /// Its name.
+        interface: String,
+        /// The programs that the dispatcher runs, in their order; none: they aren't pinned where they usually
+        /// are.
+        programs: Vec<String>,
+        /// The kernel's number for the dispatcher.
+        id: u32,
+    },
     /// The kernel refused.
     #[error("interface {interface}: the program couldn't be attached: {source}")]
     Refused {
@@ -47,6 +61,10 @@ pub enum XdpError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+fn named(programs: &[String]) -> String {
+    if programs.is_empty() { "programs of others".to_owned() } else { programs.join(", ") }
 }
 
 /// Why a stage can't be used.

@@ -3,6 +3,7 @@
 
 mod attach;
 mod chain;
+mod dispatcher;
 mod hand_on;
 mod kernel;
 mod nat;
@@ -14,6 +15,7 @@ mod verify;
 pub(crate) use super::syscall::xdp::program_name;
 pub(crate) use attach::{Attachment, is_taken};
 pub(super) use attach::{attach, forget};
+pub(crate) use dispatcher::{components, is_dispatcher};
 pub(crate) use kernel::BalancerTables;
 pub(crate) use sampler::SampleRing;
 pub use stage_map::StageMap;

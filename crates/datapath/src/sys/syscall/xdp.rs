@@ -76,8 +76,12 @@ pub(in crate::sys) fn program_array(name: &str, entries: u32) -> io::Result<Owne
 
 /// The name of a loaded program (`bpf_prog_info.name`); empty: it has none.
 pub(crate) fn program_name(id: u32) -> io::Result<String> {
-    let program = made(PROG_GET_FD_BY_ID, &[id, 0, 0])?;
-    let info = info(program.as_fd())?;
+    name_of(made(PROG_GET_FD_BY_ID, &[id, 0, 0])?.as_fd())
+}
+
+/// The same, of a program that is at hand.
+pub(in crate::sys) fn name_of(program: BorrowedFd<'_>) -> io::Result<String> {
+    let info = info(program)?;
     let name = info[64..80].split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
 }
