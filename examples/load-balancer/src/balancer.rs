@@ -17,6 +17,7 @@ use crate::{
     desired::{ChangeError, Desired},
     health::{Change, Checks, Health, Job, Target, probe::Failure},
     plane::{Plane, PlaneError},
+    sampling::Lease,
     saved::Saved,
 };
 
@@ -72,6 +73,7 @@ pub struct Balancer<P> {
     /// Why the file wasn't taken over when it was last read.
     pub(crate) refused: Option<String>,
     next_tick: Instant,
+    pub(crate) sampling: Lease,
 }
 
 impl<P: Plane> Balancer<P> {
@@ -100,6 +102,7 @@ impl<P: Plane> Balancer<P> {
             source: source.to_owned(),
             refused: None,
             next_tick: now,
+            sampling: Lease::default(),
         };
         let known = |target: &Target| match down.contains(target) {
             true => Health::Down,
@@ -174,6 +177,7 @@ impl<P: Plane> Balancer<P> {
 
     /// Has time pass, if it is time.
     pub fn tick(&mut self, now: Instant) {
+        self.end_unread(now);
         if now < self.next_tick {
             return;
         }
@@ -187,7 +191,8 @@ impl<P: Plane> Balancer<P> {
     /// When [`Balancer::tick`] or [`Balancer::due`] has something to do.
     #[must_use]
     pub fn next(&self) -> Instant {
-        self.checks.next().map_or(self.next_tick, |due| due.min(self.next_tick))
+        let due = [self.checks.next(), self.sampling.end()].into_iter().flatten();
+        due.fold(self.next_tick, Instant::min)
     }
 
     /// The configuration that is in force.

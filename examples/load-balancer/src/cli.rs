@@ -92,6 +92,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         client: Client,
     },
+    /// Writes packets as they go on or are dropped, one of so many, as pcapng
+    Sample(Sample),
     /// Has the file read anew, which undoes what operators changed
     Reload(Client),
     /// Shows all of it in namespaces of its own, as root: exit status 1 if requests failed
@@ -145,6 +147,28 @@ pub(crate) struct Add {
     /// The largest IP packet that the path to it carries
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u16>,
+}
+
+/// Which packets are sampled, and where they go.
+#[derive(Debug, Args)]
+pub(crate) struct Sample {
+    /// Where they are written; a file that is there is replaced
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: PathBuf,
+    /// One packet of so many, at random
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) every: u32,
+    /// Ends after so many packets; otherwise when it is interrupted
+    #[arg(long, value_name = "PACKETS")]
+    pub(crate) count: Option<u64>,
+    /// Bytes that are kept of a packet, from its Ethernet header on
+    #[arg(long, default_value_t = 256, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub(crate) snaplen: u32,
+    /// Those of one service alone
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    #[command(flatten)]
+    pub(crate) client: Client,
 }
 
 /// The demo.

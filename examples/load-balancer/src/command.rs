@@ -20,6 +20,7 @@ use crate::{
     capture::{self, CaptureError, Frame, hex, write},
     cli::{self, Add, Command, Format, Named},
     config::model,
+    sample,
     show::{Show, rates},
 };
 
@@ -77,6 +78,7 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
             ask::<Explained>(client, &Request::Explain { client: from, service, protocol })
         }
         Command::Simulate { file, write, client } => simulate(client, file, write.as_deref()),
+        Command::Sample(wanted) => sample::run(wanted),
         Command::Reload(client) => ask::<Done>(client, &Request::Reload),
         Command::Run { .. }
         | Command::Check { .. }

@@ -7,6 +7,7 @@
 //! flowgate-lb drain web 198.18.0.11          no new flows there; undrain, add, remove
 //! flowgate-lb stats --watch                  what goes where
 //! flowgate-lb explain | simulate             where a flow or a packet goes, and why
+//! flowgate-lb sample -w out.pcapng           packets as they go on, one of so many
 //! flowgate-lb decapsulate --interface eth0 … on a backend: takes packets out of its tunnels
 //! ```
 //!
@@ -39,6 +40,8 @@ mod namespace;
 pub mod plane;
 mod privileges;
 mod respond;
+mod sample;
+mod sampling;
 pub mod saved;
 mod show;
 mod table;

@@ -7,6 +7,7 @@
 //! after an error: the next process carries on. Tested by `tests/netns_demo.rs`.
 
 mod frame;
+mod owner;
 
 use std::{
     collections::BTreeMap,
@@ -17,8 +18,8 @@ use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_datapath::{
     health::{Checks, Tunnels},
     lb::{
-        AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, XdpAttach,
-        XdpError,
+        AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, Sampled,
+        Samples, Sampling, XdpAttach, XdpError,
     },
 };
 use flowgate_services::{
@@ -29,9 +30,10 @@ use flowgate_services::{
 use tracing::{info, warn};
 
 use crate::{
+    capture::Frame,
     config::model::{Config, Interface, Limits, Mode, Protocol},
     plane::{
-        BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated,
+        self, BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated,
         SourceCounts,
     },
 };
@@ -42,6 +44,10 @@ pub(crate) struct Library {
     tunnels: Tunnels,
     /// The interfaces, and how they were attached.
     modes: BTreeMap<String, Mode>,
+    /// The names of those that were attached, by interface index.
+    names: BTreeMap<u32, String>,
+    /// While frames are sampled.
+    samples: Option<Samples>,
     /// There is something that has to go on without this process.
     balances: bool,
 }
@@ -57,7 +63,14 @@ pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
     let balancer = builder.open()?;
     info!("opened: {}", balancer.report());
     let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
-    Ok(Library { balancer: Some(balancer), tunnels, modes: BTreeMap::new(), balances })
+    Ok(Library {
+        balancer: Some(balancer),
+        tunnels,
+        modes: BTreeMap::new(),
+        names: BTreeMap::new(),
+        samples: None,
+        balances,
+    })
 }
 
 fn options(config: &Config) -> BalancerOptions {
@@ -96,6 +109,20 @@ impl Library {
         self.balancer.as_ref().expect("it is there until this is dropped")
     }
 
+    fn sampled(&self, sampled: Sampled) -> plane::Sampled {
+        let owner = owner::of(sampled.action, &sampled.bytes, self.shared().services());
+        let name = self.names.get(&sampled.ifindex);
+        plane::Sampled {
+            time: sampled.time,
+            interface: name.cloned().unwrap_or_else(|| sampled.ifindex.to_string()),
+            action: sampled.action.map(|action| action as u32),
+            verdict: owner.verdict.to_owned(),
+            service: owner.service,
+            backend: owner.backend,
+            frame: Frame { bytes: sampled.bytes, length: sampled.length },
+        }
+    }
+
     /// Attaches anew in another mode, or as it was before.
     fn replace(&mut self, interface: &Interface, before: Mode) -> Result<AttachedXdp, XdpError> {
         self.balancer().detach(&interface.name)?;
@@ -132,9 +159,10 @@ impl Plane for Library {
         if attached.is_err() && !self.modes.contains_key(&interface.name) {
             self.tunnels.detach(&interface.name);
         }
-        let mode = attached?.mode.to_string();
+        let attached = attached?;
         self.modes.insert(interface.name.clone(), interface.mode);
-        Ok(mode)
+        self.names.insert(attached.ifindex, interface.name.clone());
+        Ok(attached.mode.to_string())
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
@@ -178,6 +206,30 @@ impl Plane for Library {
         };
         let flow = ClientFlow { client: flow.client.ip(), port: flow.client.port(), frontend };
         Ok(self.shared().explain(&flow).map(explained))
+    }
+
+    fn sample(&mut self, sampling: Option<plane::Sampling>) -> Result<(), PlaneError> {
+        self.samples = match sampling {
+            Some(plane::Sampling { every, snaplen }) => {
+                let sampling = Sampling { one_in: every, bytes: snaplen };
+                Some(self.balancer().sample(&sampling)?)
+            }
+            None => {
+                self.balancer().stop_sampling()?;
+                None
+            }
+        };
+        Ok(())
+    }
+
+    fn samples(&mut self, most: usize) -> Result<plane::Samples, PlaneError> {
+        let Some(samples) = &mut self.samples else {
+            return Err("no frames are sampled".into());
+        };
+        let taken: Vec<_> = std::iter::from_fn(|| samples.try_next()).take(most).collect();
+        let lost = samples.lost()?;
+        let frames = taken.into_iter().map(|one| self.sampled(one)).collect();
+        Ok(plane::Samples { frames, lost })
     }
 
     /// The program runs with all its effects: what it counts counts, and a flow that it would remember is

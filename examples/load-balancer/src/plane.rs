@@ -4,13 +4,16 @@
 use std::{
     error::Error,
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use flowgate_datapath::health::Checks;
 use flowgate_services::{Services, model::ServiceName};
 
-use crate::config::model::{Interface, Protocol};
+use crate::{
+    capture::Frame,
+    config::model::{Interface, Protocol},
+};
 
 /// What went wrong in a load balancer.
 pub type PlaneError = Box<dyn Error + Send + Sync>;
@@ -65,6 +68,20 @@ pub trait Plane {
     ///
     /// The system refuses.
     fn explain(&self, flow: &Flow) -> Result<Option<Explained>, PlaneError>;
+
+    /// Samples frames from now on, in the place of an earlier sampling; `None`: no more.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    fn sample(&mut self, sampling: Option<Sampling>) -> Result<(), PlaneError>;
+
+    /// Some of the frames that were sampled and not taken yet.
+    ///
+    /// # Errors
+    ///
+    /// None are sampled, or the system refuses.
+    fn samples(&mut self, most: usize) -> Result<Samples, PlaneError>;
 
     /// Runs the loaded program on a frame.
     ///
@@ -167,4 +184,41 @@ pub struct Simulated {
     pub backend: Option<IpAddr>,
     /// The frame as it goes on; empty if it doesn't.
     pub frame: Vec<u8>,
+}
+
+/// Which frames are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// One frame of so many.
+    pub every: u32,
+    /// Bytes that are kept of a frame.
+    pub snaplen: usize,
+}
+
+/// Frames that were sampled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// In their order.
+    pub frames: Vec<Sampled>,
+    /// How many weren't taken since sampling began, because they weren't read in time.
+    pub lost: u64,
+}
+
+/// A frame that was sampled, as it went on or was dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// When.
+    pub time: SystemTime,
+    /// The interface by which it came.
+    pub interface: String,
+    /// What the program said, by the kernel's numbers; `None`: nothing that the kernel knows.
+    pub action: Option<u32>,
+    /// `forwarded`, `answered`, `passed`, `dropped` or `redirected`.
+    pub verdict: String,
+    /// The service that it belongs to, if its bytes tell.
+    pub service: Option<ServiceName>,
+    /// The backend to which it goes, likewise.
+    pub backend: Option<IpAddr>,
+    /// Its bytes.
+    pub frame: Frame,
 }

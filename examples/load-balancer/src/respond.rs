@@ -13,7 +13,7 @@ use crate::{
     config::model::{Protocol, State},
     health::{Health, Target},
     metrics::Measured,
-    plane::{Flow, Plane, PlaneError, SourceCounts},
+    plane::{Flow, Plane, PlaneError, Sampling, SourceCounts},
 };
 
 impl<P: Plane> Balancer<P> {
@@ -30,6 +30,11 @@ impl<P: Plane> Balancer<P> {
                 self.explain(&flow).map(value)
             }
             Request::Simulate { frames } => self.simulate(frames).map(value),
+            Request::Sample { every, snaplen } => {
+                self.sample(Sampling { every: *every, snaplen: *snaplen as usize }, now).map(value)
+            }
+            Request::Samples => self.samples(now).map(value),
+            Request::Unsample => self.unsample().map(value),
             Request::Reload => Err("only the program that reads the file can do that".into()),
             change => self.alter(change, now).map(value).map_err(Into::into),
         };

@@ -191,3 +191,33 @@ pub struct Simulated {
     /// The frame as it goes on, in hexadecimal digits; empty if it doesn't.
     pub frame: String,
 }
+
+/// Some of the frames that were sampled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// In their order; more may be there.
+    pub frames: Vec<Sampled>,
+    /// How many weren't taken since sampling began, because they weren't asked for in time.
+    pub lost: u64,
+}
+
+/// A frame that was sampled, as it went on or was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// When, in microseconds since 1970.
+    pub time: u64,
+    /// The interface by which it came.
+    pub interface: String,
+    /// What the program said, by the kernel's numbers (`enum xdp_action`); `null`: nothing that it knows.
+    pub action: Option<u32>,
+    /// `forwarded`, `answered`, `passed`, `dropped` or `redirected`.
+    pub verdict: String,
+    /// The service that it belongs to, as far as its bytes tell.
+    pub service: Option<String>,
+    /// The backend to which it goes, likewise.
+    pub backend: Option<IpAddr>,
+    /// How many bytes it had.
+    pub length: usize,
+    /// The first of them in hexadecimal digits, with the outer headers that it was given.
+    pub frame: String,
+}

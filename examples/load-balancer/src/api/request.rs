@@ -66,6 +66,18 @@ pub enum Request {
         /// Each in hexadecimal digits.
         frames: Vec<String>,
     },
+    /// Frames are sampled from now on: [`super::answer::Done`]. It ends by itself when nobody has asked for
+    /// samples for ten seconds.
+    Sample {
+        /// One frame of so many.
+        every: u32,
+        /// Bytes that are kept of a frame.
+        snaplen: u32,
+    },
+    /// Frames that were sampled since it was last asked: [`super::answer::Samples`].
+    Samples,
+    /// No frames are sampled any more: [`super::answer::Done`].
+    Unsample,
     /// The file is read anew, and replaces what operators changed: [`super::answer::Done`].
     Reload,
 }

@@ -43,7 +43,7 @@ impl Sent {
     }
 }
 
-fn is_next_hop(backend: &Backend, frame: &[u8]) -> bool {
+pub(super) fn is_next_hop(backend: &Backend, frame: &[u8]) -> bool {
     matches!(backend.next_hop, NextHop::Mac(mac) if frame.starts_with(&mac))
 }
 
@@ -56,7 +56,7 @@ fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
-fn address<const N: usize>(frame: &[u8], offset: usize) -> Option<IpAddr>
+pub(super) fn address<const N: usize>(frame: &[u8], offset: usize) -> Option<IpAddr>
 where
     IpAddr: From<[u8; N]>,
 {

@@ -4,12 +4,16 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     rc::Rc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use flowgate_lb::{
+    capture::Frame,
     config::model::Interface,
-    plane::{BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated},
+    plane::{
+        BackendCounts, Counts, Explained, Flow, Plane, PlaneError, Sampled, Samples, Sampling,
+        ServiceCounts, Simulated,
+    },
 };
 use flowgate_services::{Services, model::BackendState};
 
@@ -19,7 +23,8 @@ pub(crate) struct Told {
     pub(crate) services: Services,
     pub(crate) interfaces: BTreeMap<String, String>,
     pub(crate) applied: usize,
-    /// What it refuses: an interface, or `apply`.
+    pub(crate) sampling: Option<Sampling>,
+    /// What it refuses: an interface, `apply` or `sample`.
     pub(crate) refuses: Option<String>,
 }
 
@@ -109,6 +114,29 @@ impl Plane for Fake {
             translated: None,
             why: "its slot's".into(),
         }))
+    }
+
+    fn sample(&mut self, sampling: Option<Sampling>) -> Result<(), PlaneError> {
+        let mut told = self.0.borrow_mut();
+        told.refusal("sample")?;
+        told.sampling = sampling;
+        Ok(())
+    }
+
+    fn samples(&mut self, _: usize) -> Result<Samples, PlaneError> {
+        if self.0.borrow().sampling.is_none() {
+            return Err("no frames are sampled".into());
+        }
+        let sampled = Sampled {
+            time: UNIX_EPOCH + Duration::from_micros(1_000_002),
+            interface: "eth0".into(),
+            action: Some(3),
+            verdict: "forwarded".into(),
+            service: Some("web".into()),
+            backend: Some("198.18.0.11".parse()?),
+            frame: Frame { bytes: vec![0x0a, 0x0b], length: 60 },
+        };
+        Ok(Samples { frames: vec![sampled], lost: 7 })
     }
 
     fn simulate(&mut self, frame: &[u8]) -> Result<Simulated, PlaneError> {

@@ -1,0 +1,246 @@
+//! `flowgate-lb sample` against a running balancer in namespaces of its own; what it writes is read by another
+//! implementation of pcapng.
+//!
+//! Privileged: without the capabilities, each test says so in one line and is skipped.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use flowgate_lab::{Node, Pod, Segment};
+use flowgate_lb::{
+    api::{Request, answer::Status, client::Client},
+    capture,
+};
+use pcap_parser::{Block, PcapBlockOwned, PcapNGOption, PcapNGSlice};
+
+const PORT: u16 = 53;
+/// Far longer than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn service() -> IpAddr {
+    [198, 18, 0, 100].into()
+}
+
+/// A process of this program; none outlives its test.
+struct Process(Child);
+
+impl Process {
+    fn kill(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A client, a balancer and a backend in one segment, and a datagram socket of the backend's at the service's
+/// address.
+struct Rig {
+    files: tempfile::TempDir,
+    client: UdpSocket,
+    served: UdpSocket,
+    backend: Pod,
+    balancer: Pod,
+    _segment: Segment,
+    _node: Node,
+}
+
+impl Rig {
+    fn new(test: &str) -> Option<Self> {
+        if let Err(missing) = flowgate_lab::available() {
+            println!("SKIPPED {test}: {missing}");
+            return None;
+        }
+        let mut node = Node::enter().expect("namespaces of its own");
+        let segment = node.add_segment().expect("a bridge");
+        let mut host = |name: &str, addresses: &[IpAddr]| {
+            node.add_host(&segment, name, addresses).expect("a host")
+        };
+        let client = host("client", &[[198, 18, 0, 1].into()]);
+        let balancer = host("balancer", &[[198, 18, 0, 2].into(), service()]);
+        let backend = host("backend", &[[198, 18, 0, 11].into()]);
+        backend.add_silent_address(service()).expect("an address that isn't announced");
+        let bind = |pod: &Pod, to: SocketAddr| {
+            let socket = pod.run(|| UdpSocket::bind(to)).expect("a thread there").expect("binds");
+            socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time");
+            socket
+        };
+        let client = bind(&client, ([198, 18, 0, 1], 0).into());
+        let served = bind(&backend, (service(), PORT).into());
+        let files = tempfile::tempdir().expect("a directory");
+        let rig = Self { files, client, served, backend, balancer, _segment: segment, _node: node };
+        rig.write_configuration();
+        Some(rig)
+    }
+
+    fn write_configuration(&self) {
+        let text = format!(
+            "directory: {}\ninterfaces: [{{ name: {}, mode: generic }}]\n\
+             limits: {{ slots: 16384, frontends: 64, backends: 64, services: 16 }}\n\
+             services:\n  - name: dns\n    addresses: [{}]\n    protocol: udp\n    port: {PORT}\n    \
+             forwarding: layer2\n    backends: [{{ address: {}, mac: \"{}\" }}]\n",
+            self.files.path().display(),
+            self.balancer.interface(),
+            service(),
+            self.backend.addresses()[0],
+            self.backend.mac(),
+        );
+        fs::write(self.path("lb.yaml"), text).expect("written");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowgate-lb"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = self.balancer.run(|| command.spawn()).expect("a thread there");
+        Process(child.expect("it starts"))
+    }
+
+    /// A running balancer.
+    fn balance(&self) -> Process {
+        let process = self.spawn(&["run", "--config", &self.path("lb.yaml").display().to_string()]);
+        wait(|| {
+            let client = Client::connect(self.files.path());
+            client.and_then(|mut client| client.ask::<Status>(&Request::Status)).is_ok()
+        });
+        process
+    }
+
+    fn sample(&self, arguments: &[&str]) -> Process {
+        let directory = self.files.path().display().to_string();
+        let file = self.path("out.pcapng").display().to_string();
+        let own = ["sample", "--directory", &directory, "-w", &file, "--every", "1"];
+        self.spawn(&[&own[..], arguments].concat())
+    }
+
+    /// Sends a datagram; whether the backend got one within a moment.
+    fn send(&self) -> bool {
+        self.client.send_to(b"some question", (service(), PORT)).expect("sent");
+        self.served.recv(&mut [0; 64]).is_ok()
+    }
+
+    fn read(&self) -> Vec<Seen> {
+        let file = fs::read(self.path("out.pcapng")).expect("it is there");
+        let whole = capture::frames(&file).expect("our own reader takes it");
+        let seen = packets(&file);
+        assert_eq!(seen.len(), whole.len());
+        seen
+    }
+}
+
+/// Waits until it has happened.
+#[track_caller]
+fn wait(mut happened: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !happened() {
+        assert!(begun.elapsed() < PATIENCE, "it doesn't happen");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A packet of a file.
+struct Seen {
+    interface: String,
+    comment: String,
+    verdict: Vec<u8>,
+    bytes: Vec<u8>,
+    length: u32,
+}
+
+fn option(options: &[PcapNGOption<'_>], code: u16) -> Vec<u8> {
+    let found = options.iter().find(|option| option.code.0 == code);
+    found.map(|option| option.as_bytes().expect("its length fits").to_vec()).unwrap_or_default()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("text")
+}
+
+fn packets(file: &[u8]) -> Vec<Seen> {
+    let (mut interfaces, mut seen) = (Vec::new(), Vec::new());
+    let blocks = PcapNGSlice::from_slice(file).expect("pcapng");
+    for block in blocks.map_while(Result::ok) {
+        match block {
+            PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+                interfaces.push(text(option(&interface.options, 2)));
+            }
+            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => seen.push(Seen {
+                interface: interfaces[packet.if_id as usize].clone(),
+                comment: text(option(&packet.options, 1)),
+                verdict: option(&packet.options, 7),
+                bytes: packet.data[..packet.caplen as usize].to_vec(),
+                length: packet.origlen,
+            }),
+            _ => {}
+        }
+    }
+    seen
+}
+
+#[test]
+fn packets_are_written_with_verdict_service_and_backend() {
+    let test = "packets_are_written_with_verdict_service_and_backend";
+    let Some(rig) = Rig::new(test) else { return };
+    let _balancer = rig.balance();
+    for (snaplen, kept) in [("2048", 55), ("20", 20)] {
+        let mut sample = rig.sample(&["--service", "dns", "--count", "10", "--snaplen", snaplen]);
+        wait(|| {
+            rig.send();
+            sample.0.try_wait().expect("it is ours").is_some()
+        });
+        assert!(sample.0.wait().expect("it has ended").success());
+        let seen = rig.read();
+        assert_eq!(seen.len(), 10);
+        for one in seen {
+            assert_eq!(one.comment, "forwarded, service dns, backend 198.18.0.11");
+            assert_eq!(one.verdict, [2, 3, 0, 0, 0, 0, 0, 0, 0], "XDP_TX");
+            assert_eq!(one.interface, rig.balancer.interface());
+            assert_eq!((one.length, one.bytes.len()), (55, kept));
+            assert!(one.bytes.starts_with(&rig.backend.mac().0));
+        }
+    }
+}
+
+#[test]
+fn a_balancer_that_is_killed_while_it_samples_balances_on() {
+    let test = "a_balancer_that_is_killed_while_it_samples_balances_on";
+    let Some(rig) = Rig::new(test) else { return };
+    let mut balancer = rig.balance();
+    let mut sample = rig.sample(&["--service", "dns"]);
+    let seen = || {
+        fs::read(rig.path("out.pcapng"))
+            .is_ok_and(|file| !file.is_empty() && !packets(&file).is_empty())
+    };
+    wait(|| rig.send() && seen());
+    balancer.kill();
+    assert!(!sample.0.wait().expect("it ends").success(), "nobody answers it any more");
+    assert!(!rig.read().is_empty(), "what was written is whole");
+    wait(|| rig.send());
+    for _ in 0..10 {
+        assert!(rig.send(), "the backend gets every one");
+    }
+    let _balancer = rig.balance();
+    for _ in 0..10 {
+        assert!(rig.send(), "the backend gets every one");
+    }
+    let mut sample = rig.sample(&["--count", "3"]);
+    wait(|| {
+        rig.send();
+        sample.0.try_wait().expect("it is ours").is_some()
+    });
+    assert!(sample.0.wait().expect("it has ended").success());
+}
