@@ -64,6 +64,7 @@ pub mod cost;
 pub mod diff;
 pub mod explain;
 pub mod extension;
+pub mod fate;
 pub mod host;
 pub mod install;
 pub mod inventory;

@@ -6,6 +6,7 @@
 //! Not here: reading records. Tested below.
 
 use crate::{
+    fate::Fate,
     outcome::{Flow, Outcome, SideVerdict},
     plan::Plan,
 };
@@ -19,6 +20,9 @@ pub struct Recorded {
     pub egress: Option<SideVerdict>,
     /// What the destination said, if it judged.
     pub ingress: Option<SideVerdict>,
+    /// It was denied and passed all the same, since it was established and the plan kept it
+    /// ([`Kind::Kept`](flowgate_abi::event::Kind::Kept)).
+    pub kept: bool,
 }
 
 /// What a plan says about a recorded flow, if an end that had judged says something else.
@@ -28,6 +32,8 @@ pub struct Changed<'a> {
     pub recorded: &'a Recorded,
     /// What the plan says.
     pub outcome: Outcome,
+    /// What becomes of it if it is established, as far as the ends are concerned that had judged.
+    pub fate: Fate,
 }
 
 impl Recorded {
@@ -37,14 +43,22 @@ impl Recorded {
         [self.egress, self.ingress].into_iter().flatten().all(SideVerdict::allowed)
     }
 
-    /// What `plan` says, if that is anything else at an end that had judged.
+    /// What `plan` says, if that is anything else at an end that had judged, or ends what was kept.
     #[must_use]
     pub fn changed(&self, plan: &Plan) -> Option<Changed<'_>> {
         let outcome = plan.decide(&self.flow);
         let differs = |then: Option<SideVerdict>, now| then.is_some() && then != now;
-        let changed = differs(self.egress, outcome.egress.verdict())
+        let differs = differs(self.egress, outcome.egress.verdict())
             || differs(self.ingress, outcome.ingress.verdict());
-        changed.then_some(Changed { recorded: self, outcome })
+        let fate = plan.fate(self.allowed_by(&outcome));
+        let changed = differs || (self.kept && fate == Fate::Ends);
+        changed.then_some(Changed { recorded: self, outcome, fate })
+    }
+
+    /// The ends that had judged allow it.
+    fn allowed_by(&self, outcome: &Outcome) -> bool {
+        let egress = self.egress.is_none() || outcome.egress.allowed();
+        egress && (self.ingress.is_none() || outcome.ingress.allowed())
     }
 }
 
@@ -52,8 +66,7 @@ impl Changed<'_> {
     /// It passes by the plan, as far as the ends are concerned that had judged.
     #[must_use]
     pub fn allowed(&self) -> bool {
-        let egress = self.recorded.egress.is_none() || self.outcome.egress.allowed();
-        egress && (self.recorded.ingress.is_none() || self.outcome.ingress.allowed())
+        self.recorded.allowed_by(&self.outcome)
     }
 }
 
@@ -80,6 +93,10 @@ mod tests {
 
     /// One pod, which is isolated for ingress.
     fn plan() -> Plan {
+        plan_with(Options::default())
+    }
+
+    fn plan_with(options: Options) -> Plan {
         let web = Workload {
             id: WorkloadRef { namespace: "a".into(), name: "web".into() },
             labels: Labels::new(),
@@ -95,13 +112,13 @@ mod tests {
         let closed = Policy { ingress: Some(vec![]), ..Policy::new(id, subject) };
         let inventory = Inventory { workloads: vec![web], ..Inventory::default() };
         let mut compiler = Compiler::new(LocalAllocator::new());
-        compiler.compile(&inventory, &[closed], &Options::default()).unwrap()
+        compiler.compile(&inventory, &[closed], &options).unwrap()
     }
 
     fn recorded(egress: Option<SideVerdict>, ingress: Option<SideVerdict>) -> Recorded {
         let (source, destination) = ("203.0.113.1".parse().unwrap(), "198.18.0.1".parse().unwrap());
         let flow = Flow { source, destination, protocol: FlowProtocol::Tcp(80) };
-        Recorded { flow, egress, ingress }
+        Recorded { flow, egress, ingress, kept: false }
     }
 
     #[test]
@@ -118,6 +135,24 @@ mod tests {
         let changed: Vec<_> = replay(&plan, &records).collect();
         assert_eq!(changed.len(), 1);
         assert!(changed[0].recorded.allowed() && !changed[0].allowed());
+    }
+
+    #[test]
+    fn what_is_established_ends_unless_the_plan_keeps_it() {
+        let keeping = plan_with(Options { keep_established: true, ..Options::default() });
+        let passed = recorded(None, Some(SideVerdict::DefaultAllow));
+        assert_eq!(passed.changed(&plan()).unwrap().fate, Fate::Ends);
+        assert_eq!(passed.changed(&keeping).unwrap().fate, Fate::Kept);
+    }
+
+    #[test]
+    fn what_was_kept_and_would_end_is_a_change() {
+        let keeping = plan_with(Options { keep_established: true, ..Options::default() });
+        let denied = recorded(None, Some(SideVerdict::DefaultDeny));
+        let kept = Recorded { kept: true, ..denied };
+        assert_eq!(kept.changed(&keeping), None);
+        assert_eq!(kept.changed(&plan()).unwrap().fate, Fate::Ends);
+        assert_eq!(denied.changed(&plan()), None, "it wasn't kept");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `tests/connections.rs`.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -19,6 +20,7 @@ use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_pipeline::Verdict;
 use flowgate_policy::{
     compile::Compiler,
+    fate::Fate,
     host::{HostRoom, HostTables},
     install::{EndpointAddress, Installer, Store},
     inventory::{Inventory, Workload, WorkloadRef},
@@ -215,6 +217,30 @@ fn the_option_is_the_generations() {
     cluster.keep = true;
     cluster.admit_nobody();
     assert!(!cluster.lives(WORLD));
+}
+
+/// What a plan says becomes of them is what becomes of them.
+#[test]
+fn the_fate_of_a_connection_is_known_before() {
+    let mut seen = BTreeSet::new();
+    for keep in [false, true] {
+        for peers in [Peers::Any, Peers::OneOf(vec![]), network("203.0.113.0/24")] {
+            let mut cluster = Cluster::new();
+            cluster.establish(&OTHERS);
+            cluster.keep = keep;
+            let plan = cluster.plan(peers);
+            let _ = cluster.installer.apply(&plan).unwrap();
+            for from in OTHERS {
+                let protocol = FlowProtocol::Tcp(80);
+                let flow = Flow { source: from.into(), destination: SERVER.into(), protocol };
+                let fate = plan.fate(plan.decide(&flow).allowed());
+                assert_eq!(cluster.lives(from), fate != Fate::Ends, "{from}: {fate}");
+                seen.insert(fate);
+            }
+            cluster.installer.store().take_events();
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([Fate::Passes, Fate::Kept, Fate::Ends]));
 }
 
 #[test]

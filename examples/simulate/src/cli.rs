@@ -67,6 +67,9 @@ pub(crate) struct Explain {
     /// Files and directories with Namespaces, Nodes, Pods and policies, YAML or JSON
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) manifests: Vec<PathBuf>,
+    /// Answer for a plan that keeps established connections which it denies
+    #[arg(long)]
+    pub(crate) keep_established: bool,
     /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -98,6 +101,9 @@ pub(crate) struct Replay {
     /// Entries of the flow log as JSON lines
     #[arg(long, value_name = "FILE")]
     pub(crate) flows: PathBuf,
+    /// Answer for a plan that keeps established connections which it denies
+    #[arg(long)]
+    pub(crate) keep_established: bool,
     /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,

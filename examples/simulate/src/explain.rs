@@ -8,9 +8,11 @@ use std::num::NonZeroU16;
 use flowgate_kubernetes::{Location, Manifests};
 use flowgate_policy::{
     account::{self, Account, Candidate, Conclusion, EndAccount, Isolation, TierAccount, Trial},
+    fate::Fate,
     model::{Mode, PolicyRef, RuleAction},
     options::Options,
     outcome::Flow,
+    plan::Plan,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -42,8 +44,8 @@ pub(crate) fn run(arguments: &cli::Explain) -> Result<Report, Failure> {
     let question = Question::new(probe, &Ends::new(&manifests.inventory));
     let question = question.map_err(ExplainError::Mistake)?;
     // What contradicts itself has no plan, and so no answer.
-    read::compile(&manifests)?;
-    let accounts = accounts(&manifests, &question);
+    let plan = read::compile_keeping(&manifests, arguments.keep_established)?;
+    let accounts = accounts(&manifests, &question, &plan);
     let text = match arguments.output {
         Format::Json => json(&manifests, &question, &accounts),
         Format::Table => text(&manifests, arguments, &question, &accounts),
@@ -51,12 +53,17 @@ pub(crate) fn run(arguments: &cli::Explain) -> Result<Report, Failure> {
     Ok(Report { text, differs: false, disagreements: Vec::new() })
 }
 
-type Accounts = Vec<(Family, Flow, Account)>;
+type Accounts = Vec<(Family, Flow, Account, Fate)>;
 
-fn accounts(manifests: &Manifests, question: &Question) -> Accounts {
+fn accounts(manifests: &Manifests, question: &Question, plan: &Plan) -> Accounts {
     let (inventory, policies) = (&manifests.inventory, &manifests.policies);
-    let explain = |flow| account::explain(inventory, policies, &Options::default(), flow);
-    question.flows.iter().map(|(family, flow)| (*family, *flow, explain(flow))).collect()
+    let explain = |flow: &Flow| account::explain(inventory, policies, &Options::default(), flow);
+    let account = |(family, flow): &(Family, Flow)| {
+        let account = explain(flow);
+        let fate = plan.fate(question.stays_inside || account.outcome().allowed());
+        (*family, *flow, account, fate)
+    };
+    question.flows.iter().map(account).collect()
 }
 
 fn probe(arguments: &cli::Explain) -> Result<Probe, ExplainError> {
@@ -101,28 +108,31 @@ fn text(
     question: &Question,
     accounts: &Accounts,
 ) -> String {
-    let mut told: Vec<(Vec<String>, &Account)> = Vec::new();
-    for (family, _, account) in accounts {
-        match told.iter_mut().find(|(_, known)| *known == account) {
-            Some((families, _)) => families.push(family.to_string()),
-            None => told.push((vec![family.to_string()], account)),
+    let mut told: Vec<(Vec<String>, &Account, Fate)> = Vec::new();
+    for (family, _, account, fate) in accounts {
+        match told.iter_mut().find(|(_, known, _)| *known == account) {
+            Some((families, ..)) => families.push(family.to_string()),
+            None => told.push((vec![family.to_string()], account, *fate)),
         }
     }
-    let answer = |(families, account): &(Vec<String>, &Account)| {
+    let answer = |(families, account, fate): &(Vec<String>, &Account, Fate)| {
         let cli::Explain { from, to, service, .. } = arguments;
         let families = families.join(" and ");
-        let said = said(question, account);
+        let said = said(question, *fate);
         let rows = rows(manifests, account);
         format!("{from} -> {to} {service} over {families}: {said}\n{}", table::print(&rows))
     };
     told.iter().map(answer).collect::<Vec<_>>().join("\n")
 }
 
-fn said(question: &Question, account: &Account) -> &'static str {
-    match (question.stays_inside, account.outcome().allowed()) {
-        (true, _) => "allowed, since it doesn't leave the pod",
-        (false, true) => "allowed",
-        (false, false) => "denied",
+fn said(question: &Question, fate: Fate) -> &'static str {
+    match fate {
+        _ if question.stays_inside => "allowed, since it doesn't leave the pod",
+        Fate::Passes => "allowed",
+        Fate::Kept => {
+            "denied; what is established is kept while its addresses stay in the same hands"
+        }
+        _ => "denied; what is established ends",
     }
 }
 
@@ -242,6 +252,8 @@ struct Line<'a> {
     destination: String,
     service: String,
     allowed: bool,
+    /// What becomes of what is established: `passes`, `kept` or `ends`.
+    established: String,
     egress: Option<End>,
     ingress: Option<End>,
 }
@@ -313,14 +325,15 @@ impl From<&Location> for At {
 
 fn json(manifests: &Manifests, question: &Question, accounts: &Accounts) -> String {
     let end = |end: &Option<EndAccount>| end.as_ref().map(|end| End::new(manifests, end));
-    let line = |(family, flow, account): &(Family, Flow, Account)| Line {
+    let line = |(family, flow, account, fate): &(Family, Flow, Account, Fate)| Line {
         from: &question.probe.from,
         to: &question.probe.to,
         family: *family,
         source: flow.source.to_string(),
         destination: flow.destination.to_string(),
         service: flow.protocol.to_string(),
-        allowed: question.stays_inside || account.outcome().allowed(),
+        allowed: *fate == Fate::Passes,
+        established: fate.to_string(),
         egress: end(&account.egress),
         ingress: end(&account.ingress),
     };

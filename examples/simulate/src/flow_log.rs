@@ -45,6 +45,13 @@ pub(crate) enum Event {
     Kept,
 }
 
+impl Event {
+    /// The flow goes on after it.
+    pub(crate) const fn is_alive(self) -> bool {
+        matches!(self, Self::New | Self::Rejudged | Self::Kept)
+    }
+}
+
 /// What one end said.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -39,8 +39,17 @@ pub(crate) fn both(
 
 /// Compiles.
 pub(crate) fn compile(manifests: &Manifests) -> Result<Plan, CompileError> {
+    compile_with(manifests, &Options::default())
+}
+
+/// Compiles a plan that keeps what is established, or doesn't.
+pub(crate) fn compile_keeping(manifests: &Manifests, keep: bool) -> Result<Plan, CompileError> {
+    compile_with(manifests, &Options { keep_established: keep, ..Options::default() })
+}
+
+fn compile_with(manifests: &Manifests, options: &Options) -> Result<Plan, CompileError> {
     let mut compiler = Compiler::new(LocalAllocator::new());
-    compiler.compile(&manifests.inventory, &manifests.policies, &Options::default())
+    compiler.compile(&manifests.inventory, &manifests.policies, options)
 }
 
 fn complete(manifests: &mut Manifests) -> Result<(), Failure> {

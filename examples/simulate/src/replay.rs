@@ -7,10 +7,11 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use flowgate_policy::{
+    fate::Fate,
     model::Protocol,
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
     plan::Plan,
-    replay::Recorded,
+    replay::{self, Recorded},
 };
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ const ECHO_REQUEST_V6: u8 = 128;
 /// Answers.
 pub(crate) fn run(arguments: &cli::Replay) -> Result<Report, Failure> {
     let manifests = read::manifests(&arguments.manifests)?;
-    let plan = read::compile(&manifests)?;
+    let plan = read::compile_keeping(&manifests, arguments.keep_established)?;
     let ends = Ends::new(&manifests.inventory);
     let entries = flow_log::read(&arguments.flows, |entry| Question::new(entry, &ends))?;
     let changed: Vec<Changed<'_>> =
@@ -96,6 +97,8 @@ impl Question {
                 egress: then(recorded.egress),
                 ingress: then(recorded.ingress),
             },
+            established: self.entry.event.is_alive().then(|| changed.fate.to_string()),
+            change: change(self.entry.event, &changed),
             after: Now::new(changed.allowed(), recorded, outcome),
         })
     }
@@ -166,7 +169,7 @@ fn flows(
     let flow = |family: Family| {
         let (source, destination) = (from.address(family)?, to.address(family)?);
         let flow = Flow { source, destination, protocol: service.protocol(family) };
-        Some(Recorded { flow, egress, ingress })
+        Some(Recorded { flow, egress, ingress, kept: entry.event == Event::Kept })
     };
     let flows: Vec<Recorded> = Family::ALL.into_iter().filter_map(flow).collect();
     if flows.is_empty() { Err(NotCompared::NoFamily) } else { Ok(flows) }
@@ -190,6 +193,11 @@ struct Changed<'a> {
     to: &'a str,
     service: &'a str,
     times: u64,
+    /// What becomes of it if it is established: `passes`, `kept` or `ends`. Nothing of what is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    established: Option<String>,
+    #[serde(skip)]
+    change: &'static str,
     before: Then,
     after: Now,
 }
@@ -238,11 +246,10 @@ fn text(changed: &[Changed<'_>]) -> String {
             ("egress", &one.before.egress, &one.after.egress),
             ("ingress", &one.before.ingress, &one.after.ingress),
         ];
-        let differing = ends.into_iter().filter(|(_, then, now)| **then != now.verdict);
-        for (place, (end, then, now)) in differing.enumerate() {
+        for (place, (end, then, now)) in worth_a_row(ends).enumerate() {
             let first = |text: String| if place == 0 { text } else { String::new() };
             rows.push([
-                first(change(one).to_owned()),
+                first(one.change.to_owned()),
                 first(one.times.to_string()),
                 first(event(one.event).to_owned()),
                 first(one.from.to_owned()),
@@ -257,10 +264,22 @@ fn text(changed: &[Changed<'_>]) -> String {
     table::print(&rows)
 }
 
-const fn change(changed: &Changed<'_>) -> &'static str {
-    match (changed.before.allowed, changed.after.allowed) {
+type EndRow<'a> = (&'static str, &'a String, &'a Half);
+
+/// The ends that say something else; where none does, both that judged.
+fn worth_a_row<'a>(ends: [EndRow<'a>; 2]) -> impl Iterator<Item = EndRow<'a>> {
+    let same = |(_, then, now): &EndRow<'a>| **then == now.verdict;
+    let both = ends.iter().all(same);
+    ends.into_iter().filter(move |end| if both { end.1 != "n/a" } else { !same(end) })
+}
+
+/// What becomes of new flows like it, and if these stay denied, of those that were kept.
+fn change(event: Event, changed: &replay::Changed<'_>) -> &'static str {
+    match (changed.recorded.allowed(), changed.allowed()) {
         (false, true) => "opens",
+        (true, false) if event.is_alive() && changed.fate == Fate::Kept => "keeps",
         (true, false) => "closes",
+        (false, false) if event == Event::Kept && changed.fate == Fate::Ends => "ends",
         (true, true) | (false, false) => "reason",
     }
 }

@@ -20,9 +20,14 @@ fn lines(run: &Run) -> Vec<Value> {
 
 /// Replays one line under the later manifests.
 fn replay(log: &str) -> Run {
+    replay_with(log, &[])
+}
+
+fn replay_with(log: &str, options: &[&str]) -> Run {
     let directory = directory(&[PODS, AFTER].join("---\n"), "");
     fs::write(directory.path().join("log.jsonl"), log).unwrap();
-    run_in(directory.path(), &["replay", "--manifests", "manifests.yaml", "--flows", "log.jsonl"])
+    let replay = ["replay", "--manifests", "manifests.yaml", "--flows", "log.jsonl"];
+    run_in(directory.path(), &[&replay, options].concat())
 }
 
 #[test]
@@ -151,6 +156,27 @@ fn an_explanation_as_json() {
 }
 
 #[test]
+fn an_explanation_tells_what_becomes_of_the_established() {
+    let explain = "explain guests/reader library/store 5432/TCP --manifests pods.yaml after.yaml";
+    for (option, told, fate) in [
+        ("", "denied; what is established ends", "ends"),
+        (
+            " --keep-established",
+            "denied; what is established is kept while its addresses stay in the same hands",
+            "kept",
+        ),
+    ] {
+        let table = run(&format!("{explain}{option}")).stdout;
+        assert_eq!(table.lines().next().unwrap().split_once(": ").unwrap().1, told);
+        let json = lines(&run(&format!("{explain}{option} -o json"))).remove(0);
+        assert_eq!((&json["allowed"], &json["established"]), (&false.into(), &fate.into()));
+    }
+    let allowed = "explain reports/monthly library/store sql/TCP --manifests pods.yaml after.yaml";
+    let json = lines(&run(&format!("{allowed} -o json --keep-established"))).remove(0);
+    assert_eq!((&json["allowed"], &json["established"]), (&true.into(), &"passes".into()));
+}
+
+#[test]
 fn families_with_the_same_answer_are_told_together() {
     let directory = directory(SHOP, "");
     let explain = |from: &str, to: &str, service: &str| {
@@ -186,6 +212,38 @@ opens   3      denied  reports/monthly  library/store      TCP/5432  ingress  de
     assert_eq!(lines(&json).len(), 3);
     let before = self::run("replay --manifests pods.yaml before.yaml --flows flows.jsonl");
     assert_eq!((before.stdout.as_str(), before.status), ("", 0));
+}
+
+/// The ping goes on where the plan keeps what is established, and what was kept ends where it doesn't.
+#[test]
+fn a_replay_tells_what_becomes_of_the_established() {
+    let replay = "replay --manifests pods.yaml after.yaml --flows flows.jsonl";
+    let kept = run(&format!("{replay} --keep-established"));
+    assert!(kept.stdout.contains("\nkeeps   2      new "), "{}", kept.stdout);
+    assert!(!kept.stdout.contains("closes"), "{}", kept.stdout);
+    let fates = |arguments: &str| -> Vec<Value> {
+        lines(&run(arguments)).into_iter().map(|line| line["established"].clone()).collect()
+    };
+    let json = |fate: &str| serde_json::json!(["passes", fate, null]);
+    assert_eq!(fates(&format!("{replay} -o json")), *json("ends").as_array().unwrap());
+    let keeping = format!("{replay} -o json --keep-established");
+    assert_eq!(fates(&keeping), *json("kept").as_array().unwrap());
+}
+
+#[test]
+fn what_was_kept_ends_with_the_option() {
+    let entry = |event: &str| {
+        let denied = r#"{"verdict":"default-deny","policies":["NetworkPolicy/library/store"]}"#;
+        entry("guests/reader", "TCP/80", denied).replace("new", event)
+    };
+    let ends = replay(&entry("kept"));
+    let expected = "\
+CHANGE  TIMES  EVENT  FROM           TO             SERVICE  END      RECORDED      NOW
+ends    1      kept   guests/reader  library/store  TCP/80   ingress  default-deny  default-deny (NetworkPolicy/library/closed, NetworkPolicy/library/store)
+";
+    assert_eq!((ends.stdout.as_str(), ends.status), (expected, 1));
+    assert_eq!(replay(&entry("revoked")).stdout, "", "it has ended already");
+    assert_eq!(replay_with(&entry("kept"), &["--keep-established"]).stdout, "");
 }
 
 fn entry(from: &str, service: &str, ingress: &str) -> String {
