@@ -188,6 +188,7 @@ impl Agent {
             let mut case = case.clone();
             case.inventory.workloads.sort_by(|a, b| a.id.cmp(&b.id));
             case.policies.sort_by(|a, b| a.id.cmp(&b.id));
+            case.inventory.nodes.sort_by(|a, b| a.name.cmp(&b.name));
             case
         };
         let running = self.running.as_ref().map(|(running, _)| by_name(running));
@@ -210,5 +211,7 @@ fn more(before: &Case, after: &Case) -> Option<Vec<Workload>> {
         old.len() == then.workloads.len() && old.iter().all(|pod| known(&pod.id) == Some(pod));
     let policies = before.policies.len() == after.policies.len()
         && after.policies.iter().all(|policy| before.policies.contains(policy));
-    (same && policies && then.namespaces == now.namespaces).then_some(new)
+    let nodes = then.nodes.len() == now.nodes.len()
+        && now.nodes.iter().all(|node| then.nodes.contains(node));
+    (same && policies && nodes && then.namespaces == now.namespaces).then_some(new)
 }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use flowgate_conformance::generate::{Case, Generator};
-use flowgate_policy::inventory::{Inventory, Node, WorkloadRef};
+use flowgate_policy::inventory::{Inventory, WorkloadRef};
 
 use crate::history::{Event, History, list};
 
-/// Namespaces, pods, policies.
-const KINDS: usize = 3;
+/// Namespaces, pods, policies, nodes.
+pub(crate) const KINDS: usize = 4;
 
 /// What an agent is told.
 #[derive(Clone, Debug)]
@@ -26,11 +26,12 @@ pub(crate) enum Message {
     Detach(WorkloadRef),
 }
 
-fn kind(event: &Event) -> usize {
+pub(crate) const fn kind(event: &Event) -> usize {
     match event {
         Event::Namespace(..) => 0,
         Event::Pod(..) => 1,
         Event::Policy(..) => 2,
+        Event::Node(..) => 3,
     }
 }
 
@@ -124,10 +125,9 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Nothing but the nodes, which don't change, is known.
-    pub(crate) fn new(nodes: Vec<Node>) -> Self {
-        let inventory = Inventory { nodes, ..Inventory::default() };
-        let state = Case { inventory, policies: Vec::new() };
+    /// Nothing is known.
+    pub(crate) fn new() -> Self {
+        let state = Case { inventory: Inventory::default(), policies: Vec::new() };
         Self { pending: BTreeMap::new(), reached: [0; KINDS], state }
     }
 
@@ -161,6 +161,10 @@ fn happen(state: &mut Case, event: Event) {
         Event::Policy(id, policy) => {
             policies.retain(|known| known.id != id);
             policies.extend(policy.map(|policy| *policy));
+        }
+        Event::Node(name, node) => {
+            inventory.nodes.retain(|known| known.name != name);
+            inventory.nodes.extend(node.map(|node| *node));
         }
     }
 }

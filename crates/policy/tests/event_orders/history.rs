@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use flowgate_conformance::generate::{Case, Generator};
 use flowgate_identity::Labels;
 use flowgate_policy::{
-    inventory::{Workload, WorkloadRef},
+    inventory::{Inventory, Node, Workload, WorkloadRef},
     model::{Policy, PolicyRef, Subject},
 };
 
@@ -15,6 +15,7 @@ pub(crate) enum Event {
     Namespace(Arc<str>, Option<Labels>),
     Pod(WorkloadRef, Option<Box<Workload>>),
     Policy(PolicyRef, Option<Box<Policy>>),
+    Node(Arc<str>, Option<Box<Node>>),
 }
 
 /// The states of a cluster, one after the other.
@@ -37,6 +38,12 @@ impl History {
         &self.states[self.states.len() - 1]
     }
 
+    /// How many nodes have come, gone or changed since the first state.
+    pub(crate) fn nodes_changed(&self) -> usize {
+        let later = (1..self.states.len()).flat_map(|state| self.events(state));
+        later.filter(|event| matches!(event, Event::Node(..))).count()
+    }
+
     /// The changes that lead to a state.
     pub(crate) fn events(&self, state: usize) -> Vec<Event> {
         match state.checked_sub(1) {
@@ -51,6 +58,7 @@ pub(crate) fn list(state: &Case) -> Vec<Event> {
     let mut nothing = state.clone();
     nothing.inventory.namespaces.clear();
     nothing.inventory.workloads.clear();
+    nothing.inventory.nodes.clear();
     nothing.policies.clear();
     difference(&nothing, state)
 }
@@ -62,7 +70,13 @@ fn difference(before: &Case, after: &Case) -> Vec<Event> {
         .map(|(id, pod)| Event::Pod(id, pod.map(|pod| Box::new(pod.clone()))));
     let policies = changed(&policies(before), &policies(after))
         .map(|(id, policy)| Event::Policy(id, policy.map(|policy| Box::new(policy.clone()))));
-    namespaces.chain(pods).chain(policies).collect()
+    let nodes = changed(&nodes(before), &nodes(after))
+        .map(|(name, node)| Event::Node(name, node.map(|node| Box::new(node.clone()))));
+    namespaces.chain(pods).chain(policies).chain(nodes).collect()
+}
+
+fn nodes(state: &Case) -> BTreeMap<Arc<str>, &Node> {
+    state.inventory.nodes.iter().map(|node| (Arc::clone(&node.name), node)).collect()
 }
 
 fn pods(state: &Case) -> BTreeMap<WorkloadRef, &Workload> {
@@ -86,9 +100,10 @@ fn changed<K: Ord + Clone, V: PartialEq + Clone>(
 /// The next state: more pods like those that are there, some gone, or anything else.
 fn change(state: &Case, generator: &mut Generator) -> Case {
     let mut next = state.clone();
-    match generator.below(4) {
+    match generator.below(5) {
         0 => twins(&mut next, generator),
         1 => gone(&mut next, generator),
+        2 => nodes_change(&mut next, generator),
         _ => anything(&mut next, generator),
     }
     next
@@ -114,6 +129,38 @@ fn of_pods(generator: &mut Generator) -> Case {
     let mut case = generator.case();
     case.policies.retain(|policy| matches!(policy.subject, Subject::Workloads(_)));
     case
+}
+
+/// Nodes come, go, get other labels and other addresses, also such as pods had before. Pods stay, be their
+/// node there or not.
+fn nodes_change(next: &mut Case, generator: &mut Generator) {
+    let inventory = &mut next.inventory;
+    let others = generator.case().inventory.nodes;
+    let free: Vec<IpAddr> =
+        inventory.workloads.iter().flat_map(|pod| &pod.addresses).copied().collect();
+    inventory.workloads.retain(|pod| pod.host_network || generator.below(4) > 0);
+    for node in std::mem::take(&mut inventory.nodes) {
+        let addresses = match generator.below(4) {
+            0 => continue,
+            1 => node.addresses.iter().map(|address| beside(*address)).collect(),
+            2 if !free.is_empty() => vec![free[generator.below(free.len() as u64) as usize]],
+            _ => node.addresses.clone(),
+        };
+        let labels = others[generator.below(others.len() as u64) as usize].labels.clone();
+        add_node(inventory, Node { labels, addresses, ..node });
+    }
+    others.into_iter().for_each(|node| add_node(inventory, node));
+}
+
+/// Adds a node, unless its name is taken, or one of its addresses by another node or its pods.
+fn add_node(inventory: &mut Inventory, node: Node) {
+    let nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+    let others = |pod: &&Workload| !pod.host_network || pod.node.as_ref() != Some(&node.name);
+    let pods = inventory.workloads.iter().filter(others).flat_map(|pod| &pod.addresses);
+    let shares = nodes.chain(pods).any(|address| node.addresses.contains(address));
+    if !shares && inventory.nodes.iter().all(|known| known.name != node.name) {
+        inventory.nodes.push(node);
+    }
 }
 
 /// Pods come, go, get other labels and others' addresses; namespaces get other labels; policies are

@@ -1,10 +1,10 @@
 //! Labels that come last are not ignored (CVE-2024-42488): all orders in which an agent that has just started
-//! may learn of a namespace, a pod, a policy that selects both by their labels, and the pod's link.
+//! may learn of a namespace, a pod, a node, a policy that selects all three by their labels, and the pod's link.
 
 use flowgate_conformance::generate::Case;
 use flowgate_identity::{Labels, Selector};
 use flowgate_policy::{
-    inventory::{Inventory, Workload, WorkloadRef},
+    inventory::{Inventory, Node, Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule, Tier,
         WorkloadSelector,
@@ -14,8 +14,8 @@ use flowgate_policy::{
 
 use crate::{
     agent::Agent,
-    arrival::{Inbox, Message},
-    history::{Event, list},
+    arrival::{Inbox, KINDS, Message, kind},
+    history::list,
     verdicts::{Question, Watch},
 };
 
@@ -32,22 +32,27 @@ fn state() -> Case {
         node: None,
         host_network: false,
     };
+    let friend = Node {
+        name: "friend".into(),
+        labels: Labels::from_iter([("team", "blue")]),
+        addresses: vec![FRIEND.parse().expect("an address")],
+    };
     let inventory = Inventory {
         namespaces: [("prod".into(), Labels::from_iter([("team", "blue")]))].into(),
         workloads: vec![server],
-        nodes: vec![],
+        nodes: vec![friend],
     };
     Case { inventory, policies: vec![policy()] }
 }
 
-/// Nobody but the friend reaches servers in blue namespaces.
+/// Nobody but the blue node reaches servers in blue namespaces.
 fn policy() -> Policy {
     let (kind, namespace) = (PolicyKind::ClusterNetworkPolicy, "".into());
     let subject = WorkloadSelector {
         namespaces: NamespaceSelector::Matching(Selector::match_label("team", "blue")),
         labels: Selector::match_label("app", "server"),
     };
-    let friend = Peer::Cidr { cidr: format!("{FRIEND}/32").parse().unwrap(), except: vec![] };
+    let friend = Peer::Nodes(Selector::match_label("team", "blue"));
     let rules = vec![
         Rule::allow(Peers::OneOf(vec![friend]), Ports::Any),
         Rule::deny(Peers::Any, Ports::Any),
@@ -64,16 +69,14 @@ fn question(source: &str) -> Question {
 /// What the agent learns: of each kind everything at once.
 fn messages(state: &Case) -> Vec<Vec<Message>> {
     let told = list(state).into_iter().map(|event| {
-        let kind = match &event {
-            Event::Namespace(..) => 0,
-            Event::Pod(..) => 1,
-            Event::Policy(..) => 2,
-        };
+        let kind = kind(&event);
         vec![Message::Changed(0, event), Message::Reached(kind, 0)]
     });
+    let told: Vec<Vec<Message>> = told.collect();
+    assert_eq!(told.len(), KINDS, "one of each kind");
     let server = &state.inventory.workloads[0];
     let link = vec![Message::Attach(server.id.clone(), server.addresses.clone())];
-    told.chain([link]).collect()
+    told.into_iter().chain([link]).collect()
 }
 
 fn orders<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
@@ -93,10 +96,10 @@ fn orders<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
 fn cve_2024_42488_labels_that_come_last_are_not_ignored() {
     let state = state();
     let orders = orders(&messages(&state));
-    assert_eq!(orders.len(), 24);
+    assert_eq!(orders.len(), 120);
     for order in orders {
         let watch = Watch::new([FRIEND, STRANGER].map(question).to_vec(), 1);
-        let (mut agent, mut inbox) = (Agent::start(watch), Inbox::new(Vec::new()));
+        let (mut agent, mut inbox) = (Agent::start(watch), Inbox::new());
         let mut linked = false;
         for message in order.into_iter().flatten() {
             match message {

@@ -63,8 +63,23 @@ pub(crate) fn questions(history: &History, generator: &mut Generator) -> Vec<Que
             };
             flows.insert(Flow { protocol: FlowProtocol::Tcp(port), ..flow });
         }
+        flows.extend(from_nodes(state, generator));
     }
     flows.into_iter().map(Question::of).collect()
+}
+
+/// From an address of each node to somebody.
+fn from_nodes(state: &Case, generator: &mut Generator) -> Vec<Flow> {
+    let addresses = state.inventory.nodes.iter().filter_map(|node| node.addresses.first());
+    let flow = |&source: &IpAddr| {
+        let protocol = FlowProtocol::Tcp([80, 443, 8080][generator.below(3) as usize]);
+        let pods = state.inventory.workloads.iter().filter(|pod| !pod.host_network);
+        let mut theirs: Vec<IpAddr> = pods.flat_map(|pod| pod.addresses.clone()).collect();
+        theirs.retain(|address| address.is_ipv4() == source.is_ipv4() && *address != source);
+        let chosen = generator.below(theirs.len().max(1) as u64) as usize;
+        theirs.get(chosen).map(|&destination| Flow { source, destination, protocol })
+    };
+    addresses.filter_map(flow).collect()
 }
 
 /// What is true on the node, as far as verdicts depend on it.
