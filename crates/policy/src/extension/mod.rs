@@ -52,7 +52,8 @@ pub enum NotAnExtension {
         network: IpNet,
     },
     /// Rules tell services apart that are one to the running plan, as where the first peer joins whom
-    /// rules let use a port that nobody was let use before.
+    /// rules let use a port that nobody was let use before. A class of services is a cell of every row of
+    /// decisions, and these lie side by side: another one moves them all, which takes a generation.
     #[error("port {port} of {table:?} is told apart from others, which is new; apply the plan")]
     Service {
         /// The port table.
