@@ -40,6 +40,8 @@ pub trait Lookups {
     fn row(&self, slot: u32, cell: u32) -> Option<u32>;
     fn decision_number(&self, slot: u32, cell: u32) -> Option<u32>;
     fn decision(&self, slot: u32, number: u32) -> Option<Decision>;
+    /// A bucket's lock has been waited for.
+    fn locked(&self) {}
 }
 
 /// What host tables say of an address.
@@ -241,6 +243,7 @@ macro_rules! flow_table {
 
             fn lock(&self, bucket: &$bucket) {
                 FlowTable::<$family>::lock(self.lookups.host(), bucket);
+                self.lookups.locked();
             }
 
             fn unlock(&self, bucket: &$bucket) {
