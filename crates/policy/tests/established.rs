@@ -46,6 +46,8 @@ struct Cluster {
     compiler: Compiler<LocalAllocator>,
     workloads: Vec<Workload>,
     keep: bool,
+    /// The server opens to the others, and not they to it.
+    egress: bool,
 }
 
 impl Cluster {
@@ -57,15 +59,19 @@ impl Cluster {
         }
         let workloads = vec![pod(SERVER, "server"), pod(CLIENT, "client"), pod(FAR, "far")];
         let compiler = Compiler::new(LocalAllocator::new());
-        let mut cluster = Self { installer, compiler, workloads, keep: true };
+        let mut cluster = Self { installer, compiler, workloads, keep: true, egress: false };
         cluster.admit(Peers::Any);
         cluster
     }
 
-    /// A plan that lets these open anything to the server, and nobody else.
+    /// A plan that lets these open anything to the server (or it to these), and nobody else.
     fn plan(&mut self, peers: Peers) -> Arc<Plan> {
         let rule = Rule::allow(peers, Ports::Any);
-        let policy = Policy { ingress: Some(vec![rule]), ..Policy::new(id(), select("server")) };
+        let (policy, rules) = (Policy::new(id(), select("server")), Some(vec![rule]));
+        let policy = match self.egress {
+            true => Policy { egress: rules, ..policy },
+            false => Policy { ingress: rules, ..policy },
+        };
         let inventory = Inventory { workloads: self.workloads.clone(), ..Inventory::default() };
         let options = Options { keep_established: self.keep, ..Options::default() };
         Arc::new(self.compiler.compile(&inventory, &[policy], &options).unwrap())
@@ -81,14 +87,15 @@ impl Cluster {
     }
 
     /// What becomes of a packet between somebody and the server.
-    fn send(&self, from: Ipv4Addr, reply: bool, flags: u8) -> Result<(), DropReason> {
-        let (ifindex, hook) = match (reply, from) {
+    fn send(&self, other: Ipv4Addr, reply: bool, flags: u8) -> Result<(), DropReason> {
+        let (ifindex, hook) = match (reply != self.egress, other) {
             (true, _) => (index(SERVER), Hook::FromEndpoint),
             (false, CLIENT) => (index(CLIENT), Hook::FromEndpoint),
             (false, _) => (index(SERVER), Hook::ToEndpoint),
         };
-        match self.installer.store().run(&frame(from, reply, flags).bytes(), ifindex, hook).verdict
-        {
+        let ends = if self.egress { (SERVER, other) } else { (other, SERVER) };
+        let frame = frame(ends, reply, flags);
+        match self.installer.store().run(&frame.bytes(), ifindex, hook).verdict {
             Verdict::Drop(reason) => Err(reason),
             _ => Ok(()),
         }
@@ -132,9 +139,9 @@ fn index(address: Ipv4Addr) -> u32 {
     u32::from(address.octets()[3])
 }
 
-fn frame(from: Ipv4Addr, reply: bool, flags: u8) -> Frame {
+fn frame((from, to): (Ipv4Addr, Ipv4Addr), reply: bool, flags: u8) -> Frame {
     let flow =
-        Flow { source: from.into(), destination: SERVER.into(), protocol: FlowProtocol::Tcp(80) };
+        Flow { source: from.into(), destination: to.into(), protocol: FlowProtocol::Tcp(80) };
     Frame { reply, ..Frame::opening(flow, 40_000).flags(flags) }
 }
 
@@ -350,6 +357,18 @@ fn an_address_that_changes_hands_ends_its_connections() {
             assert_eq!(cluster.lives(from), from != address, "{from}, {address}");
         }
     }
+}
+
+#[test]
+fn what_a_pod_has_opened_ends_with_those_whom_it_was_opened_to() {
+    let mut cluster = Cluster { egress: true, ..Cluster::new() };
+    cluster.admit(Peers::Any);
+    cluster.establish(&OTHERS);
+    cluster.admit_nobody();
+    assert!(OTHERS.iter().all(|other| cluster.lives(*other)));
+    cluster.workloads.retain(|pod| pod.id != name(FAR));
+    cluster.admit_nobody();
+    assert_eq!(OTHERS.map(|other| cluster.lives(other)), [true, false, true]);
 }
 
 #[test]

@@ -4,8 +4,11 @@
 //! frames of all these kinds.
 
 mod answers;
+mod audit;
+mod events;
 mod fragments;
 mod headers;
 mod link;
 mod nodes;
+mod protocols;
 mod world;
