@@ -47,24 +47,20 @@ struct Tests {
     kernel: TestBinary,
     /// Those of [`OTHERS`].
     others: [TestBinary; 2],
-    /// Programs of others around the balancer's.
-    composition: [TestBinary; 2],
 }
 
 impl Tests {
     fn build() -> Result<Self, Error> {
-        let [stages, samples] = TestTarget::composition();
         Ok(Self {
             verifier: TestTarget::verifier().build()?,
             kernel: TestTarget::kernel().build()?,
             others: [TestTarget::balancer().build()?, TestTarget::decapsulator().build()?],
-            composition: [stages.build()?, samples.build()?],
         })
     }
 
     /// The verifier's word, and the corpora as they are, the first of them also hardened. All of the kernel
-    /// tests run once on the kernels that are promised, those of compositions there alone.
-    fn jobs(&self, every_test: bool) -> Vec<Job> {
+    /// tests run once on the kernels that are promised.
+    fn jobs(&self, every_test: bool) -> [Job; 5] {
         // One thread, because lines of tests that run at once come mixed.
         let always = ["--test-threads=1", "--show-output"];
         let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
@@ -76,17 +72,13 @@ impl Tests {
         let comparison = [COMPARISON].as_slice();
         let all = if every_test { &[] } else { comparison };
         let [balancer, decapsulator] = &self.others;
-        let mut jobs = vec![
+        [
             job(&self.verifier, &[], false),
             job(&self.kernel, all, false),
             job(&self.kernel, comparison, true),
             job(balancer, all, false),
             job(decapsulator, all, false),
-        ];
-        if every_test {
-            jobs.extend(self.composition.iter().map(|test| job(test, all, false)));
-        }
-        jobs
+        ]
     }
 }
 
@@ -160,19 +152,16 @@ fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
     privileges::require()?;
     let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
     let line = line_of(&release)?;
-    let jobs = tests.jobs(false);
-    let [verifier, corpus, hardened, others @ ..] = jobs.as_slice() else {
-        unreachable!("there are more")
-    };
+    let [verifier, corpus, hardened, others @ ..] = tests.jobs(false);
     let hear = |test, job: &Job| namespaces::hear(test, &job.arguments, options.corpus);
-    let verifier = hear(&tests.verifier, verifier)?;
-    let corpus = hear(&tests.kernel, corpus)?;
-    let others = tests.others.iter().zip(others).map(|(test, job)| hear(test, job));
+    let verifier = hear(&tests.verifier, &verifier)?;
+    let corpus = hear(&tests.kernel, &corpus)?;
+    let others = tests.others.iter().zip(&others).map(|(test, job)| hear(test, job));
     let others = others.collect::<Result<Vec<_>, _>>()?;
     let hardened = match options.harden_running {
         true => {
             let _until_the_end = Changed::to(Path::new(setting::HARDENING), "2")?;
-            Some(hear(&tests.kernel, hardened)?)
+            Some(hear(&tests.kernel, &hardened)?)
         }
         false => None,
     };
@@ -194,9 +183,8 @@ fn seen(
     let refused = |program: &Program| matches!(program, Program::Refused { .. });
     let is_refused =
         |name: &str| programs.as_ref().is_ok_and(|said| said.get(name).is_some_and(refused));
-    let (others, composition) = others.split_at(OTHERS.len());
     let others = OTHERS.iter().zip(others).filter(|(name, _)| !is_refused(name));
     let corpora: Vec<_> = [corpus].into_iter().chain(others.map(|(_, said)| said)).collect();
-    let corpus = said::agreement_of_all(&corpora, composition);
+    let corpus = said::agreement_of_all(&corpora);
     Seen { line, programs, corpus, hardened: hardened.map(said::agreement) }
 }
