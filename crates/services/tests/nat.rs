@@ -19,7 +19,9 @@ use flowgate_pipeline::lb::Action;
 use flowgate_services::{
     ApplyError, Balancer, ClientFlow, NatTimeouts, Services, SourcesError, Uplink,
     host::HostTables,
-    model::{AFFINITY, Backend, Forwarding, Frontend, Protocol, Service, ServiceName, SourceRanges},
+    model::{
+        AFFINITY, Backend, Forwarding, Frontend, Protocol, Service, ServiceName, SourceRanges,
+    },
     store::{NatStore, Room},
 };
 

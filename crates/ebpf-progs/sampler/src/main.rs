@@ -92,11 +92,7 @@ fn sample(ctx: *mut xdp_md, action: u32, keep: u32) {
     let kept = bounded(if length > u64::from(keep) { u64::from(keep) } else { length });
     // SAFETY: a plain helper call; the size is a constant.
     let place = unsafe {
-        bpf_ringbuf_reserve(
-            (&raw const SAMPLES).cast_mut().cast(),
-            size_of::<Sample>() as u64,
-            0,
-        )
+        bpf_ringbuf_reserve((&raw const SAMPLES).cast_mut().cast(), size_of::<Sample>() as u64, 0)
     };
     let sample: *mut Sample = place.cast();
     if sample.is_null() {

@@ -116,6 +116,8 @@ const fn is([first, last]: [u64; 2], address: flowgate_abi::Addr6) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{vec, vec::Vec};
+
     use flowgate_abi::{
         Addr6, Shared64,
         lb::{Backend, Kind},
