@@ -71,6 +71,8 @@ pub(crate) enum Error {
     NoLlvmTools { major: String },
     #[error("no cargo-mutants: `cargo install cargo-mutants --locked`")]
     NoMutants,
+    #[error("no file that decides is called {name}: `cargo xtask mutants --help`")]
+    NoSuchCode { name: String },
     #[error("{count} mutants survived without a reason: see the list above")]
     Survivors { count: usize },
     #[error("{count} of {total} {what} failed")]
