@@ -9,11 +9,12 @@ use std::{fs, io, net::IpAddr, path::Path, time::UNIX_EPOCH};
 
 use flowgate_abi::event::Hook;
 use flowgate_conformance::{
-    envelope::with_target,
+    envelope::{fragments, with_target},
     frames::{Frame, error_about, tcp},
     shapes,
     trio::{Rules, Trio},
 };
+use flowgate_fuzz::targets::balance;
 use flowgate_lb::capture::{self, write};
 use flowgate_policy::{
     host::HostTables,
@@ -61,6 +62,7 @@ fn main() -> io::Result<()> {
     for (name, bytes) in self::captures()? {
         fs::write(captures.join(name), bytes)?;
     }
+    balancing(fuzz)?;
     let manifests = fuzz.join("corpus/manifest");
     fs::create_dir_all(&manifests)?;
     fs::write(manifests.join("world.yaml"), flowgate_fuzz::MANIFESTS)?;
@@ -74,6 +76,47 @@ fn main() -> io::Result<()> {
         fs::copy(from, manifests.join(format!("{name}.yaml")))?;
     }
     fs::write(manifests.join("list.json"), LIST)
+}
+
+/// Each connection through the balancer, and each packet that it has sent into a tunnel.
+fn balancing(fuzz: &Path) -> io::Result<()> {
+    let [inputs, tunnelled] = ["balance", "decapsulate"].map(|name| fuzz.join("corpus").join(name));
+    fs::create_dir_all(&inputs)?;
+    fs::create_dir_all(&tunnelled)?;
+    for (name, frames) in connections() {
+        fs::write(inputs.join(&name), balance::input(&frames))?;
+        for (number, frame) in balance::sent(&frames).into_iter().enumerate() {
+            fs::write(tunnelled.join(format!("{name}-{number}")), frame)?;
+        }
+    }
+    Ok(())
+}
+
+/// A few packets of a client to each service, and of everything else that the balancer knows.
+fn connections() -> Vec<(String, Vec<Vec<u8>>)> {
+    let mut all = Vec::new();
+    for (family, client, service) in
+        [("4", "203.0.113.200", "198.51.100.1"), ("6", "2001:db8:9::7", "2001:db8:1::1")]
+    {
+        for port in [80, 443, 22, 83, 84] {
+            let frame = frame(client, service, FlowProtocol::Tcp(port));
+            let packets = [tcp::SYN, tcp::ACK, tcp::FIN | tcp::ACK].map(|f| frame.flags(f).bytes());
+            all.push((format!("tcp{family}-{port}"), packets.to_vec()));
+        }
+        for port in [80, 53] {
+            let datagram = frame(client, service, FlowProtocol::Udp(port)).bytes();
+            all.push((format!("udp{family}-{port}"), vec![datagram]));
+        }
+        let large = Frame { payload: 1400, ..frame(client, service, FlowProtocol::Tcp(80)) };
+        let quoted = frame(client, service, FlowProtocol::Tcp(80)).answer();
+        let error = error_about(&quoted, address(client), 3);
+        let others = [ping(client, service).bytes(), large.flags(tcp::ACK).bytes(), error];
+        all.push((format!("others{family}"), others.to_vec()));
+    }
+    let datagram =
+        Frame { payload: 600, ..frame("203.0.113.200", "198.51.100.1", FlowProtocol::Udp(80)) };
+    all.push(("fragments4".to_owned(), fragments(&datagram.bytes(), 7, 256)));
+    all
 }
 
 /// What `kubectl get -o json` prints.

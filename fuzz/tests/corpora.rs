@@ -36,7 +36,18 @@ macro_rules! replay {
     };
 }
 
-replay!(capture, compile, conntrack, events, hooks, lb_config, manifest, parse_frame);
+replay!(
+    balance,
+    capture,
+    compile,
+    conntrack,
+    decapsulate,
+    events,
+    hooks,
+    lb_config,
+    manifest,
+    parse_frame,
+);
 
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let inputs = inputs(target);

@@ -77,8 +77,10 @@ impl Rig {
     /// A decapsulator on the backend, which takes the service's packets.
     fn decapsulator(&self, services: &[IpAddr], hook: Hook) -> Decapsulator {
         let own = self.backend.addresses().iter().copied();
-        let builder = own.fold(Decapsulator::builder().gue(GUE), |all, one| all.tunnel_end(one));
-        let builder = services.iter().copied().fold(builder, |all, one| all.service(one));
+        let builder = own
+            .fold(Decapsulator::builder().gue(GUE), flowgate_datapath::decap::Builder::tunnel_end);
+        let builder =
+            services.iter().copied().fold(builder, flowgate_datapath::decap::Builder::service);
         let opened = self.backend.run(|| {
             let mut decapsulator = builder.open().expect("opens");
             let _ = decapsulator.attach(self.backend.interface(), hook).expect("attaches");
