@@ -408,9 +408,9 @@ services:
         let asked = |from: &str, to: &str| {
             let file = FILE.replace(from, to);
             let desired = Desired::new(config::parse("lb.yaml", &file).unwrap());
-            let destination = |(_, plan): (_, Plan)| plan.tunnel.map(|one| one.destination);
-            let first = desired.plans().map(destination).next().unwrap();
-            first.map(|one| one.to_string())
+            let web =
+                desired.plans().find(|(target, _)| target.service.to_string() == "web").unwrap();
+            web.1.tunnel.map(|one| one.destination.to_string())
         };
         assert_eq!(asked("", ""), Some("198.51.100.1:8080".into()));
         assert_eq!(asked("port: 8080", "path: direct"), None);

@@ -195,6 +195,16 @@ impl Agent {
         assert_eq!(running, Some(by_name(state)));
     }
 
+    /// To addresses whose link went under a process that had taken it over nothing passes until the next plan.
+    pub(crate) fn fill_vacancies(&mut self) {
+        if self.world.vacant.is_empty() {
+            return;
+        }
+        if let Some((state, _)) = self.running.take() {
+            self.apply(state);
+        }
+    }
+
     pub(crate) fn decisions(&self) -> Vec<bool> {
         let store = self.installer.store();
         store.attendant.decisions(store.tables())

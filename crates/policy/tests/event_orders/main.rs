@@ -75,6 +75,7 @@ fn run(history: &History, watch: Watch, generator: &mut Generator) -> (Vec<bool>
         }
     }
     agent.is_at(history.last());
+    agent.fill_vacancies();
     let decisions = agent.decisions();
     let Agent { applied, placed, removed, .. } = agent;
     let allowed = decisions.iter().filter(|allowed| **allowed).count();
