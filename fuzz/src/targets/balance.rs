@@ -3,7 +3,7 @@
 //! sent has headers that its length bears out.
 //!
 //! An input is a row of frames, each behind two bytes, least significant first: 12 bits of length, then
-//! four of what happens before it ([`Balanced::happen`]).
+//! four of what happens before it (`Balanced::happen`).
 
 use std::{
     cell::RefCell,
