@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3000)]
     pub(crate) corpus: u32,
     /// Seconds that one kernel may take
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 2700)]
     pub(crate) timeout: u64,
     /// Harden the running kernel's JIT compiler, too, while the tests run: a setting of the whole machine
     #[arg(long)]
@@ -45,7 +45,7 @@ impl Default for Options {
             kernels: Vec::new(),
             record: false,
             corpus: 3000,
-            timeout: 1200,
+            timeout: 2700,
             harden_running: false,
         }
     }
