@@ -38,6 +38,9 @@ use crate::{
     },
 };
 
+/// Bytes with all headers of a frame: Ethernet, IPv6 and UDP outside, IPv6 and ports inside.
+const HEADERS: usize = 128;
+
 /// The kernel's load balancer.
 pub(crate) struct Library {
     balancer: Option<LoadBalancer>,
@@ -46,8 +49,8 @@ pub(crate) struct Library {
     modes: BTreeMap<String, Mode>,
     /// The names of those that were attached, by interface index.
     names: BTreeMap<u32, String>,
-    /// While frames are sampled.
-    samples: Option<Samples>,
+    /// While frames are sampled, and how many bytes of each are asked for.
+    samples: Option<(Samples, usize)>,
     /// There is something that has to go on without this process.
     balances: bool,
 }
@@ -109,8 +112,9 @@ impl Library {
         self.balancer.as_ref().expect("it is there until this is dropped")
     }
 
-    fn sampled(&self, sampled: Sampled) -> plane::Sampled {
+    fn sampled(&self, mut sampled: Sampled, snaplen: usize) -> plane::Sampled {
         let owner = owner::of(sampled.action, &sampled.bytes, self.shared().services());
+        sampled.bytes.truncate(snaplen);
         let name = self.names.get(&sampled.ifindex);
         plane::Sampled {
             time: sampled.time,
@@ -211,8 +215,10 @@ impl Plane for Library {
     fn sample(&mut self, sampling: Option<plane::Sampling>) -> Result<(), PlaneError> {
         self.samples = match sampling {
             Some(plane::Sampling { every, snaplen }) => {
-                let sampling = Sampling { one_in: every, bytes: snaplen };
-                Some(self.balancer().sample(&sampling)?)
+                // Whose a frame is stands in its headers, however few bytes are asked for.
+                let bytes = if snaplen == 0 { 0 } else { snaplen.max(HEADERS) };
+                let samples = self.balancer().sample(&Sampling { one_in: every, bytes })?;
+                Some((samples, snaplen))
             }
             None => {
                 self.balancer().stop_sampling()?;
@@ -223,12 +229,13 @@ impl Plane for Library {
     }
 
     fn samples(&mut self, most: usize) -> Result<plane::Samples, PlaneError> {
-        let Some(samples) = &mut self.samples else {
+        let Some((samples, snaplen)) = &mut self.samples else {
             return Err("no frames are sampled".into());
         };
+        let snaplen = *snaplen;
         let taken: Vec<_> = std::iter::from_fn(|| samples.try_next()).take(most).collect();
         let lost = samples.lost()?;
-        let frames = taken.into_iter().map(|one| self.sampled(one)).collect();
+        let frames = taken.into_iter().map(|one| self.sampled(one, snaplen)).collect();
         Ok(plane::Samples { frames, lost })
     }
 
