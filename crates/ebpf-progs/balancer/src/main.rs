@@ -22,7 +22,7 @@ use flowgate_pipeline::{
     V4, V6,
     lb::{
         Action,
-        hook::{Common, Rare, common, rare},
+        hook::{Common, Rare, affine, common, rare},
         icmp::Answer,
         nat::{translate, translate_error},
     },
@@ -36,8 +36,8 @@ use crate::{tables::Maps, xdp_frame::Frame};
 pub fn xdp_balance(ctx: XdpContext) -> u32 {
     let ctx: *mut xdp_md = ctx.as_ptr().cast();
     match buffer::layer3(ctx) {
-        Layer3::Ipv4 => balance::<V4>(ctx, [rare_v4, nat_v4, nat_error_v4]),
-        Layer3::Ipv6 => balance::<V6>(ctx, [rare_v6, nat_v6, nat_error_v6]),
+        Layer3::Ipv4 => balance::<V4>(ctx, [rare_v4, nat_v4, nat_error_v4, affine_v4]),
+        Layer3::Ipv6 => balance::<V6>(ctx, [rare_v6, nat_v6, nat_error_v6, affine_v6]),
         _ => xdp_action::XDP_PASS,
     }
 }
@@ -51,7 +51,7 @@ pub fn xdp_empty(_ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn balance<F: Answer>(
     ctx: *mut xdp_md,
-    [rare, nat, nat_error]: [fn(*mut xdp_md) -> u32; 3],
+    [rare, nat, nat_error, affine]: [fn(*mut xdp_md) -> u32; 4],
 ) -> u32 {
     match common::<F, _, _>(&mut Frame(ctx), &Maps) {
         Common::Done(action) => act(action),
@@ -60,6 +60,7 @@ fn balance<F: Answer>(
             action => action,
         },
         Common::Nat => nat(ctx),
+        Common::Affine => affine(ctx),
     }
 }
 
@@ -94,6 +95,16 @@ fn nat_error_v4(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 fn nat_error_v6(ctx: *mut xdp_md) -> u32 {
     act(translate_error::<V6, _, _>(&mut Frame(ctx), &Maps))
+}
+
+#[inline(never)]
+fn affine_v4(ctx: *mut xdp_md) -> u32 {
+    act(affine::<V4, _, _>(&mut Frame(ctx), &Maps))
+}
+
+#[inline(never)]
+fn affine_v6(ctx: *mut xdp_md) -> u32 {
+    act(affine::<V6, _, _>(&mut Frame(ctx), &Maps))
 }
 
 #[inline(never)]

@@ -88,9 +88,9 @@ pub struct Chosen<'t> {
     pub tracked: bool,
 }
 
-/// Chooses the backend of a packet; `None`: there is nobody.
+/// Chooses the backend of a packet; `None`: there is nobody. Without `PINS` the service has no affinity.
 #[inline(always)]
-pub fn choose<'t, T: Balance>(
+pub fn choose<'t, T: Balance, const PINS: bool>(
     tables: &'t T,
     frontend: &Frontend,
     flow: &Flow,
@@ -98,7 +98,7 @@ pub fn choose<'t, T: Balance>(
 ) -> Option<Chosen<'t>> {
     let slot = Slot(tables.slot(flow.slot)?);
     let (mut tracked, mut number) = (false, NOBODY);
-    let has_affinity = frontend.flags.load() & Frontend::AFFINITY != 0;
+    let has_affinity = PINS && frontend.flags.load() & Frontend::AFFINITY != 0;
     if has_affinity {
         number = tables.pinned(&Client::of(frontend, flow), signs);
     }

@@ -30,6 +30,8 @@ pub enum Common {
     Rare,
     /// It is of a service with full NAT, or for a source: [`super::nat::translate`] has the steps.
     Nat,
+    /// It is of a service with affinity: [`affine`] has the steps.
+    Affine,
 }
 
 /// What [`rare`] made of a frame.
@@ -42,9 +44,28 @@ pub enum Rare {
     NatError,
 }
 
-/// The steps for TCP and UDP without options, extension headers, fragments or tags.
+/// The steps for TCP and UDP without options, extension headers, fragments or tags, of services without affinity.
 #[inline(always)]
 pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Common {
+    plain::<F, B, T, false>(buffer, tables)
+}
+
+/// The steps for such a packet of a service with affinity. Apart, since the calls that ask for pins would cost the
+/// common steps their registers: a fifth of an established packet's time.
+#[inline(always)]
+pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
+    match plain::<F, B, T, true>(buffer, tables) {
+        Common::Done(action) => action,
+        // The service has become another one since the common steps.
+        Common::Rare | Common::Nat | Common::Affine => {
+            tables.count_drop(DropReason::NoBackend, buffer.length());
+            Action::Drop(DropReason::NoBackend)
+        }
+    }
+}
+
+#[inline(always)]
+fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(buffer: &mut B, tables: &T) -> Common {
     let mut request = Request::<F>::unread();
     if !request::plain(buffer, &mut request) {
         return Common::Rare;
@@ -52,14 +73,18 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> C
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return Common::Done(Action::Pass);
     };
-    if frontend.flags.load() & (Frontend::SNAT | Frontend::SOURCE) != 0 {
-        return Common::Nat;
+    let flags = frontend.flags.load();
+    let nat = Frontend::SNAT | Frontend::SOURCE;
+    let apart = if PINS { nat } else { nat | Frontend::AFFINITY };
+    if flags & apart != 0 {
+        return if flags & nat != 0 { Common::Nat } else { Common::Affine };
     }
     // VERIFIER: UDP's are known to be 0, and everything behind would be verified for them alone.
     let flags = tables.forget(u32::from(request.tcp_flags), u64::from(request.length));
     request.tcp_flags = flags as u8;
     let signs = Signs::of(&request);
-    Common::Done(finish(tables, &request, balance(buffer, &request, (frontend, signs), tables)))
+    let balanced = balance::<F, B, T, PINS>(buffer, &request, (frontend, signs), tables);
+    Common::Done(finish(tables, &request, balanced))
 }
 
 /// The steps for any other packet.
@@ -123,12 +148,12 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
         signs = Signs { opens: false, closes: false, about: true };
         tables.count(Counter::ErrorsSteered);
     }
-    balance(buffer, request, (frontend, signs), tables).map(Rare::Done)
+    balance::<F, B, T, true>(buffer, request, (frontend, signs), tables).map(Rare::Done)
 }
 
-/// Chooses the backend of a service's packet and sends it on.
+/// Chooses the backend of a service's packet and sends it on; without `PINS` the service has no affinity.
 #[inline(always)]
-fn balance<F: Answer, B: Buffer, T: Balance>(
+fn balance<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     buffer: &mut B,
     request: &Request<F>,
     (frontend, signs): (&Frontend, Signs),
@@ -136,7 +161,8 @@ fn balance<F: Answer, B: Buffer, T: Balance>(
 ) -> Result<Action, DropReason> {
     admit(request, frontend, tables)?;
     let flow = Flow::of::<F>(frontend, &request.tuple);
-    let chosen = choose::choose(tables, frontend, &flow, signs).ok_or(DropReason::NoBackend)?;
+    let chosen = choose::choose::<T, PINS>(tables, frontend, &flow, signs);
+    let chosen = chosen.ok_or(DropReason::NoBackend)?;
     if request.length > chosen.tail.room() {
         // No error about an error, nor about a fragment that isn't the first (RFC 1122, section 3.2.2).
         if signs.about || request.place.is_later() {

@@ -121,5 +121,6 @@ fn of_family<F: Nat, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Actio
             Rare::NatError => nat::translate_error::<F, B, T>(buffer, tables),
         },
         Common::Nat => nat::translate::<F, B, T>(buffer, tables),
+        Common::Affine => hook::affine::<F, B, T>(buffer, tables),
     }
 }

@@ -176,7 +176,7 @@ fn opened<'t, F: Nat, B: Buffer, T: Balance>(
     if F::is_martian_source(request.tuple.source) {
         return Err(DropReason::Martian);
     }
-    let chosen = choose::choose(tables, frontend, flow, Signs::of(request));
+    let chosen = choose::choose::<T, true>(tables, frontend, flow, Signs::of(request));
     let chosen = chosen.ok_or(DropReason::NoBackend)?;
     if chosen.tail.kind() != Kind::Snat as u8 {
         return Err(DropReason::NoBackend);
