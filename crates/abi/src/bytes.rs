@@ -1,5 +1,7 @@
 //! Numbers and addresses whose byte order is in the type.
 
+use core::net::IpAddr;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A 16-bit number in network byte order.
@@ -110,6 +112,17 @@ impl Addr6 {
         zerocopy::transmute!(octets)
     }
 
+    /// From an address of either family; an IPv4 address lies in the first four bytes, before zeros.
+    #[must_use]
+    pub fn wide(address: IpAddr) -> Self {
+        let mut octets = [0; 16];
+        match address {
+            IpAddr::V4(address) => octets[..4].copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => octets = address.octets(),
+        }
+        Self::from_octets(octets)
+    }
+
     /// The sixteen bytes of the address, first byte first.
     #[must_use]
     pub fn octets(self) -> [u8; 16] {
@@ -172,5 +185,8 @@ mod tests {
         let octets: [u8; 16] = core::array::from_fn(|i| i as u8 + 1);
         assert_eq!(Addr6::from_octets(octets).octets(), octets);
         assert_eq!(Addr6::from_octets(octets).as_bytes(), octets);
+        assert_eq!(Addr6::wide(IpAddr::from(octets)).octets(), octets);
+        let v4 = Addr6::wide(IpAddr::from([1, 2, 3, 4])).octets();
+        assert_eq!(v4, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

@@ -167,16 +167,8 @@ fn bits(word: u64) -> impl Iterator<Item = u32> {
 }
 
 /// An address as tables have it.
-pub(crate) fn wide(address: IpAddr) -> Source {
-    let octets = match address {
-        IpAddr::V4(v4) => {
-            let mut octets = [0; 16];
-            octets[..4].copy_from_slice(&v4.octets());
-            octets
-        }
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    Source { address: Addr6::from_octets(octets) }
+fn wide(address: IpAddr) -> Source {
+    Source { address: Addr6::wide(address) }
 }
 
 impl<S: Store> Balancer<S> {

@@ -17,7 +17,7 @@ use crate::{
     balancer::Balancer,
     explain::ClientFlow,
     model::BackendId,
-    nat::{narrow, wide},
+    nat::narrow,
     running::Running,
     store::{NatFlow, Store},
 };
@@ -95,7 +95,7 @@ impl<S: Store> Balancer<S> {
 /// A port's flow is this one.
 fn is_of(described: &NatFlow, flow: &ClientFlow) -> bool {
     let words = |address| {
-        let Addr6 { first, last } = wide(address).address;
+        let Addr6 { first, last } = Addr6::wide(address);
         [first, last]
     };
     let ports = [described.ports.client(), described.ports.service()];

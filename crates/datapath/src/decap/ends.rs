@@ -67,21 +67,11 @@ impl Ends {
 pub(crate) fn target(address: IpAddr) -> Target {
     let family = if address.is_ipv4() { 4 } else { 6 };
     let kind = Target::kind(Be16::new(0), Target::ANYTHING, family);
-    Target { address: wide(address), kind }
-}
-
-/// An IPv4 address lies in the first four bytes.
-fn wide(address: IpAddr) -> Addr6 {
-    let mut octets = [0; 16];
-    match address {
-        IpAddr::V4(address) => octets[..4].copy_from_slice(&address.octets()),
-        IpAddr::V6(address) => octets = address.octets(),
-    }
-    Addr6::from_octets(octets)
+    Target { address: Addr6::wide(address), kind }
 }
 
 fn network(network: &IpNet) -> Network {
-    Network { first: target(network.network()), mask: wide(network.netmask()) }
+    Network { first: target(network.network()), mask: Addr6::wide(network.netmask()) }
 }
 
 fn is_of_one_host(address: IpAddr) -> bool {

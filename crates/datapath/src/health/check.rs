@@ -1,9 +1,6 @@
 //! One check, and those under way.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use flowgate_abi::{Addr6, Be16, Shared64, lb::Target, probe::Probe};
 use flowgate_services::{
@@ -69,23 +66,13 @@ impl Checks {
 fn probe(check: &Check<'_>) -> Probe {
     let Check { service, backend, destination, uplink } = *check;
     Probe {
-        service: wide(destination.ip()),
-        backend: wide(backend.address),
+        service: Addr6::wide(destination.ip()),
+        backend: Addr6::wide(backend.address),
         line: line_to(service, backend, destination.ip(), uplink),
         sent: Shared64::new(0),
         port: Be16::new(destination.port()),
         unused: [0; 6],
     }
-}
-
-/// IPv4 lies in the first four bytes.
-fn wide(address: IpAddr) -> Addr6 {
-    let mut octets = [0; 16];
-    match address {
-        IpAddr::V4(address) => octets[..4].copy_from_slice(&address.octets()),
-        IpAddr::V6(address) => octets = address.octets(),
-    }
-    Addr6::from_octets(octets)
 }
 
 /// A check under way. Close its socket first, then drop this: what the socket sends in closing goes through the

@@ -142,20 +142,14 @@ mod tests {
         }
     }
 
-    fn wide(address: [u8; 4]) -> Addr6 {
-        let mut octets = [0; 16];
-        octets[..4].copy_from_slice(&address);
-        Addr6::from_octets(octets)
-    }
-
     fn one(room: u16) -> One {
         let tail = Tail::new(Kind::Tunnel4, 0, room, 0).with(Tail::TO_SENDER);
         let mut bytes = [0; 56];
         bytes[12..15].copy_from_slice(&[8, 0, 0x45]);
         bytes[30..34].copy_from_slice(&BACKEND);
         One(Probe {
-            service: wide(SERVICE),
-            backend: wide(BACKEND),
+            service: Addr6::wide(SERVICE.into()),
+            backend: Addr6::wide(BACKEND.into()),
             line: Backend { header: zerocopy::transmute!(bytes), tail: Shared64::new(tail.0) },
             port: Be16::new(PORTS[1]),
             ..Probe::default()

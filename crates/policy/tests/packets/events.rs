@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use flowgate_abi::{
-    DropReason,
+    Addr6, DropReason,
     event::{Event, Hook, Kind},
 };
 use flowgate_conformance::frames::{Frame, tcp};
@@ -20,13 +20,8 @@ fn only(world: &World) -> Event {
 
 /// An address as it lies in an event.
 fn words(address: IpAddr) -> [u64; 2] {
-    let mut octets = [0; 16];
-    match address {
-        IpAddr::V4(v4) => octets[..4].copy_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => octets = v6.octets(),
-    }
-    let [first, second] = [&octets[..8], &octets[8..]];
-    [first, second].map(|half| u64::from_ne_bytes(half.try_into().unwrap()))
+    let Addr6 { first, last } = Addr6::wide(address);
+    [first, last]
 }
 
 fn slot(world: &World, pod: u32) -> u16 {
