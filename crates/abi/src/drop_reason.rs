@@ -100,7 +100,7 @@ drop_reasons! {
     /// A packet of a service with full NAT that can't be translated: there are options in front of the ports, its own
     /// or those that an ICMP error quotes, or it quotes too little.
     ///
-    /// Operator: expected in small numbers; fragments: let path MTU discovery work.
+    /// Operator: expected in small numbers.
     UnsupportedByNat = 168, "not translated by NAT";
     /// The ipcache knows no peer for the address, not even world. A defect of the tables.
     ///

@@ -39,7 +39,7 @@ counters! {
     FlowsTranslated = 6, "flows_translated";
     /// Packets of backends that went on to clients as a service's.
     AnswersTranslated = 7, "answers_translated";
-    /// Clients of services with affinity for which there was no pin left; their flows go by the table.
+    /// Packets whose clients found no room for a pin at a service with affinity; they went by the table.
     PinsRefused = 8, "pins_refused";
 }
 

@@ -51,7 +51,7 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> C
 }
 
 /// The steps for such a packet of a service with affinity. Apart, since the calls that ask for pins would cost the
-/// common steps their registers: a fifth of an established packet's time.
+/// common steps their registers: a tenth of an established packet's time.
 #[inline(always)]
 pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
     match plain::<F, B, T, true>(buffer, tables) {

@@ -9,19 +9,19 @@
 //! Not here: errors with options, extension headers or fragments, outside or quoted. At a service they are
 //! dropped, at a source they are the host's, as is everything that is about no port of full NAT.
 //!
-//! Tested beside a model (`flowgate-conformance`, `nat/error.rs`), on the host and at the kernel.
+//! Tested beside a model (`flowgate-conformance`, `nat/report.rs`), on the host and at the kernel.
 
 use flowgate_abi::{
     DropReason,
     lb::{
-        Counter, Frontend, Lines, Tail,
+        Counter, Frontend,
         nat::{Life, Way},
     },
 };
 
 use super::{
     super::{Action, Balance, Buffer, Request, choose::Flow, find, hook},
-    Nat, Place, index_of, is_from_backend, is_there, rewrite, table, to_backend, to_client,
+    Nat, Place, asked, hop, index_of, is_there, rewrite, table, to_backend, to_client,
 };
 use crate::{
     Cursor,
@@ -113,13 +113,10 @@ fn about_answer<F: Nat, B: Buffer, T: Balance>(
     if !Life(port.life.load()).lives() || !is_there(tables, frontend, port) {
         return Err(DropReason::UnrelatedIcmpError);
     }
-    let line = Lines(frontend.lines.load()).start().wrapping_add(port.number.load() as u32);
-    let backend = tables.backend(line).ok_or(DropReason::NoBackend)?;
-    let tail = Tail(backend.tail.load());
+    let (_, tail, to) = hop(tables, frontend, port).ok_or(DropReason::NoBackend)?;
     if request.length > tail.room() {
         return Err(DropReason::TooBig);
     }
-    let to = if tail.has(Tail::TO_SENDER) { None } else { Some(backend.header[0]) };
     send(buffer, request, &to_backend::<F>(port, &request.tuple), to)?;
     tables.count(Counter::ErrorsSteered);
     Ok(Action::Transmit)
@@ -136,10 +133,8 @@ fn about_question<F: Nat, B: Buffer, T: Balance>(
     let Some(index) = index_of(tables, source, request.tuple.destination_port) else {
         return Ok(Action::Pass);
     };
-    let port = tables.nat_port(index).ok_or(DropReason::UnrelatedIcmpError)?;
-    if !Life(port.life.load()).lives() || !is_from_backend::<F>(port, &request.tuple) {
-        return Err(DropReason::UnrelatedIcmpError);
-    }
+    let port = asked::<F, T>(tables, index, &request.tuple);
+    let port = port.ok_or(DropReason::UnrelatedIcmpError)?;
     let to = Way(port.way.load()).mac().to_le();
     send(buffer, request, &to_client::<F>(port, &request.tuple), Some(to))?;
     tables.count(Counter::ErrorsSteered);

@@ -84,9 +84,7 @@ fn ask<F: Nat, B: Buffer, T: Balance>(
         None => opened(buffer, tables, (request, frontend), (&flow, &place, had))?,
     };
     // VERIFIER: looked up again, though both ways have seen it: 6.1 loses the pointer where they meet.
-    let line = Lines(frontend.lines.load()).start().wrapping_add(port.number.load() as u32);
-    let backend = tables.backend(line).ok_or(DropReason::NoBackend)?;
-    let tail = Tail(backend.tail.load());
+    let (line, tail, to) = hop(tables, frontend, port).ok_or(DropReason::NoBackend)?;
     if request.length > tail.room() {
         icmp::too_big(buffer, request, tables, tail.room())?;
         tables.count(Counter::TooBigAnswered);
@@ -97,9 +95,22 @@ fn ask<F: Nat, B: Buffer, T: Balance>(
     }
     tables.count_load(line, request.length, request.opens(), false);
     let ends = to_backend::<F>(port, &request.tuple);
-    let to = if tail.has(Tail::TO_SENDER) { None } else { Some(backend.header[0]) };
     rewrite::send::<F, B>(buffer, &ends, to).ok_or(DropReason::MalformedPacket)?;
     Ok(Action::Transmit)
+}
+
+/// The line of the backend of a port's flow, its tail, and to whom packets to it are sent: see [`rewrite::send`].
+#[inline(always)]
+fn hop<T: Balance>(
+    tables: &T,
+    frontend: &Frontend,
+    port: &Translation,
+) -> Option<(u32, Tail, Option<u64>)> {
+    let line = Lines(frontend.lines.load()).start().wrapping_add(port.number.load() as u32);
+    let backend = tables.backend(line)?;
+    let tail = Tail(backend.tail.load());
+    let to = if tail.has(Tail::TO_SENDER) { None } else { Some(backend.header[0]) };
+    Some((line, tail, to))
 }
 
 /// The ends of a flow's packets to its backend.
@@ -236,10 +247,7 @@ fn answer<F: Nat, B: Buffer, T: Balance>(
     let Some(index) = index_of(tables, source, request.tuple.destination_port) else {
         return Ok(Action::Pass);
     };
-    let port = tables.nat_port(index).ok_or(DropReason::InvalidForFlow)?;
-    if !Life(port.life.load()).lives() || !is_from_backend::<F>(port, &request.tuple) {
-        return Err(DropReason::InvalidForFlow);
-    }
+    let port = asked::<F, T>(tables, index, &request.tuple).ok_or(DropReason::InvalidForFlow)?;
     if request.hops <= 1 {
         return Err(DropReason::HopsExceeded);
     }
@@ -258,6 +266,18 @@ fn index_of<T: Balance>(tables: &T, source: &Frontend, port: Be16) -> Option<u32
     let place = u32::from(port.get()).wrapping_sub(settings.nat_first_port);
     let is_ours = place < settings.nat_groups_each * GROUP;
     is_ours.then_some(source.slots.wrapping_mul(GROUP).wrapping_add(place))
+}
+
+/// The port of this index, if a live flow has it whose backend's packet this is.
+#[inline(always)]
+fn asked<'t, F: Nat, T: Balance>(
+    tables: &'t T,
+    index: u32,
+    tuple: &Tuple<F::Addr>,
+) -> Option<&'t Translation> {
+    let port = tables.nat_port(index)?;
+    let lives = Life(port.life.load()).lives();
+    (lives && is_from_backend::<F>(port, tuple)).then_some(port)
 }
 
 /// A packet comes from where the port's flow goes to.
