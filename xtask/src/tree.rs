@@ -26,7 +26,12 @@ pub(crate) struct Product {
 /// What users load.
 pub(crate) const SHIPPED: Product = Product {
     programs: "crates/ebpf-progs/programs",
-    sources: &["crates/abi", "crates/pipeline", "crates/ebpf-progs/programs"],
+    sources: &[
+        "crates/abi",
+        "crates/pipeline",
+        "crates/ebpf-progs/programs",
+        "crates/ebpf-progs/shared",
+    ],
     binary: "flowgate",
     objects: "crates/ebpf-progs/objects",
     object: "flowgate.o",
@@ -63,7 +68,7 @@ pub(crate) const DECAPSULATOR: Product = Product {
 /// What samples frames while somebody looks at them.
 pub(crate) const SAMPLER: Product = Product {
     programs: "crates/ebpf-progs/sampler",
-    sources: &["crates/abi", "crates/ebpf-progs/sampler"],
+    sources: &["crates/abi", "crates/ebpf-progs/sampler", "crates/ebpf-progs/shared"],
     binary: "sampler",
     objects: "crates/ebpf-progs/objects/sampler",
     object: "sampler.o",

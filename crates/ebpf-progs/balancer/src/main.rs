@@ -8,6 +8,8 @@
 
 mod buffer;
 mod maps;
+#[path = "../../shared/src/object.rs"]
+mod object;
 mod tables;
 #[path = "../../shared/src/xdp_frame.rs"]
 mod xdp_frame;
@@ -125,14 +127,3 @@ fn act(action: Action) -> u32 {
         Action::Drop(_) => xdp_action::XDP_DROP,
     }
 }
-
-/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The string that the kernel knows: GPL-only helpers may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

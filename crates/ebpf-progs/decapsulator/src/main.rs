@@ -9,7 +9,11 @@
 
 mod ends;
 mod maps;
+#[path = "../../shared/src/object.rs"]
+mod object;
 mod own;
+#[path = "../../shared/src/skb_copying.rs"]
+mod skb_copying;
 mod socket_buffer;
 mod xdp;
 #[path = "../../shared/src/xdp_frame.rs"]
@@ -70,14 +74,3 @@ const fn action(fate: probe::Fate) -> i32 {
         probe::Fate::Drop => DROP,
     }
 }
-
-/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The string that the kernel knows: GPL-only helpers may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

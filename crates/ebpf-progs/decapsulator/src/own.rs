@@ -1,27 +1,22 @@
 //! A frame of the host's own in its socket buffer as the pipeline's, for checks.
 
-use core::{mem::MaybeUninit, ptr};
+use core::ptr;
 
+use crate::{skb_copying::Copying, socket_buffer::SocketBuffer};
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
         bpf_adj_room_mode,
     },
-    helpers::{
-        bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes,
-        bpf_skb_store_bytes,
-    },
+    helpers::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_store_bytes},
 };
 use flowgate_pipeline::{
-    Cursor, Family, Skip,
+    Family,
     lb::Buffer,
     probe::{End, Own},
     wire::protocol::UDP,
 };
-use zerocopy::FromBytes;
-
-use crate::socket_buffer::SocketBuffer;
 
 const ETHERNET: u32 = 14;
 
@@ -31,7 +26,7 @@ impl Buffer for SocketBuffer {
 
     #[inline(always)]
     fn head(&self) -> Copying {
-        Copying { skb: self.0, offset: 0 }
+        Copying::new(self.0)
     }
 
     #[inline(always)]
@@ -129,38 +124,4 @@ fn network_sum(skb: *mut __sk_buff, old: u32, new: u32) -> bool {
 fn store<const N: usize>(skb: *mut __sk_buff, at: u32, bytes: &[u8; N], flags: u64) -> bool {
     // SAFETY: the buffer is `bytes`, of `N` bytes.
     unsafe { bpf_skb_store_bytes(skb, at, bytes.as_ptr().cast(), N as u32, flags) == 0 }
-}
-
-/// Every byte of the frame, by copy, wherever the kernel keeps it.
-pub struct Copying {
-    skb: *mut __sk_buff,
-    offset: u32,
-}
-
-impl Cursor for Copying {
-    #[inline(always)]
-    fn take<T: FromBytes + Copy>(&mut self) -> Option<T> {
-        let (mut value, size) = (MaybeUninit::<T>::uninit(), size_of::<T>() as u32);
-        let into = value.as_mut_ptr().cast();
-        // SAFETY: the buffer is `value`, of `size` bytes.
-        if unsafe { bpf_skb_load_bytes(self.skb.cast(), self.offset, into, size) } != 0 {
-            return None;
-        }
-        self.offset += size;
-        // SAFETY: the helper has written all of it; any bytes are a `T`.
-        Some(unsafe { value.assume_init() })
-    }
-}
-
-impl Skip for Copying {
-    #[inline(always)]
-    fn skip(&mut self, bytes: u32) -> Option<()> {
-        self.offset += bytes;
-        Some(())
-    }
-
-    #[inline(always)]
-    fn position(&self) -> u32 {
-        self.offset
-    }
 }

@@ -17,7 +17,8 @@ use flowgate_pipeline::{
 
 use crate::{
     maps,
-    packet::{self, Copying, Direct},
+    packet::{self, Direct},
+    skb_copying::Copying,
     tables::Maps,
 };
 

@@ -1,6 +1,6 @@
 //! The eBPF programs: entry points of a few lines around `flowgate-pipeline`.
 //!
-//! A context becomes headers ([`headers`], over [`packet`]'s cursors), maps become tables
+//! A context becomes headers ([`headers`], over cursors: [`packet`], [`skb_copying`]), maps become tables
 //! ([`tables`]), the pipeline decides, and one exhaustive match turns its verdict into an action
 //! ([`act`]).
 #![no_std]
@@ -10,7 +10,13 @@
 mod act;
 mod headers;
 mod maps;
+#[path = "../../shared/src/object.rs"]
+mod object;
 mod packet;
+#[path = "../../shared/src/ring_buffer.rs"]
+mod ring_buffer;
+#[path = "../../shared/src/skb_copying.rs"]
+mod skb_copying;
 mod tables;
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
@@ -25,7 +31,8 @@ use flowgate_pipeline::{
 use crate::{
     act::act,
     headers::{read_plain, read_whole},
-    packet::{Copying, Mark, Reshaped},
+    packet::{Mark, Reshaped},
+    skb_copying::Copying,
     tables::Maps,
 };
 
@@ -231,14 +238,3 @@ fn answer<F: Answers>(skb: *mut __sk_buff, hook: Hook) -> i32 {
 
 /// An EtherType as it lies in a socket buffer.
 type EtherType = Be16;
-
-/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The string that the kernel knows: GPL-only helpers may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -3,7 +3,7 @@
 //! The sizes here are the smallest that work; the loader sets them by its options.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_RINGBUF},
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, PerCpuArray},
     macros::btf_map,
 };
@@ -17,6 +17,8 @@ use flowgate_abi::{
     maps::{self, Cells},
     policy::{Decision, EndpointPolicy, Generation, PortTable},
 };
+
+use crate::ring_buffer::RingBuffer;
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
 type Mapped<T, const N: usize> = Array<T, N, MAPPED>;
@@ -70,20 +72,9 @@ pub static SWEEP: Array<u64, 1> = Array::new();
 #[btf_map]
 pub static STATE: Array<Settings, 1> = Array::new();
 
-/// A ring buffer as libbpf and aya both understand it: in BTF, nothing but type and size.
-#[repr(C)]
-pub struct RingBuffer<const BYTES: usize> {
-    r#type: *const [i32; BPF_MAP_TYPE_RINGBUF as usize],
-    max_entries: *const [i32; BYTES],
-}
-
-// SAFETY: the pointers are never read; they carry numbers in their types.
-unsafe impl<const BYTES: usize> Sync for RingBuffer<BYTES> {}
-
 #[unsafe(link_section = ".maps")]
 #[unsafe(no_mangle)]
-pub static EVENTS: RingBuffer<4096> =
-    RingBuffer { r#type: core::ptr::null(), max_entries: core::ptr::null() };
+pub static EVENTS: RingBuffer<4096> = RingBuffer::new();
 
 /// Set by the loader before the programs are verified, so that they are constants to the verifier.
 #[unsafe(no_mangle)]

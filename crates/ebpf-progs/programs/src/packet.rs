@@ -1,6 +1,6 @@
 //! A socket buffer as the pipeline's cursor and frame.
 
-use core::{arch::asm, mem::MaybeUninit, ptr};
+use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},
@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use flowgate_abi::event::Hook;
 use flowgate_pipeline::{
-    Cursor, Skip,
+    Cursor,
     answer::{LONGEST, Reshape, folded},
     hook::{Frame, FrameBytes, Rewrite},
     parse::{self, Link},
@@ -138,53 +138,6 @@ impl Cursor for Direct {
         let value = unsafe { *self.position.cast::<T>() };
         self.position = behind;
         Some(value)
-    }
-}
-
-/// Every byte of the packet, by copy, wherever the kernel keeps it.
-pub struct Copying {
-    skb: *mut __sk_buff,
-    offset: u32,
-    length: u32,
-}
-
-impl Copying {
-    /// At the frame's start.
-    #[inline(always)]
-    pub fn new(skb: *mut __sk_buff) -> Self {
-        Self { skb, offset: 0, length: field!(skb, len) }
-    }
-}
-
-impl Cursor for Copying {
-    #[inline(always)]
-    fn take<T: FromBytes + Copy>(&mut self) -> Option<T> {
-        let (mut value, size) = (MaybeUninit::<T>::uninit(), size_of::<T>() as u32);
-        let into = value.as_mut_ptr().cast();
-        // SAFETY: the buffer is `value`, of `size` bytes.
-        if unsafe { bpf_skb_load_bytes(self.skb.cast(), self.offset, into, size) } != 0 {
-            return None;
-        }
-        self.offset += size;
-        // SAFETY: the helper has written all of it; any bytes are a `T`.
-        Some(unsafe { value.assume_init() })
-    }
-}
-
-impl Skip for Copying {
-    #[inline(always)]
-    fn skip(&mut self, bytes: u32) -> Option<()> {
-        let behind = self.offset + bytes;
-        if behind > self.length {
-            return None;
-        }
-        self.offset = behind;
-        Some(())
-    }
-
-    #[inline(always)]
-    fn position(&self) -> u32 {
-        self.offset
     }
 }
 

@@ -6,11 +6,16 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+#[path = "../../shared/src/object.rs"]
+mod object;
+#[path = "../../shared/src/ring_buffer.rs"]
+mod ring_buffer;
+
 use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{bpf_map_type::BPF_MAP_TYPE_RINGBUF, xdp_action, xdp_md},
+    bindings::{xdp_action, xdp_md},
     btf_maps::{PerCpuArray, ProgramArray},
     helpers::{
         bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_ringbuf_discard, bpf_ringbuf_reserve,
@@ -21,21 +26,12 @@ use aya_ebpf::{
 };
 use flowgate_abi::sample::{ROOM, Sample, Sampling};
 
-/// A ring buffer as libbpf and aya both understand it: in BTF, nothing but type and size.
-#[repr(C)]
-pub struct RingBuffer<const BYTES: usize> {
-    r#type: *const [i32; BPF_MAP_TYPE_RINGBUF as usize],
-    max_entries: *const [i32; BYTES],
-}
-
-// SAFETY: the pointers are never read; they carry numbers in their types.
-unsafe impl<const BYTES: usize> Sync for RingBuffer<BYTES> {}
+use crate::ring_buffer::RingBuffer;
 
 /// Samples that nobody has read yet: as many as fit into 4 MiB.
 #[unsafe(link_section = ".maps")]
 #[unsafe(no_mangle)]
-pub static SAMPLES: RingBuffer<4194304> =
-    RingBuffer { r#type: ptr::null(), max_entries: ptr::null() };
+pub static SAMPLES: RingBuffer<4194304> = RingBuffer::new();
 
 /// Samples that there was no room for.
 #[btf_map]
@@ -133,14 +129,3 @@ fn bounded(kept: u64) -> u32 {
     unsafe { asm!("{0} &= {1}", "{0} += 1", inout(reg) bounded, const ROOM - 1) };
     bounded as u32
 }
-
-/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The string that the kernel knows: GPL-only helpers may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
