@@ -20,7 +20,7 @@ use flowgate_services::{
     Services, Uplink,
     model::{Backend, Forwarding, NextHop, Service},
 };
-use segment::{ARM, PATIENCE, PORT, Segment, vips};
+use segment::{ARM, PATIENCE, PORT, Segment, came_out, vips};
 
 const GUE: u16 = 6080;
 const FORWARDINGS: [Forwarding; 2] = [Forwarding::Tunnel, Forwarding::Gue { port: GUE }];
@@ -127,14 +127,6 @@ fn every_tunnel_ends_at_every_hook() {
             check(&segment, &mut balancer, hook, form);
         }
     }
-}
-
-/// What came out of tunnels at a backend: packets and bytes.
-fn came_out(decapsulator: &Decapsulator) -> (u64, u64) {
-    let stats = decapsulator.stats().expect("read");
-    assert!(stats.drops.is_empty(), "{:?}", stats.drops);
-    let tallies = stats.counters.values();
-    tallies.fold((0, 0), |(packets, bytes), tally| (packets + tally.packets, bytes + tally.bytes))
 }
 
 /// The client's stack leaves it to its link to take its segments apart, and no link here does: they come as

@@ -23,7 +23,7 @@ use flowgate_services::{
     Services, Uplink,
     model::{Backend, Forwarding, NextHop, Service},
 };
-use segment::{ARM, PATIENCE, PORT, Segment, vips};
+use segment::{ARM, PATIENCE, PORT, Segment, came_out, vips};
 
 /// Of every interface.
 const MTU: u16 = 9000;
@@ -84,14 +84,6 @@ fn wait(mut happened: impl FnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "it doesn't happen");
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Packets and bytes that came out of tunnels, with nothing dropped.
-fn came_out(decapsulator: &Decapsulator) -> (u64, u64) {
-    let stats = decapsulator.stats().expect("read");
-    assert!(stats.drops.is_empty(), "{:?}", stats.drops);
-    let tallies = stats.counters.values();
-    tallies.fold((0, 0), |(packets, bytes), tally| (packets + tally.packets, bytes + tally.bytes))
 }
 
 #[test]

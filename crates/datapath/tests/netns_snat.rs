@@ -5,12 +5,7 @@
 
 mod segment;
 
-use std::{
-    io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    thread,
-    time::Instant,
-};
+use std::{net::SocketAddr, time::Instant};
 
 use flowgate_abi::lb::Counter;
 use flowgate_datapath::lb::{
@@ -66,43 +61,10 @@ fn start(segment: &Segment, builder: Builder) -> LoadBalancer {
     balancer
 }
 
-/// A server of HTTP that tells whom it serves, and sends more than a packet of it.
+/// Serves pages that tell whom they are for, and are more than a packet.
 fn serve_http(pod: &Pod) {
-    let listen = || {
-        for address in pod.addresses() {
-            let listener = TcpListener::bind((*address, HTTP)).expect("listens");
-            thread::spawn(move || listener.incoming().flatten().for_each(respond));
-        }
-    };
-    pod.run(listen).expect("a thread there");
-}
-
-fn respond(mut stream: TcpStream) {
-    let mut request = Vec::new();
-    let mut buffer = [0; 512];
-    while !request.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
-            Ok(length @ 1..) => request.extend(&buffer[..length]),
-            _ => return,
-        }
-    }
-    let Ok(peer) = stream.peer_addr() else { return };
-    let body = format!("{}\n{}", peer.ip(), "x".repeat(3000));
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close", body.len());
-    let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
-}
-
-/// Gets a page from a service, whole.
-fn get(client: &Pod, vip: IpAddr) -> String {
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, PORT), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response)?;
-        Ok::<_, std::io::Error>(response)
-    };
-    client.run(ask).expect("a thread there").expect("the service answers")
+    let page = |peer| format!("{peer}\n{}", "x".repeat(3000));
+    pod.serve_http(HTTP, page).expect("listens");
 }
 
 #[test]
@@ -114,7 +76,7 @@ fn servers_that_know_nothing_of_it_serve_clients_of_both_families() {
     let balancer = start(&segment, builder());
     for (vip, source) in vips().into_iter().zip(sources()) {
         for _ in 0..8 {
-            let page = get(&segment.client, vip);
+            let page = segment.client.get(SocketAddr::new(vip, PORT), PATIENCE).expect("a page");
             let (head, body) = page.split_once("\r\n\r\n").expect("a head and a body");
             assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
             let (peer, rest) = body.split_once('\n').expect("two lines");

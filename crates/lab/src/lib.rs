@@ -4,7 +4,7 @@
 //! makes a further network namespace, tied to the node by a veth pair and routed there by the
 //! node's own stack; a [`Segment`] ties hosts together without a router. [`Pod::run`] runs code in it. [`probe`]
 //! and [`Talk`] open connections,
-//! [`EchoServers`] answers them, and a [`Crowd`] is many at once. [`Datagrams`] and [`ByteStream`] are
+//! [`EchoServers`] answers them, [`Pod::serve_http`] with pages, and a [`Crowd`] is many at once. [`Datagrams`] and [`ByteStream`] are
 //! loads in which a lost packet or a cut connection shows. A [`RawSocket`] sends whatever frame it is given.
 //!
 //! Not here: eBPF, policies, and whatever a datapath does with the veth pairs. Linux alone.
@@ -41,6 +41,7 @@ mod crowd;
 mod datagrams;
 mod echo;
 mod error;
+mod http;
 mod mac;
 mod namespace;
 mod netlink;

@@ -3,45 +3,28 @@
 //!
 //! Privileged: without the capabilities, each test says so in one line and is skipped.
 
+mod process;
+
 use std::{
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
     path::PathBuf,
-    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use flowgate_lab::{Node, Pod, Segment};
 use flowgate_lb::{
-    api::{Request, answer::Status, client::Client},
+    api::{Request, answer::Status},
     capture,
 };
 use pcap_parser::{Block, PcapBlockOwned, PcapNGOption, PcapNGSlice};
+use process::{PATIENCE, Process, Running};
 
 const PORT: u16 = 53;
-/// Far longer than anything takes here.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn service() -> IpAddr {
     [198, 18, 0, 100].into()
-}
-
-/// A process of this program; none outlives its test.
-struct Process(Child);
-
-impl Process {
-    fn kill(&mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A client, a balancer and a backend in one segment, and a datagram socket of the backend's at the service's
@@ -103,28 +86,19 @@ impl Rig {
         self.files.path().join(name)
     }
 
-    fn spawn(&self, arguments: &[&str]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flowgate-lb"));
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = self.balancer.run(|| command.spawn()).expect("a thread there");
-        Process(child.expect("it starts"))
-    }
-
     /// A running balancer.
-    fn balance(&self) -> Process {
-        let process = self.spawn(&["run", "--config", &self.path("lb.yaml").display().to_string()]);
-        wait(|| {
-            let client = Client::connect(self.files.path());
-            client.and_then(|mut client| client.ask::<Status>(&Request::Status)).is_ok()
-        });
-        process
+    fn balance(&self) -> Running {
+        let directory = self.files.path().to_owned();
+        let mut running = Running::start(&self.balancer, &self.path("lb.yaml"), directory);
+        running.wait("it answers", |running| running.try_ask::<Status>(&Request::Status).is_some());
+        running
     }
 
     fn sample(&self, arguments: &[&str]) -> Process {
         let directory = self.files.path().display().to_string();
         let file = self.path("out.pcapng").display().to_string();
         let own = ["sample", "--directory", &directory, "-w", &file, "--every", "1"];
-        self.spawn(&[&own[..], arguments].concat())
+        Process::start(&self.balancer, &[&own[..], arguments].concat())
     }
 
     /// Sends a datagram; whether the backend got one within a moment.
@@ -200,9 +174,9 @@ fn packets_are_written_with_verdict_service_and_backend() {
         let mut sample = rig.sample(&["--service", "dns", "--count", "10", "--snaplen", snaplen]);
         wait(|| {
             rig.send();
-            sample.0.try_wait().expect("it is ours").is_some()
+            sample.ended().is_some()
         });
-        assert!(sample.0.wait().expect("it has ended").success());
+        assert_eq!(sample.ended(), Some(true));
         let seen = rig.read();
         assert_eq!(seen.len(), 10);
         for one in seen {
@@ -219,15 +193,16 @@ fn packets_are_written_with_verdict_service_and_backend() {
 fn a_balancer_that_is_killed_while_it_samples_balances_on() {
     let test = "a_balancer_that_is_killed_while_it_samples_balances_on";
     let Some(rig) = Rig::new(test) else { return };
-    let mut balancer = rig.balance();
+    let balancer = rig.balance();
     let mut sample = rig.sample(&["--service", "dns"]);
     let seen = || {
         fs::read(rig.path("out.pcapng"))
             .is_ok_and(|file| !file.is_empty() && !packets(&file).is_empty())
     };
     wait(|| rig.send() && seen());
-    balancer.kill();
-    assert!(!sample.0.wait().expect("it ends").success(), "nobody answers it any more");
+    drop(balancer);
+    wait(|| sample.ended().is_some());
+    assert_eq!(sample.ended(), Some(false), "nobody answers it any more");
     assert!(!rig.read().is_empty(), "what was written is whole");
     wait(|| rig.send());
     for _ in 0..10 {
@@ -240,7 +215,7 @@ fn a_balancer_that_is_killed_while_it_samples_balances_on() {
     let mut sample = rig.sample(&["--count", "3"]);
     wait(|| {
         rig.send();
-        sample.0.try_wait().expect("it is ours").is_some()
+        sample.ended().is_some()
     });
-    assert!(sample.0.wait().expect("it has ended").success());
+    assert_eq!(sample.ended(), Some(true));
 }

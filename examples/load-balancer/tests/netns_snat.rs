@@ -3,14 +3,12 @@
 //!
 //! Privileged: where namespaces can't be had, it says SKIPPED.
 
+mod process;
+
 use std::{
     fs,
-    io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use flowgate_lab::{Answer, EchoServers, Node, Pod, Segment, Talk};
@@ -18,14 +16,12 @@ use flowgate_lb::{
     api::{
         Request,
         answer::{Backend, Explained, Stats, Status},
-        client::Client,
     },
     config::model::Protocol,
     health::Health,
 };
+use process::{PATIENCE, Running};
 
-/// Far longer than anything takes here.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The services' ports.
 const PORT: u16 = 80;
 const ECHO: u16 = 7;
@@ -74,7 +70,9 @@ impl Stage {
         let client = host("client", &both(1));
         let balancer = host("balancer", &[both(2), services(), sources()].concat());
         let backends = vec![host("one", &both(11)), host("two", &both(12))];
-        backends.iter().for_each(serve_http);
+        // Pages tell whom they are for.
+        let serve = |pod: &Pod| pod.serve_http(HTTP, |peer| peer.to_string());
+        backends.iter().for_each(|pod| serve(pod).expect("listens"));
         let servers = backends.iter().map(|pod| pod.serve(&[OWN_ECHO], &[OWN_ECHO]));
         let servers = servers.map(|server| server.expect("listens")).collect();
         let pins = node.bpffs().join("flowgate-lb");
@@ -138,33 +136,14 @@ impl Stage {
 
     /// Starts the program, and waits until every check has succeeded.
     fn start(&self) -> Running {
-        let spawn = || {
-            Command::new(env!("CARGO_BIN_EXE_flowgate-lb"))
-                .args(["run", "--config"])
-                .arg(self.path())
-                .stdin(Stdio::null())
-                .spawn()
-        };
-        let child = self.balancer.run(spawn).expect("a thread there").expect("starts");
-        let mut running = Running { child, directory: self.files.path().join("run") };
+        let directory = self.files.path().join("run");
+        let mut running = Running::start(&self.balancer, &self.path(), directory);
         running.wait("every backend is up", |running| {
             let asked = running.try_ask::<Vec<Backend>>(&Request::Backends { service: None });
             let checked = |all: Vec<Backend>| all.into_iter().filter_map(|one| one.health);
             asked.is_some_and(|all| checked(all).filter(|one| *one == Health::Up).count() == 8)
         });
         running
-    }
-
-    fn get(&self, vip: IpAddr) -> String {
-        let page = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, PORT), PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            Ok(page)
-        };
-        self.client.run(page).expect("a thread there").expect("the service answers")
     }
 
     /// Connections to the echo services of both families, so many each.
@@ -177,7 +156,7 @@ impl Stage {
     fn all_serve(&self) {
         for (vip, source) in services().into_iter().zip(sources()) {
             for _ in 0..4 {
-                let page = self.get(vip);
+                let page = self.client.get(SocketAddr::new(vip, PORT), PATIENCE).expect("a page");
                 assert!(page.ends_with(&format!("\r\n\r\n{source}")), "{page}");
                 let echoed = self.client.udp(SocketAddr::new(vip, ECHO), PATIENCE);
                 assert_eq!(echoed.expect("asked"), Answer::Echoed);
@@ -186,66 +165,12 @@ impl Stage {
     }
 }
 
-/// A server of HTTP that tells whom it serves.
-fn serve_http(pod: &Pod) {
-    let listen = || {
-        for &address in pod.addresses() {
-            let listener = TcpListener::bind((address, HTTP)).expect("listens");
-            thread::spawn(move || listener.incoming().flatten().for_each(respond));
-        }
-    };
-    pod.run(listen).expect("a thread there");
-}
-
-fn respond(mut stream: TcpStream) {
-    let mut request = Vec::new();
-    let mut buffer = [0; 512];
-    while !request.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
-            Ok(length @ 1..) => request.extend(&buffer[..length]),
-            _ => return,
-        }
-    }
-    let Ok(peer) = stream.peer_addr() else { return };
-    let body = peer.ip().to_string();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close", body.len());
-    let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
-}
-
 /// They are what they were, and get their answers.
 #[track_caller]
 fn all_answer(talks: &mut [Talk]) {
     for talk in talks {
         let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
         assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
-    }
-}
-
-/// The program that runs. When this is dropped it is killed, and has no chance to clean up.
-struct Running {
-    child: Child,
-    directory: PathBuf,
-}
-
-impl Running {
-    fn wait(&mut self, what: &str, happened: impl Fn(&Self) -> bool) {
-        let begun = Instant::now();
-        while !happened(self) {
-            assert!(self.child.try_wait().expect("it was started").is_none(), "it has ended");
-            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn try_ask<T: serde::de::DeserializeOwned>(&self, request: &Request) -> Option<T> {
-        Client::connect(&self.directory).ok()?.ask(request).ok()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

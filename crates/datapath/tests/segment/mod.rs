@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_datapath::decap::Decapsulator;
 use flowgate_lab::{Answer, Node, Pod, Talk};
 use flowgate_services::{
     Services,
@@ -49,6 +50,14 @@ pub(crate) fn all_answer(talks: &mut [Talk]) {
         let answer = talk.line("still there?", PATIENCE).expect("nothing else comes back");
         assert_eq!(answer, Answer::Echoed, "{:?} to {}", talk.source(), talk.destination());
     }
+}
+
+/// What came out of tunnels at a backend, with nothing dropped: packets and bytes.
+pub(crate) fn came_out(decapsulator: &Decapsulator) -> (u64, u64) {
+    let stats = decapsulator.stats().expect("read");
+    assert!(stats.drops.is_empty(), "{:?}", stats.drops);
+    let tallies = stats.counters.values();
+    tallies.fold((0, 0), |(packets, bytes), tally| (packets + tally.packets, bytes + tally.bytes))
 }
 
 impl Segment {
