@@ -49,7 +49,7 @@ const DROP: i32 = 2;
 /// The same at TC ingress.
 #[classifier]
 pub fn tc_decapsulate(ctx: TcContext) -> i32 {
-    match decapsulate(&mut SocketBuffer(ctx.skb.skb), &Maps) {
+    match decapsulate(&mut SocketBuffer::new(ctx.skb.skb), &Maps) {
         Fate::Pass | Fate::Unwrapped => PASS,
         Fate::Drop(_) => DROP,
     }
@@ -58,13 +58,13 @@ pub fn tc_decapsulate(ctx: TcContext) -> i32 {
 /// Takes checks' packets into the tunnels of those who are checked; at TC egress.
 #[classifier]
 pub fn tc_probe_egress(ctx: TcContext) -> i32 {
-    action(probe::leave(&mut SocketBuffer(ctx.skb.skb), &Maps))
+    action(probe::leave(&mut SocketBuffer::new(ctx.skb.skb), &Maps))
 }
 
 /// Takes the answers back; at TC ingress.
 #[classifier]
 pub fn tc_probe_ingress(ctx: TcContext) -> i32 {
-    action(probe::answer(&mut SocketBuffer(ctx.skb.skb), &Maps))
+    action(probe::answer(&mut SocketBuffer::incoming(ctx.skb.skb), &Maps))
 }
 
 #[inline(always)]

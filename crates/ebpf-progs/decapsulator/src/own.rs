@@ -11,14 +11,14 @@ use aya_ebpf::{
     },
     helpers::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_store_bytes},
 };
+use flowgate_abi::Be16;
 use flowgate_pipeline::{
     Family,
     lb::Buffer,
+    parse::Layer3,
     probe::{End, Own},
     wire::protocol::UDP,
 };
-
-const ETHERNET: u32 = 14;
 
 impl Buffer for SocketBuffer {
     type Head<'b> = Copying;
@@ -26,7 +26,7 @@ impl Buffer for SocketBuffer {
 
     #[inline(always)]
     fn head(&self) -> Copying {
-        Copying::new(self.0)
+        Copying::new(self.skb)
     }
 
     #[inline(always)]
@@ -37,7 +37,7 @@ impl Buffer for SocketBuffer {
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the kernel hands a valid context to the program.
-        unsafe { ptr::read_volatile(&raw const (*self.0).len) }
+        unsafe { ptr::read_volatile(&raw const (*self.skb).len) }
     }
 
     /// Behind the Ethernet header, so that the kernel can tell outer from inner headers. What is put there is
@@ -52,7 +52,7 @@ impl Buffer for SocketBuffer {
         };
         let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
         // SAFETY: a plain helper call.
-        unsafe { bpf_skb_adjust_room(self.0, bytes as i32, mode, u64::from(flags)) == 0 }
+        unsafe { bpf_skb_adjust_room(self.skb, bytes as i32, mode, u64::from(flags)) == 0 }
     }
 
     /// No check's packet is cut.
@@ -64,18 +64,31 @@ impl Buffer for SocketBuffer {
 
 impl Own for SocketBuffer {
     #[inline(always)]
+    fn layer3(&self) -> Layer3 {
+        // SAFETY: the kernel hands a valid context to the program.
+        let protocol = unsafe { ptr::read_volatile(&raw const (*self.skb).protocol) };
+        Layer3::of(Be16::from_raw(protocol as u16))
+    }
+
+    #[inline(always)]
+    fn network(&self) -> Copying {
+        Copying::at(self.skb, self.network)
+    }
+
+    #[inline(always)]
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, [old, new]: [[u64; 2]; 2]) -> bool {
         let (at, _) = end.place::<F>();
+        let at = self.network + at;
         let (in_header, flags) = match protocol {
             UDP => (6, u64::from(BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0)),
             _ => (16, u64::from(BPF_F_PSEUDO_HDR)),
         };
-        let sum = Sum { skb: self.0, at: ETHERNET + u32::from(F::HEADER) + in_header, flags };
+        let sum = Sum { skb: self.skb, at: self.network + u32::from(F::HEADER) + in_header, flags };
         if F::NUMBER == 4 {
             let [old, new] = [old[0] as u32, new[0] as u32];
             return sum.replace(old, new)
-                && network_sum(self.0, old, new)
-                && store(self.0, at, &new.to_ne_bytes(), 0);
+                && network_sum(self, old, new)
+                && store(self.skb, at, &new.to_ne_bytes(), 0);
         }
         let ([a, b], [c, d]) = (halves(old[0]), halves(old[1]));
         let ([e, f], [g, h]) = (halves(new[0]), halves(new[1]));
@@ -84,8 +97,8 @@ impl Own for SocketBuffer {
             && sum.replace(b, f)
             && sum.replace(c, g)
             && sum.replace(d, h)
-            && store(self.0, at, &new[0].to_ne_bytes(), u64::from(BPF_F_RECOMPUTE_CSUM))
-            && store(self.0, at + 8, &new[1].to_ne_bytes(), u64::from(BPF_F_RECOMPUTE_CSUM))
+            && store(self.skb, at, &new[0].to_ne_bytes(), u64::from(BPF_F_RECOMPUTE_CSUM))
+            && store(self.skb, at + 8, &new[1].to_ne_bytes(), u64::from(BPF_F_RECOMPUTE_CSUM))
     }
 }
 
@@ -115,9 +128,10 @@ impl Sum {
 
 /// IPv4's header checksum.
 #[inline(always)]
-fn network_sum(skb: *mut __sk_buff, old: u32, new: u32) -> bool {
+fn network_sum(frame: &SocketBuffer, old: u32, new: u32) -> bool {
+    let (at, old, new) = (frame.network + 10, u64::from(old), u64::from(new));
     // SAFETY: a plain helper call.
-    unsafe { bpf_l3_csum_replace(skb, ETHERNET + 10, u64::from(old), u64::from(new), 4) == 0 }
+    unsafe { bpf_l3_csum_replace(frame.skb, at, old, new, 4) == 0 }
 }
 
 #[inline(always)]

@@ -3,8 +3,14 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode},
-    helpers::{bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_load_bytes, bpf_skb_store_bytes},
+    bindings::{
+        __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
+        bpf_hdr_start_off::BPF_HDR_START_MAC,
+    },
+    helpers::{
+        bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        bpf_skb_store_bytes,
+    },
 };
 use flowgate_pipeline::{
     decap::Wrapped,
@@ -13,8 +19,37 @@ use flowgate_pipeline::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+pub const ETHERNET: u32 = 14;
+
 /// A frame.
-pub struct SocketBuffer(pub *mut __sk_buff);
+pub struct SocketBuffer {
+    pub skb: *mut __sk_buff,
+    /// Where its network header begins.
+    pub network: u32,
+}
+
+impl SocketBuffer {
+    #[inline(always)]
+    pub const fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb, network: ETHERNET }
+    }
+
+    /// One that came in. What generic XDP let pass begins at its network header, if the kernel has copied it
+    /// to make headroom: the copy has forgotten how long the header before that was (`mac_len`; seen on
+    /// Linux 6.18, `skb_pp_cow_data` is there since 6.9).
+    #[inline(always)]
+    pub fn incoming(skb: *mut __sk_buff) -> Self {
+        let mut first = [0_u64; 2];
+        let [data, link] = first.each_mut().map(|word| ptr::from_mut(word).cast());
+        // SAFETY: the buffers are words of 8 bytes.
+        let read = unsafe {
+            bpf_skb_load_bytes(skb.cast(), 0, data, 8)
+                | bpf_skb_load_bytes_relative(skb.cast(), 0, link, 8, BPF_HDR_START_MAC)
+        };
+        let lacks_link = read == 0 && first[0] != first[1];
+        Self { skb, network: if lacks_link { 0 } else { ETHERNET } }
+    }
+}
 
 impl FrameBytes for SocketBuffer {
     #[inline(always)]
@@ -23,7 +58,7 @@ impl FrameBytes for SocketBuffer {
         let size = size_of::<T>() as u32;
         // SAFETY: the buffer is `value`, of `size` bytes; any bytes are a `T`.
         let result =
-            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, (&raw mut value).cast(), size) };
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, (&raw mut value).cast(), size) };
         (result == 0).then_some(value)
     }
 }
@@ -35,7 +70,7 @@ impl Rewrite for SocketBuffer {
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         let (from, size) = ((&raw const value).cast(), size_of::<T>() as u32);
         // SAFETY: the buffer is `value`, of `size` initialised bytes.
-        unsafe { bpf_skb_store_bytes(self.0, offset, from, size, flags) == 0 }
+        unsafe { bpf_skb_store_bytes(self.skb, offset, from, size, flags) == 0 }
     }
 }
 
@@ -46,7 +81,7 @@ impl Wrapped for SocketBuffer {
     #[inline(always)]
     fn is_super(&self) -> bool {
         // SAFETY: the kernel hands a valid context to the program.
-        unsafe { ptr::read_volatile(&raw const (*self.0).gso_size) != 0 }
+        unsafe { ptr::read_volatile(&raw const (*self.skb).gso_size) != 0 }
     }
 
     /// The kernel's own idea of the protocol has to change with the frame. `bpf_skb_change_proto` is the only
@@ -58,7 +93,7 @@ impl Wrapped for SocketBuffer {
         if Layer3::of(outer) != inner {
             let protocol = inner.ethertype();
             // SAFETY: a plain helper call.
-            if unsafe { bpf_skb_change_proto(self.0, protocol.raw(), 0) } != 0 {
+            if unsafe { bpf_skb_change_proto(self.skb, protocol.raw(), 0) } != 0 {
                 return false;
             }
             left = if inner == Layer3::Ipv6 { bytes + TRANSLATED } else { bytes - TRANSLATED };
@@ -70,6 +105,6 @@ impl Wrapped for SocketBuffer {
         // What was put together stays so: its packets have the size that they came in.
         let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
         // SAFETY: a plain helper call.
-        unsafe { bpf_skb_adjust_room(self.0, -(left as i32), mode, flags) == 0 }
+        unsafe { bpf_skb_adjust_room(self.skb, -(left as i32), mode, flags) == 0 }
     }
 }

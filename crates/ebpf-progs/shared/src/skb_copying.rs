@@ -16,14 +16,20 @@ pub struct Copying {
 
 impl Copying {
     /// At the frame's start.
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        Self::at(skb, 0)
+    }
+
+    /// At an offset in the frame.
     ///
     /// VERIFIER: a context access must be one load of the field's own width; volatile keeps LLVM from merging or
     /// repeating it.
     #[inline(always)]
-    pub fn new(skb: *mut __sk_buff) -> Self {
+    pub fn at(skb: *mut __sk_buff, offset: u32) -> Self {
         // SAFETY: the kernel hands a valid context to the program.
         let length = unsafe { ptr::read_volatile(&raw const (*skb).len) };
-        Self { skb, offset: 0, length }
+        Self { skb, offset, length }
     }
 }
 

@@ -97,13 +97,19 @@ pub trait Balanceable: Parse + Route {
 #[inline(always)]
 pub fn plain<F: Balanceable, B: Buffer>(buffer: &B, request: &mut Request<F>) -> bool {
     let mut cursor = buffer.head();
-    if cursor.take::<Ethernet>().is_none() || !F::read_plain(&mut cursor, request) {
+    cursor.take::<Ethernet>().is_some() && plain_packet(&mut cursor, request)
+}
+
+/// The same, from the network header on.
+#[inline(always)]
+pub fn plain_packet<F: Balanceable, C: Cursor>(cursor: &mut C, request: &mut Request<F>) -> bool {
+    if !F::read_plain(cursor, request) {
         return false;
     }
     request.receiver = request.tuple.destination;
     match request.tuple.protocol {
-        protocol::TCP => tcp(&mut cursor, request).is_ok(),
-        protocol::UDP => parse::ports(&mut cursor, &mut request.tuple).is_ok(),
+        protocol::TCP => tcp(cursor, request).is_ok(),
+        protocol::UDP => parse::ports(cursor, &mut request.tuple).is_ok(),
         _ => false,
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 /// A frame that leaves the host: a check's goes to the service, in the backend's tunnel.
 #[inline(always)]
 pub fn leave<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
-    match Layer3::of(frame.load(12).unwrap_or_default()) {
+    match frame.layer3() {
         Layer3::Ipv4 => leave_in::<V4, B, T>(frame, probes),
         Layer3::Ipv6 => leave_in::<V6, B, T>(frame, probes),
         _ => Fate::Pass,
@@ -27,7 +27,7 @@ pub fn leave<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
 /// A frame that comes in: what a service answers to a check comes from the backend.
 #[inline(always)]
 pub fn answer<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
-    match Layer3::of(frame.load(12).unwrap_or_default()) {
+    match frame.layer3() {
         Layer3::Ipv4 => answer_in::<V4, B, T>(frame, probes),
         Layer3::Ipv6 => answer_in::<V6, B, T>(frame, probes),
         _ => Fate::Pass,
@@ -37,7 +37,7 @@ pub fn answer<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
 #[inline(always)]
 fn leave_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
     let mut request = Request::<F>::unread();
-    if !request::plain(frame, &mut request) {
+    if !request::plain_packet(&mut frame.network(), &mut request) {
         return Fate::Pass;
     }
     let Tuple { source_port, destination, destination_port, .. } = request.tuple;
@@ -54,7 +54,7 @@ fn leave_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fat
 #[inline(always)]
 fn answer_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
     let mut request = Request::<F>::unread();
-    if !request::plain(frame, &mut request) {
+    if !request::plain_packet(&mut frame.network(), &mut request) {
         return Fate::Pass;
     }
     let Tuple { source, source_port, destination_port, protocol, .. } = request.tuple;

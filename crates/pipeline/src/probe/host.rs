@@ -2,9 +2,10 @@
 
 use super::{End, Own};
 use crate::{
-    Family,
+    Family, SliceCursor,
     hook::{FrameBytes, Rewrite},
     lb::HostBuffer,
+    parse::Layer3,
     sum::updated,
     wire::protocol::TCP,
 };
@@ -12,8 +13,17 @@ use crate::{
 const ETHERNET: u32 = 14;
 
 impl Own for HostBuffer<'_> {
+    fn layer3(&self) -> Layer3 {
+        Layer3::of(self.load(12).unwrap_or_default())
+    }
+
+    fn network(&self) -> SliceCursor<'_> {
+        SliceCursor::new(self.frame().get(ETHERNET as usize..).unwrap_or_default())
+    }
+
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, [old, new]: [[u64; 2]; 2]) -> bool {
         let (at, half_words) = end.place::<F>();
+        let at = ETHERNET + at;
         let transport = ETHERNET + u32::from(F::HEADER) + if protocol == TCP { 16 } else { 6 };
         let sums = [(F::NUMBER == 4).then_some(ETHERNET + 10), Some(transport)];
         (0..half_words).all(|index| {

@@ -2,7 +2,7 @@
 
 use flowgate_abi::probe::Probe;
 
-use crate::{Family, lb::Buffer};
+use crate::{Family, lb::Buffer, parse::Layer3};
 
 /// What happens to a frame.
 #[must_use]
@@ -32,15 +32,15 @@ pub enum End {
 }
 
 impl End {
-    /// Where it lies in a frame, and how many 16-bit words it has.
+    /// Where it lies in a packet, and how many 16-bit words it has.
     #[inline(always)]
     #[must_use]
     pub const fn place<F: Family>(self) -> (u32, usize) {
         match (F::NUMBER, self) {
-            (4, Self::Source) => (26, 2),
-            (4, Self::Destination) => (30, 2),
-            (_, Self::Source) => (22, 8),
-            (_, Self::Destination) => (38, 8),
+            (4, Self::Source) => (12, 2),
+            (4, Self::Destination) => (16, 2),
+            (_, Self::Source) => (8, 8),
+            (_, Self::Destination) => (24, 8),
         }
     }
 }
@@ -48,6 +48,10 @@ impl End {
 /// A frame of the host's own, on its way out or in, whose checksums may be left to a device or be checked by
 /// one.
 pub trait Own: Buffer {
+    /// What the frame carries.
+    fn layer3(&self) -> Layer3;
+    /// The packet, from its network header on; a frame that came in may lack its Ethernet header.
+    fn network(&self) -> Self::Head<'_>;
     /// Replaces an address of a packet without options or extension headers, as both lie in memory, in what
     /// its checksums cover too; `false`: it can't be done, and the frame may be anything.
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, change: [[u64; 2]; 2]) -> bool;
