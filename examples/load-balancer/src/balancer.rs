@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use flowgate_datapath::health::Checks as TunnelChecks;
+
 use crate::{
     api::answer::Attached,
     config::{Checked, model::Config},
@@ -170,9 +172,17 @@ impl<P: Plane> Balancer<P> {
         self.checks.due(now)
     }
 
-    /// What has checks go through tunnels.
-    pub fn tunnels(&self) -> Option<flowgate_datapath::health::Checks> {
-        self.plane.checks()
+    /// What a job's check goes through; `None`: it goes directly.
+    ///
+    /// # Errors
+    ///
+    /// There is no way through a tunnel: the check has failed.
+    pub fn tunnels(&mut self, job: &Job) -> Result<Option<TunnelChecks>, Failure> {
+        if job.plan.tunnel.is_none() {
+            return Ok(None);
+        }
+        let checks = self.plane.checks();
+        checks.map(Some).map_err(|error| Failure::NoTunnel(error.to_string()))
     }
 
     /// Has time pass, if it is time.

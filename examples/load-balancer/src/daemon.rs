@@ -221,10 +221,13 @@ impl<P: Plane> Daemon<P> {
         }
         for job in self.balancer.due(now) {
             let (results, places) = (self.results.0.clone(), Arc::clone(&self.places));
-            let tunnels = self.balancer.tunnels();
+            let tunnels = self.balancer.tunnels(&job);
             tokio::spawn(async move {
                 let _place = places.acquire().await;
-                let result = probe::ask(&job.plan, tunnels.as_ref()).await;
+                let result = match tunnels {
+                    Ok(tunnels) => probe::ask(&job.plan, tunnels.as_ref()).await,
+                    Err(failure) => Err(failure),
+                };
                 // Nobody wants to know any more when the program ends.
                 let _ = results.send((job.target, job.number, result)).await;
             });

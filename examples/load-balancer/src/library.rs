@@ -44,7 +44,8 @@ const HEADERS: usize = 128;
 /// The kernel's load balancer.
 pub(crate) struct Library {
     balancer: Option<LoadBalancer>,
-    tunnels: Tunnels,
+    /// Made for the first check through a tunnel: the host's own packets pay for its programs.
+    tunnels: Option<Tunnels>,
     /// The interfaces, and how they were attached.
     modes: BTreeMap<String, Mode>,
     /// The names of those that were attached, by interface index.
@@ -61,14 +62,13 @@ pub(crate) struct Library {
 ///
 /// The kernel lacks something, or what is pinned is another's.
 pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
-    let tunnels = Tunnels::open()?;
     let builder = LoadBalancer::builder().options(options(config)).pin(&config.pin);
     let balancer = builder.open()?;
     info!("opened: {}", balancer.report());
     let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
     Ok(Library {
         balancer: Some(balancer),
-        tunnels,
+        tunnels: None,
         modes: BTreeMap::new(),
         names: BTreeMap::new(),
         samples: None,
@@ -127,6 +127,13 @@ impl Library {
         }
     }
 
+    /// No check goes through a tunnel by this interface any more.
+    fn leave(&mut self, interface: &str) {
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.detach(interface);
+        }
+    }
+
     /// Attaches anew in another mode, or as it was before.
     fn replace(&mut self, interface: &Interface, before: Mode) -> Result<AttachedXdp, XdpError> {
         self.balancer().detach(&interface.name)?;
@@ -155,13 +162,15 @@ impl Drop for Library {
 impl Plane for Library {
     fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError> {
         let before = self.modes.get(&interface.name).copied();
-        self.tunnels.attach(&interface.name)?;
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.attach(&interface.name)?;
+        }
         let attached = match before {
             Some(before) => self.replace(interface, before),
             None => self.balancer().attach(&interface.name, xdp(interface.mode)),
         };
         if attached.is_err() && !self.modes.contains_key(&interface.name) {
-            self.tunnels.detach(&interface.name);
+            self.leave(&interface.name);
         }
         let attached = attached?;
         self.modes.insert(interface.name.clone(), interface.mode);
@@ -171,13 +180,19 @@ impl Plane for Library {
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
         self.modes.remove(interface);
-        self.tunnels.detach(interface);
+        self.names.retain(|_, name| name != interface);
+        self.leave(interface);
         self.balancer().detach(interface)?;
         Ok(())
     }
 
-    fn checks(&self) -> Option<Checks> {
-        Some(self.tunnels.checks())
+    fn checks(&mut self) -> Result<Checks, PlaneError> {
+        if let Some(tunnels) = &self.tunnels {
+            return Ok(tunnels.checks());
+        }
+        let mut tunnels = Tunnels::open()?;
+        self.modes.keys().try_for_each(|interface| tunnels.attach(interface))?;
+        Ok(self.tunnels.insert(tunnels).checks())
     }
 
     fn apply(&mut self, services: &Services, now: Instant) -> Result<String, PlaneError> {

@@ -35,10 +35,13 @@ pub trait Plane {
     /// The system refuses.
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError>;
 
-    /// What has checks go through tunnels on the interfaces to which it is attached; `None`: it can't, and such
-    /// checks fail.
-    fn checks(&self) -> Option<Checks> {
-        None
+    /// What has checks go through tunnels, on the interfaces to which it is attached.
+    ///
+    /// # Errors
+    ///
+    /// It can't be had: such checks fail.
+    fn checks(&mut self) -> Result<Checks, PlaneError> {
+        Err("this load balancer has no tunnels for checks".into())
     }
 
     /// Replaces what is balanced, and says what happens now and what later.

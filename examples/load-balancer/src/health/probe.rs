@@ -70,7 +70,7 @@ impl From<CheckError> for Failure {
     }
 }
 
-/// Asks; `tunnels` has packets go through them.
+/// Asks; `tunnels` has packets go through them, and is needed if the plan has one.
 ///
 /// # Errors
 ///
