@@ -12,10 +12,10 @@ use zerocopy::FromBytes;
 
 use crate::xdp_frame::{Frame, span};
 
-/// What is inside of the Ethernet frame.
+/// What is inside of an Ethernet frame; goes to it.
 #[inline(always)]
-pub fn layer3(ctx: *mut xdp_md) -> Layer3 {
-    match Direct::new(ctx).take::<Ethernet>() {
+pub fn layer3(head: &mut Direct) -> Layer3 {
+    match head.take::<Ethernet>() {
         Some(ethernet) => Layer3::of(ethernet.ethertype),
         None => Layer3::of(Be16::from_raw(0)),
     }
@@ -64,7 +64,7 @@ pub struct Direct {
 impl Direct {
     /// At the frame's start.
     #[inline(always)]
-    fn new(ctx: *mut xdp_md) -> Self {
+    pub fn new(ctx: *mut xdp_md) -> Self {
         let (position, end) = span(ctx);
         Self { position, end }
     }

@@ -27,19 +27,21 @@ use flowgate_pipeline::{
         hook::{Common, Rare, affine, common, rare},
         icmp::Answer,
         nat::{translate, translate_error},
+        request,
     },
     parse::Layer3,
 };
 
-use crate::{tables::Maps, xdp_frame::Frame};
+use crate::{buffer::Direct, tables::Maps, xdp_frame::Frame};
 
 /// Balances what comes in by an interface.
 #[xdp(frags)]
 pub fn xdp_balance(ctx: XdpContext) -> u32 {
     let ctx: *mut xdp_md = ctx.as_ptr().cast();
-    match buffer::layer3(ctx) {
-        Layer3::Ipv4 => balance::<V4>(ctx, [rare_v4, nat_v4, nat_error_v4, affine_v4]),
-        Layer3::Ipv6 => balance::<V6>(ctx, [rare_v6, nat_v6, nat_error_v6, affine_v6]),
+    let mut head = Direct::new(ctx);
+    match buffer::layer3(&mut head) {
+        Layer3::Ipv4 => balance::<V4>(ctx, head, [rare_v4, nat_v4, nat_error_v4, affine_v4]),
+        Layer3::Ipv6 => balance::<V6>(ctx, head, [rare_v6, nat_v6, nat_error_v6, affine_v6]),
         _ => xdp_action::XDP_PASS,
     }
 }
@@ -53,9 +55,10 @@ pub fn xdp_empty(_ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn balance<F: Answer>(
     ctx: *mut xdp_md,
+    mut head: Direct,
     [rare, nat, nat_error, affine]: [fn(*mut xdp_md) -> u32; 4],
 ) -> u32 {
-    match common::<F, _, _>(&mut Frame(ctx), &Maps) {
+    match common::<F, _, _>(&mut Frame(ctx), request::plain_packet(&mut head), &Maps) {
         Common::Done(action) => act(action),
         Common::Rare => match rare(ctx) {
             NAT_ERROR => nat_error(ctx),

@@ -55,4 +55,30 @@ impl Rewrite for Frame {
         unsafe { ptr::write(place.cast::<T>(), value) };
         true
     }
+
+    #[inline(always)]
+    fn store_both<T, U>(&mut self, offset: u32, first: T, second: U) -> bool
+    where
+        T: IntoBytes + Immutable,
+        U: IntoBytes + Immutable,
+    {
+        let Some(place) = self.at(offset, size_of::<T>() + size_of::<U>()) else { return false };
+        // SAFETY: as above, one behind the other.
+        unsafe {
+            ptr::write(place.cast::<T>(), first);
+            ptr::write(place.add(size_of::<T>()).cast::<U>(), second);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn change<T>(&mut self, offset: u32, change: impl FnOnce(T) -> T) -> Option<()>
+    where
+        T: FromBytes + IntoBytes + Immutable + Default,
+    {
+        let place = self.at(offset, size_of::<T>())?.cast::<T>();
+        // SAFETY: as above.
+        unsafe { ptr::write(place, change(ptr::read(place))) };
+        Some(())
+    }
 }

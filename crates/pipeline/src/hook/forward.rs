@@ -1,6 +1,6 @@
 //! How an allowed packet goes on, and what changes in it on the way to a local endpoint.
 
-use flowgate_abi::{Be16, EtherAddr, Settings, endpoint::Endpoint, flow::NO_SLOT};
+use flowgate_abi::{EtherAddr, Settings, endpoint::Endpoint, flow::NO_SLOT};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Family, Packet, Tables, V4, V6, Verdict};
@@ -43,6 +43,26 @@ pub trait FrameBytes {
 pub trait Rewrite: FrameBytes {
     /// Writes at an offset; `false`: the frame ends before.
     fn store<T: IntoBytes + Immutable>(&mut self, offset: u32, value: T) -> bool;
+
+    /// Writes a value, and another behind it; `false`: the frame ends before, and may have the first.
+    #[inline(always)]
+    fn store_both<T, U>(&mut self, offset: u32, first: T, second: U) -> bool
+    where
+        T: IntoBytes + Immutable,
+        U: IntoBytes + Immutable,
+    {
+        self.store(offset, first) && self.store(offset + size_of::<T>() as u32, second)
+    }
+
+    /// Makes a value another one; `None`: the frame ends before.
+    #[inline(always)]
+    fn change<T>(&mut self, offset: u32, change: impl FnOnce(T) -> T) -> Option<()>
+    where
+        T: FromBytes + IntoBytes + Immutable + Default,
+    {
+        let old = self.load(offset)?;
+        self.store(offset, change(old)).then_some(())
+    }
 }
 
 /// How a family routes.
@@ -62,21 +82,22 @@ pub fn route<F: Route, B: Rewrite>(frame: &mut B, endpoint: &Endpoint) -> Option
 impl Route for V4 {
     #[inline(always)]
     fn one_hop_less<B: Rewrite>(frame: &mut B) -> Option<()> {
-        // TTL and protocol are one word of the checksum (RFC 1624, equation 3).
-        let [word, checksum]: [Be16; 2] = frame.load(22)?;
-        let less = word.get().wrapping_sub(0x100);
-        let sum = !checksum.get() as u32 + !word.get() as u32 + less as u32;
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        frame.store(22, [Be16::new(less), Be16::new(!(folded as u16))]).then_some(())
+        // TTL, protocol and checksum, little end first. With one hop less the checksum has one more in that byte
+        // order as in any other (RFC 1071, section 2 B; RFC 1141), and 0xffff isn't among its results.
+        frame.change(22, |word: u32| {
+            let word = u32::from_le(word);
+            let sum = (word >> 16) + 1;
+            let sum = sum + (sum + 1 >> 16);
+            let hops = word.wrapping_sub(1) & 0xff;
+            (sum << 16 | word & 0xff00 | hops).to_le()
+        })
     }
 }
 
 impl Route for V6 {
     #[inline(always)]
     fn one_hop_less<B: Rewrite>(frame: &mut B) -> Option<()> {
-        let hops: u8 = frame.load(21)?;
-        frame.store(21, hops.wrapping_sub(1)).then_some(())
+        frame.change(21, |hops: u8| hops.wrapping_sub(1))
     }
 }
 
@@ -122,6 +143,23 @@ mod tests {
                 V4::one_hop_less(&mut frame.as_mut_slice()).unwrap();
                 assert_eq!(frame[22], ttl - 1);
                 assert_eq!(checksum(&frame[14..34]), 0, "ttl {ttl} salt {salt}");
+            }
+        }
+    }
+
+    /// RFC 1624, equation 3.
+    #[test]
+    fn one_hop_less_is_the_same_by_any_checksum() {
+        for checksum in 0..=u16::MAX {
+            for word in [0x0106, 0x4006, 0xff11_u16] {
+                let mut frame = [[0; 22].to_vec(), word.to_be_bytes().to_vec()].concat();
+                frame.extend(checksum.to_be_bytes());
+                assert!(V4::one_hop_less(&mut frame.as_mut_slice()).is_some());
+                let less = word - 0x100;
+                let sum = u32::from(!checksum) + u32::from(!word) + u32::from(less);
+                let sum = (sum & 0xffff) + (sum >> 16);
+                let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+                assert_eq!(frame[22..], [less.to_be_bytes(), sum.to_be_bytes()].concat());
             }
         }
     }

@@ -110,8 +110,7 @@ impl Outer {
         }
         let start = [words[0], words[1], words[2], words[3]];
         let end = u64::from_le(words[4]) as u16;
-        self.written = buffer.store(0, start)
-            && buffer.store(32, end.to_le())
+        self.written = buffer.store_both(0, start, end.to_le())
             && (udp == 0 || buffer.store(ETHERNET + IPV4, self.udp(request.length)));
     }
 
@@ -134,9 +133,9 @@ impl Outer {
         }
         let start = [words[0], words[1], words[2], words[3], words[4], words[5]];
         let end = u64::from_le(words[6]);
+        let (end, last) = ((end as u32).to_le(), ((end >> 32) as u16).to_le());
         self.written = buffer.store(0, start)
-            && buffer.store(48, (end as u32).to_le())
-            && buffer.store(52, ((end >> 32) as u16).to_le())
+            && buffer.store_both(48, end, last)
             && (udp == 0 || buffer.store(ETHERNET + IPV6, self.udp(request.length)));
     }
 

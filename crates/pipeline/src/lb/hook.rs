@@ -44,17 +44,23 @@ pub enum Rare {
     NatError,
 }
 
-/// The steps for TCP and UDP without options, extension headers, fragments or tags, of services without affinity.
+/// The steps for TCP and UDP without options, extension headers, fragments or tags, of services without affinity:
+/// for what was read as [`request::plain`] by whoever looked at the Ethernet header.
 #[inline(always)]
-pub fn common<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Common {
-    plain::<F, B, T, false>(buffer, tables)
+pub fn common<F: Answer, B: Buffer, T: Balance>(
+    buffer: &mut B,
+    request: Option<Request<F>>,
+    tables: &T,
+) -> Common {
+    plain::<F, B, T, false>(buffer, request, tables)
 }
 
 /// The steps for such a packet of a service with affinity. Apart, since the calls that ask for pins would cost the
 /// common steps their registers: a tenth of an established packet's time.
 #[inline(always)]
 pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
-    match plain::<F, B, T, true>(buffer, tables) {
+    let request = request::plain(buffer);
+    match plain::<F, B, T, true>(buffer, request, tables) {
         Common::Done(action) => action,
         // The service has become another one since the common steps.
         Common::Rare | Common::Nat | Common::Affine => {
@@ -65,11 +71,12 @@ pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> A
 }
 
 #[inline(always)]
-fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(buffer: &mut B, tables: &T) -> Common {
-    let mut request = Request::<F>::unread();
-    if !request::plain(buffer, &mut request) {
-        return Common::Rare;
-    }
+fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
+    buffer: &mut B,
+    request: Option<Request<F>>,
+    tables: &T,
+) -> Common {
+    let Some(mut request) = request else { return Common::Rare };
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return Common::Done(Action::Pass);
     };

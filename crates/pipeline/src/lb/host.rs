@@ -7,6 +7,7 @@ use super::{
     Action, Balance, Buffer,
     hook::{self, Common, Rare},
     nat::{self, Nat},
+    request,
 };
 use crate::{
     SliceCursor, V4, V6,
@@ -114,7 +115,8 @@ pub fn run<B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
 }
 
 fn of_family<F: Nat, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
-    match hook::common::<F, B, T>(buffer, tables) {
+    let request = request::plain(buffer);
+    match hook::common::<F, B, T>(buffer, request, tables) {
         Common::Done(action) => action,
         Common::Rare => match hook::rare::<F, B, T>(buffer, tables) {
             Rare::Done(action) => action,

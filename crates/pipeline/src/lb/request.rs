@@ -93,25 +93,28 @@ pub trait Balanceable: Parse + Route {
     fn flow_hash(tuple: &Tuple<Self::Addr>, seed: u64) -> u64;
 }
 
-/// Reads a packet that is like most: TCP or UDP, nothing special. `false`: this isn't one.
+/// Reads a packet that is like most: TCP or UDP, nothing special. `None`: this isn't one.
 #[inline(always)]
-pub fn plain<F: Balanceable, B: Buffer>(buffer: &B, request: &mut Request<F>) -> bool {
+pub fn plain<F: Balanceable, B: Buffer>(buffer: &B) -> Option<Request<F>> {
     let mut cursor = buffer.head();
-    cursor.take::<Ethernet>().is_some() && plain_packet(&mut cursor, request)
+    let _: Ethernet = cursor.take()?;
+    plain_packet(&mut cursor)
 }
 
 /// The same, from the network header on.
 #[inline(always)]
-pub fn plain_packet<F: Balanceable, C: Cursor>(cursor: &mut C, request: &mut Request<F>) -> bool {
-    if !F::read_plain(cursor, request) {
-        return false;
+pub fn plain_packet<F: Balanceable, C: Cursor>(cursor: &mut C) -> Option<Request<F>> {
+    let mut request = Request::unread();
+    if !F::read_plain(cursor, &mut request) {
+        return None;
     }
     request.receiver = request.tuple.destination;
-    match request.tuple.protocol {
-        protocol::TCP => tcp(cursor, request).is_ok(),
-        protocol::UDP => parse::ports(cursor, &mut request.tuple).is_ok(),
-        _ => false,
-    }
+    let read = match request.tuple.protocol {
+        protocol::TCP => tcp(cursor, &mut request),
+        protocol::UDP => parse::ports(cursor, &mut request.tuple),
+        _ => return None,
+    };
+    read.is_ok().then_some(request)
 }
 
 #[inline(always)]

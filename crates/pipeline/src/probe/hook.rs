@@ -36,16 +36,15 @@ pub fn answer<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
 
 #[inline(always)]
 fn leave_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
-    let mut request = Request::<F>::unread();
-    if !request::plain_packet(&mut frame.network(), &mut request) {
+    let Some(request) = request::plain_packet::<F, _>(&mut frame.network()) else {
         return Fate::Pass;
-    }
+    };
     let Tuple { source_port, destination, destination_port, .. } = request.tuple;
     match find::<F, T>(probes, source_port, request.tuple.protocol) {
         Some(probe)
             if is(F::wide(destination), probe.backend) && destination_port == probe.port =>
         {
-            fate(wrap(frame, &mut request, probe))
+            fate(wrap(frame, &request, probe))
         }
         _ => Fate::Pass,
     }
@@ -53,10 +52,9 @@ fn leave_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fat
 
 #[inline(always)]
 fn answer_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
-    let mut request = Request::<F>::unread();
-    if !request::plain_packet(&mut frame.network(), &mut request) {
+    let Some(request) = request::plain_packet::<F, _>(&mut frame.network()) else {
         return Fate::Pass;
-    }
+    };
     let Tuple { source, source_port, destination_port, protocol, .. } = request.tuple;
     match find::<F, T>(probes, destination_port, protocol) {
         Some(probe) if is(F::wide(source), probe.service) && source_port == probe.port => {
@@ -75,11 +73,7 @@ fn find<F: Family, T: Probes>(probes: &T, own: Be16, protocol: u8) -> Option<&Pr
 /// Sends it to the service in the backend's tunnel. Frames whose line names no next hop go to whom the host
 /// would have sent them.
 #[inline(always)]
-fn wrap<F: Balanceable, B: Own>(
-    frame: &mut B,
-    request: &mut Request<F>,
-    probe: &Probe,
-) -> Option<()> {
+fn wrap<F: Balanceable, B: Own>(frame: &mut B, request: &Request<F>, probe: &Probe) -> Option<()> {
     let tail = Tail(probe.line.tail.load());
     if request.length > tail.room() {
         return None;

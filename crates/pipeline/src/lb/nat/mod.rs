@@ -46,10 +46,7 @@ impl<F: Answer + Rewritable> Nat for F {}
 /// The steps for TCP and UDP of a service with full NAT, and for answers from its backends.
 #[inline(always)]
 pub fn translate<F: Nat, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
-    let mut request = Request::<F>::unread();
-    if !request::plain(buffer, &mut request) {
-        return Action::Pass;
-    }
+    let Some(mut request) = request::plain::<F, B>(buffer) else { return Action::Pass };
     let Some(frontend) = find::find::<F, T>(tables, &request.target()) else {
         return Action::Pass;
     };
