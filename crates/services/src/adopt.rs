@@ -25,10 +25,10 @@ use crate::{
     directory::Directory,
     header::Inner,
     model::{
-        Backend, BackendId, Forwarding, Fragments, Frontend, HashMode, Protocol, Service,
-        ServiceName,
+        Backend, BackendId, Forwarding, Fragments, Frontend, HashMode, Protocol, QuicServers,
+        Service, ServiceName,
     },
-    nat,
+    nat, quic,
     ranges::{Range, Ranges},
     running::Running,
     sources::{self, Placed},
@@ -90,7 +90,8 @@ impl<S: Store> Balancer<S> {
     fn take_over(&mut self, number: u32, entries: &[Entry]) -> Option<Running> {
         let first = entries.first()?;
         let size = TableSize::new(first.size)?;
-        let slots = Range { start: first.slots, length: first.size.next_multiple_of(SLOTS as u32) };
+        let quic = QuicServers::of(first.flags.load());
+        let slots = Range { start: first.slots, length: quic::room(size, quic) };
         let (lines, sources) = (self.find_lines(entries)?, self.find_sources(entries)?);
         if !self.slots.claim(slots) || !self.numbers.remove(&number) {
             return None;
@@ -173,6 +174,7 @@ impl<S: Store> Balancer<S> {
             // The longest of those whose pins have ages of this length.
             service.options.affinity = Some(Duration::from_millis(31 << Entry::pin_shift(flags)));
         }
+        service.options.quic = QuicServers::of(flags);
         let mut known = BTreeSet::new();
         for line in lines.values().flat_map(Range::elements) {
             let line = self.store.backend(line);

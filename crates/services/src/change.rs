@@ -63,6 +63,7 @@ impl Running {
         self.welcome(store, uplink);
         self.failing = self.failing();
         let leaving = self.part();
+        self.name_servers(store);
         let aimed = self.aim();
         let mut moved = Moved::default();
         if aimed || !leaving.is_empty() {

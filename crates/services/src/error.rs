@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::model::{BackendId, Frontend, ServiceName};
+use crate::model::{BackendId, Frontend, QuicServers, ServiceName};
 
 /// Why services can't be balanced as they are.
 #[non_exhaustive]
@@ -164,6 +164,49 @@ pub enum ServiceError {
     AffinityByPort {
         /// The service.
         service: ServiceName,
+    },
+    /// QUIC is over UDP.
+    #[error("service {service}: connection ids of QUIC are read of UDP alone")]
+    QuicIsUdp {
+        /// The service.
+        service: ServiceName,
+    },
+    /// No connection id is made so.
+    #[error(
+        "service {service}: rotation {} isn't 0 to 6, or {} octets of server id aren't 1 to 4, or {} ids aren't a power of two from 16 to 16384",
+        servers.rotation, servers.octets, servers.ids
+    )]
+    QuicServers {
+        /// The service.
+        service: ServiceName,
+        /// What it says.
+        servers: QuicServers,
+    },
+    /// A server id that no connection id can have, or of a service that reads none.
+    #[error(
+        "service {service}: backend {backend} has server id {id}, and the service has {most} ids, from 0 on"
+    )]
+    ServerId {
+        /// The service.
+        service: ServiceName,
+        /// The backend.
+        backend: BackendId,
+        /// Its server id.
+        id: u16,
+        /// How many the service has.
+        most: u32,
+    },
+    /// Two backends have one server id.
+    #[error("service {service}: backends {first} and {second} both have server id {id}")]
+    DuplicateServerId {
+        /// The service.
+        service: ServiceName,
+        /// The server id.
+        id: u16,
+        /// Who has it first.
+        first: BackendId,
+        /// The other one.
+        second: BackendId,
     },
     /// Some backends would have no slot.
     #[error(

@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 pub use flowgate_abi::Mac;
 
 use crate::TableSize;
-pub use crate::source_ranges::SourceRanges;
+pub use crate::{quic::QuicServers, source_ranges::SourceRanges};
 
 /// Names one service; statistics and errors speak of it by this name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -292,6 +292,8 @@ pub struct Backend {
     /// The largest IP packet that the path to it carries, outer headers included, in bytes. `None`:
     /// what the balancer takes for all paths.
     pub mtu: Option<u16>,
+    /// By which the connection ids that it makes name it, if its service reads them ([`ServiceOptions::quic`]).
+    pub server_id: Option<u16>,
 }
 
 impl Backend {
@@ -305,6 +307,7 @@ impl Backend {
             state: BackendState::Active,
             next_hop: NextHop::Gateway,
             mtu: None,
+            server_id: None,
         }
     }
 
@@ -340,6 +343,13 @@ impl Backend {
     #[must_use]
     pub const fn mtu(mut self, mtu: u16) -> Self {
         self.mtu = Some(mtu);
+        self
+    }
+
+    /// With a server id.
+    #[must_use]
+    pub const fn server_id(mut self, id: u16) -> Self {
+        self.server_id = Some(id);
         self
     }
 
@@ -388,6 +398,9 @@ pub struct ServiceOptions {
     /// of the service go there, whatever becomes of the table. `None`: each flow goes by itself. See
     /// [`AFFINITY`]; it implies [`HashMode::Source`].
     pub affinity: Option<Duration>,
+    /// Packets are QUIC's, and the connection ids that backends make name them by their [`Backend::server_id`]:
+    /// such packets go there from any address of the client's, through any balancer. All others go by the table.
+    pub quic: Option<QuicServers>,
     /// What becomes of fragments.
     pub fragments: Fragments,
     /// How long a live flow may be silent: after that its backend may change when the table does. `None`:

@@ -14,7 +14,8 @@ use crate::{
     ServiceError, Services,
     balancer::Balancer,
     clock::{Clock, millis},
-    model::{Forwarding, Frontend, Service, ServiceName},
+    model::{Forwarding, Frontend, QuicServers, Service, ServiceName},
+    quic,
     ranges::Ranges,
     running::{self, Running},
     services::check_mtu,
@@ -102,6 +103,14 @@ pub enum ApplyError<E: std::error::Error + 'static> {
         /// Slots that it should have.
         to: u32,
     },
+    /// Server ids have their room from the beginning. Nothing was changed.
+    #[error(
+        "service {service} can't get another number of QUIC server ids while it runs: remove it, apply, and add it again; its flows will break"
+    )]
+    ServerIds {
+        /// The service.
+        service: ServiceName,
+    },
     /// The balancer's ages don't reach as far. Nothing was changed.
     #[error(
         "service {service}: {idle:?} of silence can't be told, {longest:?} is the longest: open the balancer for longer"
@@ -155,6 +164,7 @@ impl<E: std::error::Error + 'static> ApplyError<E> {
             Self::Service(error) => ApplyError::Service(error),
             Self::Overflow { overflow } => ApplyError::Overflow { overflow },
             Self::Resized { service, from, to } => ApplyError::Resized { service, from, to },
+            Self::ServerIds { service } => ApplyError::ServerIds { service },
             Self::Idle { service, idle, longest } => ApplyError::Idle { service, idle, longest },
             Self::NoSource { service } => ApplyError::NoSource { service },
             Self::SourceAddress { service, address } => {
@@ -231,7 +241,12 @@ impl<S: Store> Balancer<S> {
             let (service, idle) = (service.name.clone(), service.idle());
             return Err(ApplyError::Idle { service, idle, longest });
         }
-        let runs = self.running.get(&service.name).map(|running| running.size);
+        let runs = self.running.get(&service.name);
+        let ids = |quic: Option<QuicServers>| quic.map(|servers| servers.ids);
+        if runs.is_some_and(|runs| ids(runs.service.options.quic) != ids(service.options.quic)) {
+            return Err(ApplyError::ServerIds { service: service.name.clone() });
+        }
+        let runs = runs.map(|running| running.size);
         match (runs, service.table) {
             (Some(from), Some(to)) if from != to => Err(ApplyError::Resized {
                 service: service.name.clone(),
@@ -278,7 +293,7 @@ impl<S: Store> Balancer<S> {
         }
         for service in &plan.added {
             let room = running::lines_for(service.backends.len());
-            slots.take(service.slots().slots()).ok_or(Table::Slots)?;
+            slots.take(quic::room(service.slots(), service.options.quic)).ok_or(Table::Slots)?;
             take(&mut lines, room, running::families(service).len()).ok_or(Table::Lines)?;
             let lacks = sources::lacking(&self.store, service, &sources::Placed::new());
             take_each(&mut sources, lacks).ok_or(Table::Sources)?;
@@ -324,7 +339,7 @@ impl<S: Store> Balancer<S> {
             Table::Frontends => 2 * service.addresses.len(),
             Table::Slots => {
                 let size = running.map_or_else(|| service.slots(), |running| running.size);
-                size.slots().next_multiple_of(flowgate_abi::lb::SLOTS as u32) as usize
+                quic::room(size, service.options.quic) as usize
             }
             Table::Lines => {
                 let families = running::families(service).len();

@@ -19,7 +19,7 @@ use crate::{
     header::{self, Inner},
     maglev::Member,
     members::Members,
-    model::{Forwarding, Fragments, HashMode, Service},
+    model::{Forwarding, Fragments, HashMode, QuicServers, Service},
     ranges::Range,
     store::Store,
 };
@@ -122,10 +122,9 @@ impl Running {
         store.slot(self.slots.start + slot)
     }
 
-    /// Zeroes its slots, and what its lines have counted.
+    /// Zeroes its slots and server ids, and what its lines have counted.
     pub(crate) fn clear<S: Store>(&self, store: &mut S) -> Result<(), S::Error> {
-        (0..self.size.slots())
-            .for_each(|slot| store.set_slot(self.slots.start + slot, Slot::default()));
+        self.slots.elements().for_each(|slot| store.set_slot(slot, Slot::default()));
         for line in self.lines.values().flat_map(Range::elements) {
             store.set_backend(line, Line::default());
             store.set_load(line, Load::default())?;
@@ -215,7 +214,8 @@ pub(crate) fn flags(service: &Service, age_length: Millis) -> u32 {
         Some(time) => Frontend::HASH_SOURCE | Frontend::pins(Clock::pin_shift(time, age_length)),
         None => 0,
     };
-    hash | fragments | nat | affinity
+    let quic = service.options.quic.map_or(0, QuicServers::flags);
+    hash | fragments | nat | affinity | quic
 }
 
 /// For how long a silent client keeps its backend: no shorter than its flows may be silent.

@@ -15,6 +15,7 @@ use crate::{
         Backend, BackendId, BackendState, Forwarding, Frontend, HashMode, NextHop, Service,
         ServiceName, SourceRanges,
     },
+    quic,
     sources::MOST_NETWORKS,
 };
 
@@ -177,6 +178,7 @@ fn check(service: &Service) -> Result<(), ServiceError> {
     }
     check_sources(service)?;
     check_affinity(service)?;
+    quic::check(service)?;
     let (backends, slots) = (service.backends.len(), service.slots().slots());
     if backends > MOST_BACKENDS {
         return Err(ServiceError::TooManyBackends {

@@ -41,6 +41,13 @@ counters! {
     AnswersTranslated = 7, "answers_translated";
     /// Packets whose clients found no room for a pin at a service with affinity; they went by the table.
     PinsRefused = 8, "pins_refused";
+    /// Packets of QUIC that went to the backend that their connection id names.
+    QuicNamed = 9, "quic_named";
+    /// Packets of QUIC with a long header whose connection id names no backend, a client's first ones among them; they
+    /// went by the table.
+    QuicOpening = 10, "quic_opening";
+    /// Packets of QUIC with a short header whose connection id names no backend; they went by the table.
+    QuicUnknown = 11, "quic_unknown";
 }
 
 const _: () = assert!(size_of::<Load>() == 32);

@@ -79,6 +79,8 @@ impl Frontend {
     /// Clients have pins; [`Frontend::HASH_SOURCE`] goes with it. Bits 8 to 12 of the flags are
     /// [`Frontend::pin_shift`].
     pub const AFFINITY: u32 = 32;
+    /// Packets are QUIC's; bits 13 to 21 of the flags are [`super::QuicIds`].
+    pub const QUIC: u32 = 64;
 
     /// Flags of pins whose ages are so many milliseconds long: this power of two.
     #[must_use]

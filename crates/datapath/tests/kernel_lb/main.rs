@@ -8,5 +8,6 @@ mod by_hand;
 mod nat;
 mod oracle;
 mod outer;
+mod quic;
 mod reading;
 mod rig;

@@ -20,6 +20,7 @@ use flowgate_pipeline::{
         Balance, Translations,
         choose::Signs,
         pin::{self, Client},
+        quic::{self, Naming},
         sources,
     },
 };
@@ -55,7 +56,8 @@ extern "C" fn refuses(sources: u64, first: u64, last: u64) -> u64 {
 #[inline(never)]
 extern "C" fn pinned(hash: u64, slot: u64, lines: u64, flags: u64) -> u64 {
     let client = Client { hash, slot: slot as u32, flags: flags as u32, lines: Lines(lines) };
-    let signs = Signs { opens: flags >> 32 & 1 != 0, closes: false, about: flags >> 33 & 1 != 0 };
+    let (opens, about) = (flags >> 32 & 1 != 0, flags >> 33 & 1 != 0);
+    let signs = Signs { opens, about, ..Signs::default() };
     u64::from(pin::pinned(&Maps, &client, signs))
 }
 
@@ -65,6 +67,16 @@ extern "C" fn pin_client(hash: u64, slot: u64, flags: u64, number: u64) -> u64 {
     let client = Client { hash, slot: slot as u32, flags: flags as u32, lines: Lines::default() };
     pin::pin(&Maps, &client, number as u32);
     0
+}
+
+// VERIFIER: as pins are. Above the server id: whether the header is a long one; above the word's index: the flags.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn names(id: u64, words: u64, lines: u64) -> u64 {
+    let (long, flags) = (id >> 32 != 0, (words >> 32) as u32);
+    let naming = Naming { id: id as u32, long, flags, words: words as u32, lines: Lines(lines) };
+    u64::from(quic::server(&Maps, &naming))
 }
 
 /// A word of an element of 16.
@@ -199,6 +211,13 @@ impl Balance for Maps {
     #[inline(always)]
     fn pin(&self, client: &Client, number: u32) {
         pin_client(client.hash, client.slot.into(), client.flags.into(), number.into());
+    }
+
+    #[inline(always)]
+    fn named(&self, naming: &Naming) -> u32 {
+        let id = u64::from(naming.id) | u64::from(naming.long) << 32;
+        let words = u64::from(naming.words) | u64::from(naming.flags) << 32;
+        names(id, words, naming.lines.0) as u32
     }
 
     #[inline(always)]

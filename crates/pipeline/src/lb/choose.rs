@@ -1,6 +1,7 @@
 //! Which backend a flow has: its slot knows, or its entry does.
 //!
-//! The rule. A slot that tracks nothing: its default backend. Otherwise the flow's entry wins, if the
+//! The rule. A packet that names a backend itself goes there. Otherwise the client's pin decides, where a service has
+//! affinity; otherwise its slot. A slot that tracks nothing: its default backend. In others the flow's entry wins, if the
 //! backend that it names is there; one whose backend is gone is treated as opening, and its entry is
 //! overwritten. So is one that is met by an opening packet and is closing, or names a backend that fails: a
 //! new flow of the same name, or a handshake that nobody answered; any other opening packet may repeat one of
@@ -56,7 +57,7 @@ fn part<A: Copy + Default>(tuple: &Tuple<A>, flags: u32) -> Tuple<A> {
 }
 
 /// What a packet does to its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
     /// It opens the flow.
     pub opens: bool,
@@ -64,6 +65,8 @@ pub struct Signs {
     pub closes: bool,
     /// It is about the flow, and not of it: it leaves no trace.
     pub about: bool,
+    /// The number of the backend that it names itself ([`super::quic`]); [`NOBODY`]: none.
+    pub named: u32,
 }
 
 impl Signs {
@@ -71,7 +74,7 @@ impl Signs {
     #[inline(always)]
     #[must_use]
     pub fn of<F: Balanceable>(request: &Request<F>) -> Self {
-        Self { opens: request.opens(), closes: request.closes(), about: false }
+        Self { opens: request.opens(), closes: request.closes(), ..Self::default() }
     }
 }
 
@@ -97,9 +100,9 @@ pub fn choose<'t, T: Balance, const PINS: bool>(
     signs: Signs,
 ) -> Option<Chosen<'t>> {
     let slot = Slot(tables.slot(flow.slot)?);
-    let (mut tracked, mut number) = (false, NOBODY);
+    let (mut tracked, mut number) = (false, signs.named);
     let has_affinity = PINS && frontend.flags.load() & Frontend::AFFINITY != 0;
-    if has_affinity {
+    if number == NOBODY && has_affinity {
         number = tables.pinned(&Client::of(frontend, flow), signs);
     }
     if number == NOBODY {

@@ -13,7 +13,7 @@ use super::{
     choose::{self, Flow, Signs},
     find, forward,
     icmp::{self, Answer},
-    request,
+    quic, request,
 };
 use crate::{
     fragment::{self, Name},
@@ -30,7 +30,7 @@ pub enum Common {
     Rare,
     /// It is of a service with full NAT, or for a source: [`super::nat::translate`] has the steps.
     Nat,
-    /// It is of a service with affinity: [`affine`] has the steps.
+    /// It is of a service with affinity or server ids: [`affine`] has the steps.
     Affine,
 }
 
@@ -44,8 +44,8 @@ pub enum Rare {
     NatError,
 }
 
-/// The steps for TCP and UDP without options, extension headers, fragments or tags, of services without affinity:
-/// for what was read as [`request::plain`] by whoever looked at the Ethernet header.
+/// The steps for TCP and UDP without options, extension headers, fragments or tags, of services with neither affinity nor
+/// server ids: for what was read as [`request::plain`] by whoever looked at the Ethernet header.
 #[inline(always)]
 pub fn common<F: Answer, B: Buffer, T: Balance>(
     buffer: &mut B,
@@ -55,8 +55,8 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(
     plain::<F, B, T, false>(buffer, request, tables)
 }
 
-/// The steps for such a packet of a service with affinity. Apart, since the calls that ask for pins would cost the
-/// common steps their registers: a tenth of an established packet's time.
+/// The steps for such a packet of a service with affinity or server ids. Apart, since the calls that ask for pins would
+/// cost the common steps their registers: a tenth of an established packet's time.
 #[inline(always)]
 pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
     let request = request::plain(buffer);
@@ -82,16 +82,31 @@ fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     };
     let flags = frontend.flags.load();
     let nat = Frontend::SNAT | Frontend::SOURCE;
-    let apart = if PINS { nat } else { nat | Frontend::AFFINITY };
+    let apart = if PINS { nat } else { nat | Frontend::AFFINITY | Frontend::QUIC };
     if flags & apart != 0 {
         return if flags & nat != 0 { Common::Nat } else { Common::Affine };
     }
     // VERIFIER: UDP's are known to be 0, and everything behind would be verified for them alone.
     let flags = tables.forget(u32::from(request.tcp_flags), u64::from(request.length));
     request.tcp_flags = flags as u8;
-    let signs = Signs::of(&request);
-    let balanced = balance::<F, B, T, PINS>(buffer, &request, (frontend, signs), tables);
+    let balanced = plain_read::<F, B, T, PINS>(buffer, &request, frontend, tables);
     Common::Done(finish(tables, &request, balanced))
+}
+
+/// Such a packet, read.
+#[inline(always)]
+fn plain_read<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
+    buffer: &mut B,
+    request: &Request<F>,
+    frontend: &Frontend,
+    tables: &T,
+) -> Result<Action, DropReason> {
+    admit(request, frontend, tables)?;
+    let mut signs = Signs::of(request);
+    if PINS {
+        signs.named = quic::named::<F, B, T>(buffer, frontend, tables);
+    }
+    balance::<F, B, T, PINS>(buffer, request, (frontend, signs), tables)
 }
 
 /// The steps for any other packet.
@@ -152,13 +167,14 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
     }
     let mut signs = Signs::of(request);
     if request.role == Role::Error {
-        signs = Signs { opens: false, closes: false, about: true };
+        signs = Signs { about: true, ..Signs::default() };
         tables.count(Counter::ErrorsSteered);
     }
+    admit(request, frontend, tables)?;
     balance::<F, B, T, true>(buffer, request, (frontend, signs), tables).map(Rare::Done)
 }
 
-/// Chooses the backend of a service's packet and sends it on; without `PINS` the service has no affinity.
+/// Chooses the backend of a packet that its service takes, and sends it on; without `PINS` the service has no affinity.
 #[inline(always)]
 fn balance<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     buffer: &mut B,
@@ -166,7 +182,6 @@ fn balance<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     (frontend, signs): (&Frontend, Signs),
     tables: &T,
 ) -> Result<Action, DropReason> {
-    admit(request, frontend, tables)?;
     let flow = Flow::of::<F>(frontend, &request.tuple);
     let chosen = choose::choose::<T, PINS>(tables, frontend, &flow, signs);
     let chosen = chosen.ok_or(DropReason::NoBackend)?;

@@ -4,7 +4,7 @@
 //! headers, [`find`] finds the service, [`sources`] refuses clients, [`choose`] the backend, [`tracking`] the flow
 //! where the slot doesn't know its backend, [`pin`] the client that has one of its own, [`forward`] writes the outer
 //! headers, [`icmp`] answers and steers.
-//! [`nat`] has the steps for services whose backends answer the balancer.
+//! [`quic`] reads whom a packet names itself. [`nat`] has the steps for services whose backends answer the balancer.
 //!
 //! Not here: how slots and backends come to be what they are (`flowgate-services`), and where they lie
 //! ([`Balance`], [`Buffer`]).
@@ -23,6 +23,7 @@ mod host;
 pub mod icmp;
 pub mod nat;
 pub mod pin;
+pub mod quic;
 pub mod request;
 mod seams;
 pub mod sources;

@@ -75,8 +75,7 @@ pub fn pinned<T: Balance>(tables: &T, client: &Client, signs: Signs) -> u32 {
 #[inline(always)]
 pub fn seen<T: Balance>(tables: &T, frontend: &Frontend, flow: &Flow) {
     if frontend.flags.load() & Frontend::AFFINITY != 0 {
-        let signs = Signs { opens: false, closes: false, about: false };
-        let _ = tables.pinned(&Client::of(frontend, flow), signs);
+        let _ = tables.pinned(&Client::of(frontend, flow), Signs::default());
     }
 }
 

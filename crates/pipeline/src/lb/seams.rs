@@ -9,7 +9,7 @@ use flowgate_abi::{
     },
 };
 
-use super::{choose::Signs, pin::Client};
+use super::{choose::Signs, pin::Client, quic::Naming};
 use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
 
 /// What happens to a frame.
@@ -76,6 +76,14 @@ pub trait Balance: FragmentTable + Translations {
         Self: Sized,
     {
         super::pin::pin(self, client, number);
+    }
+
+    /// The backend that a packet's connection id names ([`super::quic::server`]); on BPF a subprogram.
+    fn named(&self, naming: &Naming) -> u32
+    where
+        Self: Sized,
+    {
+        super::quic::server(self, naming)
     }
 
     /// A cell of such a bucket, by its number from 1 to 8.

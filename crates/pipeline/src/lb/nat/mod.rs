@@ -32,7 +32,7 @@ use super::{
     choose::{self, Flow, Signs},
     find, hook,
     icmp::{self, Answer},
-    pin, request,
+    pin, quic, request,
 };
 use crate::{family::Tuple, wire::protocol};
 pub use errors::translate_error;
@@ -184,7 +184,9 @@ fn opened<'t, F: Nat, B: Buffer, T: Balance>(
     if F::is_martian_source(request.tuple.source) {
         return Err(DropReason::Martian);
     }
-    let chosen = choose::choose::<T, true>(tables, frontend, flow, Signs::of(request));
+    let named = quic::named::<F, B, T>(buffer, frontend, tables);
+    let signs = Signs { named, ..Signs::of(request) };
+    let chosen = choose::choose::<T, true>(tables, frontend, flow, signs);
     let chosen = chosen.ok_or(DropReason::NoBackend)?;
     if chosen.tail.kind() != Kind::Snat as u8 {
         return Err(DropReason::NoBackend);
