@@ -16,13 +16,14 @@ use std::{
 
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::{EbpfSectionKind, Object, Program, ProgramSection};
+use flowgate_abi::lb::maps;
 
-use super::hand_on::{Next, hand_on};
+use super::hand_on::{self, Next, hand_on};
 use crate::{
     error::OpenError,
     lb::{MOST, Position, Stage, StageError, StageReport, Stages, XdpAction},
     sys::{
-        object::{any_map, parts, relocated},
+        object::{any_map, map_data, parts, relocated},
         syscall::{self, ProgramKind, ProgramLoad, xdp},
     },
     verification::VerifierCost,
@@ -153,7 +154,7 @@ fn load(stage: &Stage, position: Position, next: Option<Next<'_>>) -> Result<Loa
     let failed = |error: StageError| error.of(&stage.program);
     let maps = make_maps(stage).map_err(failed)?;
     let (program, cost) =
-        load_program((&stage.object, &maps), &stage.program, next).map_err(failed)?;
+        load_program((&stage.object, &maps), &stage.program, (next, None)).map_err(failed)?;
     let id = syscall::program_id(program.as_fd()).map_err(OpenError::Kernel)?;
     let report = StageReport { name: stage.program.clone(), position, id, cost };
     Ok(Loaded { program, maps, report })
@@ -161,8 +162,18 @@ fn load(stage: &Stage, position: Position, next: Option<Next<'_>>) -> Result<Loa
 
 fn load_balancer(balancer: Balancer<'_>, next: Next<'_>) -> Result<OwnedFd, OpenError> {
     let Balancer { object, ebpf, program, .. } = balancer;
-    let loaded = load_program((object, ebpf), program, Some(next));
+    let types = types(ebpf).map_err(OpenError::Kernel)?;
+    let types = types.as_ref().map(AsFd::as_fd);
+    let loaded = load_program((object, ebpf), program, (Some(next), types));
     loaded.map(|(program, _)| program).map_err(|error| error.of(program))
+}
+
+/// The types of the balancer's object, if the kernel has some of its own, by which it knows what a context is.
+fn types(ebpf: &Ebpf) -> io::Result<Option<OwnedFd>> {
+    match Path::new("/sys/kernel/btf/vmlinux").exists() {
+        true => syscall::types_of_map(map_data(ebpf, maps::FRONTENDS.name).fd().as_fd()),
+        false => Ok(None),
+    }
 }
 
 /// A stage's maps, with its globals set.
@@ -196,12 +207,11 @@ fn map_names(object: &[u8]) -> Result<Vec<String>, StageError> {
         .collect())
 }
 
-/// Loads a program that hands on, or one that doesn't; its types stay behind, since they have no word for
-/// what was put in front.
+/// Loads a program that hands on, or one that doesn't, with types of its functions if it needs them.
 fn load_program(
     (object, maps): (&[u8], &Ebpf),
     name: &str,
-    next: Option<Next<'_>>,
+    (next, types): (Option<Next<'_>>, Option<BorrowedFd<'_>>),
 ) -> Result<(OwnedFd, Option<VerifierCost>), StageError> {
     let object = relocated(object, maps)
         .map_err(|error| StageError::Object { source: io::Error::other(error) })?;
@@ -209,13 +219,19 @@ fn load_program(
         .filter(|(program, _)| is_xdp(program))
         .ok_or_else(|| StageError::NoProgram { programs: xdp_programs(&object) })?;
     let whole = next.map(|next| hand_on(&function.instructions, next));
+    let function_size = function.func_info_rec_size;
+    let functions = function.func_info.func_info_bytes();
+    let functions = match next {
+        Some(_) => hand_on::types(&functions, function_size),
+        None => functions,
+    };
     let load = ProgramLoad {
         name,
         instructions: whole.as_ref().unwrap_or(&function.instructions),
         license: &program.license,
-        types: None,
-        functions: &[],
-        function_size: 0,
+        types,
+        functions: &functions,
+        function_size: function_size as u32,
         kind: ProgramKind::XdpFrags,
     };
     let (loaded, log) = syscall::load_program(&load);
