@@ -115,7 +115,7 @@ fn in_machines(wanted: &[Wanted], tests: &Tests, options: &Options) -> Vec<Row> 
 
 /// The first program that a virtual machine needs and that isn't installed.
 fn require_programs() -> Result<(), &'static str> {
-    [QEMU, "busybox", "modprobe", "depmod", "xz", "zstd", "dpkg", "apt-get"]
+    [QEMU, guest::STRIP, "busybox", "modprobe", "depmod", "xz", "zstd", "dpkg", "apt-get"]
         .into_iter()
         .find(|program| process::find(program).is_none())
         .map_or(Ok(()), Err)

@@ -1,6 +1,7 @@
 //! What a virtual machine gets to run: programs of this machine in an initramfs, one after the other.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::tree;
 /// What the datapath and its tests use that may be a module.
 const MODULES: [&str; 4] = ["veth", "dummy", "sch_ingress", "cls_bpf"];
 const BUSYBOX: &str = "busybox";
+pub(crate) const STRIP: &str = "strip";
 
 /// A test executable with its arguments, and how the JIT compiler is set while it runs.
 #[derive(Debug, Clone)]
@@ -31,19 +33,24 @@ pub(crate) fn run(
     corpus: u32,
     limit: Duration,
 ) -> Result<Vec<Finished>, Error> {
-    let archive = pack(image, jobs, corpus)?;
     let directory = tempfile::tempdir().map_err(|source| Error::File {
         doing: "no temporary directory",
         path: std::env::temp_dir(),
         source,
     })?;
+    let archive = pack(image, jobs, (corpus, directory.path()))?;
     let initramfs = directory.path().join("initramfs");
     tree::write(&initramfs, &archive)?;
     let name = image.release.split('-').next().unwrap_or_default();
     machine::boot(&image.vmlinuz, &initramfs, limit, name)
 }
 
-fn pack(image: &KernelImage, jobs: &[Job], corpus: u32) -> Result<Vec<u8>, Error> {
+/// With a directory for what lies on the disk meanwhile.
+fn pack(
+    image: &KernelImage,
+    jobs: &[Job],
+    (corpus, directory): (u32, &Path),
+) -> Result<Vec<u8>, Error> {
     let mut archive = Initramfs::default();
     for directory in ["/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/lib/modules"] {
         archive.directory(directory);
@@ -52,7 +59,7 @@ fn pack(image: &KernelImage, jobs: &[Job], corpus: u32) -> Result<Vec<u8>, Error
         process::find(BUSYBOX).ok_or(Error::MissingProgram { program: BUSYBOX, hint: VM_SETUP })?;
     archive.program("/bin/busybox", &busybox)?;
     for job in jobs {
-        archive.program(&place(&job.executable), &job.executable)?;
+        archive.program(&place(&job.executable), &stripped(&job.executable, directory)?)?;
     }
     let mut inserts = String::new();
     for file in image.modules(&MODULES)? {
@@ -64,6 +71,13 @@ fn pack(image: &KernelImage, jobs: &[Job], corpus: u32) -> Result<Vec<u8>, Error
     }
     archive.file("/init", init(&inserts, jobs, corpus).as_bytes());
     Ok(archive.finish())
+}
+
+/// An executable without what debuggers read: nine tenths of it, of which the machine's memory hasn't room for many.
+fn stripped(executable: &Path, directory: &Path) -> Result<PathBuf, Error> {
+    let to = directory.join(executable.file_name().unwrap_or_default());
+    process::capture(Command::new(STRIP).arg("--strip-debug").arg(executable).arg("-o").arg(&to))?;
+    Ok(to)
 }
 
 /// Where an executable lies in the machine.

@@ -19,7 +19,8 @@ const BUILD_PACKAGES: [&str; 6] = [
     "rust-web-llvm",
 ];
 /// What `cargo xtask kernels` runs. (qemu-utils isn't named: apt may have to remove it.)
-const VM_PACKAGES: [&str; 5] = ["qemu-system-x86", "busybox-static", "kmod", "zstd", "xz-utils"];
+const VM_PACKAGES: [&str; 6] =
+    ["qemu-system-x86", "binutils", "busybox-static", "kmod", "zstd", "xz-utils"];
 /// How a hint goes on that means the packages of the virtual machines.
 pub(crate) const VM_SETUP: &str = " --install --vm";
 const LLVM_BIN: &str = "/usr/lib/llvm-22/bin";
