@@ -1,6 +1,7 @@
 //! The kernels asked: Debian's in virtual machines, the running one in namespaces.
 
 use std::path::Path;
+use std::slice;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +28,10 @@ use crate::tree;
 const COMPARISON: &str = "oracle_host_and_kernel_agree";
 /// The programs of the balancer and of its backends, each with tests of its own.
 const OTHERS: [&str; 2] = ["xdp_balance", "xdp_decapsulate"];
+/// What is composed of the balancer's programs and others: of all stages and samples one test each, because each
+/// loads the balancer anew, which takes an emulated machine many seconds.
+const COMPOSED: [&str; 2] =
+    ["a_frame_meets_the_stages_in_their_order", "a_sample_is_the_frame_as_it_went_on"];
 /// Virtual machines at a time: each keeps one CPU busy.
 const MACHINES: usize = 2;
 
@@ -47,20 +52,24 @@ struct Tests {
     kernel: TestBinary,
     /// Those of [`OTHERS`].
     others: [TestBinary; 2],
+    /// Those of [`COMPOSED`].
+    composition: [TestBinary; 2],
 }
 
 impl Tests {
     fn build() -> Result<Self, Error> {
+        let [stages, samples] = TestTarget::composition();
         Ok(Self {
             verifier: TestTarget::verifier().build()?,
             kernel: TestTarget::kernel().build()?,
             others: [TestTarget::balancer().build()?, TestTarget::decapsulator().build()?],
+            composition: [stages.build()?, samples.build()?],
         })
     }
 
     /// The verifier's word, and the corpora as they are, the first of them also hardened. All of the kernel
-    /// tests run once on the kernels that are promised.
-    fn jobs(&self, every_test: bool) -> [Job; 5] {
+    /// tests run once on the kernels that are promised, [`COMPOSED`] there alone.
+    fn jobs(&self, every_test: bool) -> Vec<Job> {
         // One thread, because lines of tests that run at once come mixed.
         let always = ["--test-threads=1", "--show-output"];
         let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
@@ -72,13 +81,18 @@ impl Tests {
         let comparison = [COMPARISON].as_slice();
         let all = if every_test { &[] } else { comparison };
         let [balancer, decapsulator] = &self.others;
-        [
+        let mut jobs = vec![
             job(&self.verifier, &[], false),
             job(&self.kernel, all, false),
             job(&self.kernel, comparison, true),
             job(balancer, all, false),
             job(decapsulator, all, false),
-        ]
+        ];
+        if every_test {
+            let composed = self.composition.iter().zip(&COMPOSED);
+            jobs.extend(composed.map(|(test, name)| job(test, slice::from_ref(name), false)));
+        }
+        jobs
     }
 }
 
@@ -152,16 +166,19 @@ fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
     privileges::require()?;
     let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
     let line = line_of(&release)?;
-    let [verifier, corpus, hardened, others @ ..] = tests.jobs(false);
+    let jobs = tests.jobs(false);
+    let [verifier, corpus, hardened, others @ ..] = jobs.as_slice() else {
+        unreachable!("there are more")
+    };
     let hear = |test, job: &Job| namespaces::hear(test, &job.arguments, options.corpus);
-    let verifier = hear(&tests.verifier, &verifier)?;
-    let corpus = hear(&tests.kernel, &corpus)?;
-    let others = tests.others.iter().zip(&others).map(|(test, job)| hear(test, job));
+    let verifier = hear(&tests.verifier, verifier)?;
+    let corpus = hear(&tests.kernel, corpus)?;
+    let others = tests.others.iter().zip(others).map(|(test, job)| hear(test, job));
     let others = others.collect::<Result<Vec<_>, _>>()?;
     let hardened = match options.harden_running {
         true => {
             let _until_the_end = Changed::to(Path::new(setting::HARDENING), "2")?;
-            Some(hear(&tests.kernel, &hardened)?)
+            Some(hear(&tests.kernel, hardened)?)
         }
         false => None,
     };
@@ -183,8 +200,9 @@ fn seen(
     let refused = |program: &Program| matches!(program, Program::Refused { .. });
     let is_refused =
         |name: &str| programs.as_ref().is_ok_and(|said| said.get(name).is_some_and(refused));
+    let (others, composition) = others.split_at(OTHERS.len());
     let others = OTHERS.iter().zip(others).filter(|(name, _)| !is_refused(name));
     let corpora: Vec<_> = [corpus].into_iter().chain(others.map(|(_, said)| said)).collect();
-    let corpus = said::agreement_of_all(&corpora);
+    let corpus = said::agreement_of_all(&corpora, composition);
     Seen { line, programs, corpus, hardened: hardened.map(said::agreement) }
 }

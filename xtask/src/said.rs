@@ -27,23 +27,35 @@ pub(crate) fn programs(finished: &Finished) -> Result<BTreeMap<String, Program>,
 
 /// Whether everything that ran agreed, or the reason of the first that didn't.
 pub(crate) fn agreement(finished: &Finished) -> Result<Agreed, String> {
-    let tests = passed(&finished.lines).filter(|tests| *tests > 0);
+    let tests = all_passed(finished)?;
+    match cases(&finished.lines) {
+        Some(cases) => Ok(Agreed { cases, tests }),
+        None => Err("no cases were compared".to_owned()),
+    }
+}
+
+/// How many tests passed, if some ran, and none was skipped or failed.
+fn all_passed(finished: &Finished) -> Result<u32, String> {
     let skipped = finished.lines.iter().any(|line| namespaces::says_skipped(line));
-    match (tests, cases(&finished.lines)) {
-        (Some(tests), Some(cases)) if finished.code == 0 && !skipped => Ok(Agreed { cases, tests }),
-        (Some(_), None) if finished.code == 0 && !skipped => {
-            Err("no cases were compared".to_owned())
-        }
+    match passed(&finished.lines) {
+        Some(tests @ 1..) if finished.code == 0 && !skipped => Ok(tests),
         _ => Err(reason(finished)),
     }
 }
 
-/// Whether several programs' tests agreed: all counts together, or the reason of the first that didn't.
-pub(crate) fn agreement_of_all(finished: &[&Finished]) -> Result<Agreed, String> {
+/// Whether several programs' tests agreed, and those of compositions passed, which compare no cases: all counts
+/// together, or the reason of the first that didn't.
+pub(crate) fn agreement_of_all(
+    finished: &[&Finished],
+    composition: &[Finished],
+) -> Result<Agreed, String> {
     let mut all = Agreed { cases: 0, tests: 0 };
     for finished in finished {
         let Agreed { cases, tests } = agreement(finished)?;
         all = Agreed { cases: all.cases + cases, tests: all.tests + tests };
+    }
+    for finished in composition {
+        all.tests += all_passed(finished)?;
     }
     Ok(all)
 }
@@ -130,9 +142,13 @@ mod tests {
         let said = "test a ... ok\n3004 cases, 821 judged by the oracle\ntest result: ok. 17 passed; 0 failed";
         let said = finished(0, said);
         assert_eq!(agreement(&said), Ok(Agreed { cases: 3004, tests: 17 }));
-        assert_eq!(agreement_of_all(&[&said, &said]), Ok(Agreed { cases: 6008, tests: 34 }));
+        assert_eq!(agreement_of_all(&[&said, &said], &[]), Ok(Agreed { cases: 6008, tests: 34 }));
+        let composed = finished(0, "test result: ok. 9 passed; 0 failed");
+        let both = agreement_of_all(&[&said], &[composed]);
+        assert_eq!(both, Ok(Agreed { cases: 3004, tests: 26 }));
         let failed = finished(101, "test result: ok. 17 passed; 0 failed");
-        assert!(agreement_of_all(&[&said, &failed]).is_err());
+        assert!(agreement_of_all(&[&said, &failed], &[]).is_err());
+        assert!(agreement_of_all(&[&said], &[failed]).is_err());
     }
 
     #[test]

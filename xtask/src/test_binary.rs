@@ -39,6 +39,12 @@ impl TestTarget {
         Self { package: "flowgate-datapath".to_owned(), test: "kernel_decap".to_owned() }
     }
 
+    /// What is composed of the balancer's programs and others: stages, and what samples.
+    pub(crate) fn composition() -> [Self; 2] {
+        ["kernel_stages", "kernel_samples"]
+            .map(|test| Self { package: "flowgate-datapath".to_owned(), test: test.to_owned() })
+    }
+
     /// Those of an object, by its name; the bench's has none.
     pub(crate) fn of(object: &str) -> Option<Self> {
         if object == tree::SHIPPED.object {
