@@ -1,19 +1,19 @@
 //! A balancer whose loaded program can be measured, and the program that goes before it.
 
-use std::{collections::BTreeMap, error::Error, time::Instant};
+use std::{error::Error, time::Instant};
 
 use aya::{
     Ebpf,
     maps::{Array, MapData, ProgramArray},
     programs::{ProgramFd, TestRun, TestRunOptions, Xdp},
 };
-use flowgate_datapath::lb::{BalancerOptions, LoadBalancer};
+use flowgate_datapath::lb::{BalancerOptions, Builder, LoadBalancer, Position};
 use flowgate_ebpf_progs::lb::{XDP_BALANCE, XDP_EMPTY};
 use flowgate_services::Services;
 
 use crate::{
     course::{Course, Element, OBJECT, Run},
-    rig::programs,
+    rig::loaded,
     sampling::{Sample, Sampling},
 };
 
@@ -27,7 +27,7 @@ pub const TRANSMITTED: i32 = 3;
 const DRIVER: &str = "xdp_next_frame";
 const MISSING: &str = "the bench's object isn't what it should be";
 
-/// A balancer in the kernel.
+/// A balancer in the kernel, and maybe stages around it.
 pub struct Rig {
     /// The balancer.
     pub balancer: LoadBalancer,
@@ -36,7 +36,9 @@ pub struct Rig {
     ebpf: Ebpf,
     course: Array<MapData, Element>,
     tested: ProgramArray<MapData>,
-    programs: BTreeMap<&'static str, ProgramFd>,
+    /// What frames meet first.
+    entry: ProgramFd,
+    empty: ProgramFd,
 }
 
 impl Rig {
@@ -45,16 +47,24 @@ impl Rig {
     /// # Errors
     /// The kernel doesn't take them.
     pub fn new(options: BalancerOptions, services: &Services) -> Result<Self> {
-        let mut balancer = LoadBalancer::builder().options(options).open()?;
+        Self::of(LoadBalancer::builder().options(options), services)
+    }
+
+    /// As [`Rig::new`], with the stages of a builder, of which the first is measured with all that follows.
+    ///
+    /// # Errors
+    /// The kernel doesn't take them, or there are stages behind the balancer alone.
+    pub fn of(builder: Builder, services: &Services) -> Result<Self> {
+        let mut balancer = builder.open()?;
         let now = Instant::now();
         let _ = balancer.apply(services, now)?;
-        let programs = programs(&balancer.report().programs)?;
+        let (entry, empty) = (loaded(first(&balancer)?)?, loaded(own(&balancer, XDP_EMPTY)?)?);
         let mut ebpf = Ebpf::load(OBJECT)?;
         let program: &mut Xdp = ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
         program.load()?;
         let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
         let tested = ProgramArray::try_from(ebpf.take_map("TESTED_XDP").ok_or(MISSING)?)?;
-        Ok(Self { balancer, now, ebpf, course, tested, programs })
+        Ok(Self { balancer, now, ebpf, course, tested, entry, empty })
     }
 
     /// Packets sent to backends so far, and entries that were made for their flows.
@@ -74,23 +84,24 @@ impl Rig {
     /// # Errors
     /// The kernel doesn't run it.
     pub fn time(&mut self, course: &mut Course, sampling: Sampling) -> Result<(Sample, i32)> {
-        let empty = self.run(XDP_EMPTY, course, sampling.runs)?.nanoseconds;
-        let run = self.run(XDP_BALANCE, course, sampling.runs)?;
+        self.tested.set(0, &self.empty, 0)?;
+        let empty = self.run(course, sampling.runs)?.nanoseconds;
+        let run = self.send(course, sampling.runs)?;
         course.next = (course.next + sampling.runs as usize) % course.flows;
         Ok((Sample { program: run.nanoseconds, empty }, run.action))
     }
 
-    /// Runs the balancer's program on so many packets.
+    /// Runs the balancer's program, or all stages, on so many packets.
     ///
     /// # Errors
     /// The kernel doesn't run it.
     pub fn send(&mut self, course: &Course, packets: u32) -> Result<Run> {
-        self.run(XDP_BALANCE, course, packets)
+        self.tested.set(0, &self.entry, 0)?;
+        self.run(course, packets)
     }
 
-    fn run(&mut self, tested: &str, course: &Course, runs: u32) -> Result<Run> {
+    fn run(&mut self, course: &Course, runs: u32) -> Result<Run> {
         self.course.set(0, course.element(), 0)?;
-        self.tested.set(0, &self.programs[tested], 0)?;
         let data_in = Some(&course.packet.bytes[..]);
         let options = TestRunOptions { data_in, repeat: runs, ..TestRunOptions::default() };
         let program: &mut Xdp = self.ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
@@ -100,4 +111,19 @@ impl Rig {
             action: result.return_value as i32,
         })
     }
+}
+
+/// The kernel's number for the program that frames meet first.
+fn first(balancer: &LoadBalancer) -> Result<u32> {
+    match balancer.report().stages.first() {
+        None => own(balancer, XDP_BALANCE),
+        Some(stage) if stage.position == Position::Before => Ok(stage.id),
+        Some(_) => Err("the number of a balancer that hands on isn't known".into()),
+    }
+}
+
+fn own(balancer: &LoadBalancer, name: &str) -> Result<u32> {
+    let programs = &balancer.report().programs;
+    let program = programs.iter().find(|program| program.name == name);
+    Ok(program.ok_or("it isn't loaded")?.id)
 }

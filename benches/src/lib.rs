@@ -9,7 +9,7 @@
 //! | `... --bin attach` | attaching and detaching endpoints |
 //! | `... --bin memory` | what the maps take |
 //! | `... --bin scale` | what size costs |
-//! | `... --bin lb` | the load balancer: kinds of packets, size |
+//! | `... --bin lb` | the load balancer: kinds of packets, stages, a wire, size |
 //! | `... --bin networks` | new flows among many networks, beside other schemes |
 //!
 //! All but the first need root; they work in network namespaces of their own, and where they can't,
@@ -17,8 +17,10 @@
 //! has the figures.
 
 pub mod balancing;
+pub mod bouncing;
 pub mod course;
 pub mod ending;
+pub mod live;
 pub mod manifests;
 pub mod packets;
 pub mod rig;

@@ -308,6 +308,15 @@ pub fn programs(reports: &[ProgramReport]) -> Result<BTreeMap<&'static str, Prog
     Ok(programs)
 }
 
+/// A loaded program, by the kernel's number for it.
+///
+/// # Errors
+/// There is none, or the kernel doesn't give it out.
+pub fn loaded(id: u32) -> Result<ProgramFd> {
+    let mut all = loaded_programs().filter_map(std::result::Result::ok);
+    Ok(all.find(|program| program.id() == id).ok_or("no such program")?.fd()?)
+}
+
 fn attach(
     datapath: &mut Datapath,
     planned: &PlannedEndpoint,

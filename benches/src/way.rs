@@ -4,33 +4,25 @@
 //! end of the client's link; a program at the server's own interface counts and drops them. All of it is
 //! in network namespaces of the way's own.
 
-use std::{error::Error, net::IpAddr, time::Instant};
+use std::{error::Error, net::IpAddr};
 
 use aya::{
     Ebpf,
     maps::{Array, MapData, PerCpuArray},
-    programs::{
-        LinkOrder, SchedClassifier, TcAttachType, TestRun, TestRunAttrs, TestRunOptions, Xdp,
-        XdpMode, tc::TcAttachOptions,
-    },
+    programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::TcAttachOptions},
 };
 use flowgate_conformance::frames::Frame;
 use flowgate_lab::{Node, Pod};
 use flowgate_policy::outcome::{Flow, FlowProtocol};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 
 use crate::{
     course::{Course, Element, MISSING, OBJECT, load_with_targets},
+    live,
     packets::{End, Packet, Version, syn},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Frames of a batch, as a driver would poll them.
-const BATCH: u32 = 64;
 /// Ports from here on.
 const PORT: u16 = 1024;
 
@@ -150,20 +142,8 @@ impl Way {
         self.node.namespace().join()?;
         self.course.set(0, course.element(), 0)?;
         let before = self.arrived()?;
-        let context = [0, course.packet.bytes.len() as u32, 0, self.client.host_interface_index()];
-        let context: Vec<u8> =
-            context.into_iter().chain([0, 0]).flat_map(u32::to_ne_bytes).collect();
-        let options = TestRunOptions {
-            data_in: Some(&course.packet.bytes),
-            ctx_in: Some(&context),
-            repeat: packets,
-            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-            ..TestRunOptions::default()
-        };
         let program: &mut Xdp = self.source.program_mut(self.maker).ok_or(MISSING)?.try_into()?;
-        let start = Instant::now();
-        program.test_run(options)?;
-        let took = start.elapsed();
+        let took = live::send(program, course, (self.client.host_interface_index(), packets))?;
         course.next = (course.next + packets as usize) % course.flows;
         match self.arrived()? - before {
             arrived if arrived < u64::from(packets) => {
@@ -192,17 +172,4 @@ fn attach(program: &mut SchedClassifier, interface: &str) -> Result<()> {
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     program.attach_with_options(interface, TcAttachType::Ingress, order)?;
     Ok(())
-}
-
-/// Keeps this thread on one CPU, the last one that it may use: so a packet's whole way costs its time.
-///
-/// # Errors
-/// The kernel refuses it.
-pub fn stay_on_one_cpu() -> Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this)?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu) == Ok(true));
-    let mut one = CpuSet::new();
-    one.set(last.ok_or("no CPU")?)?;
-    Ok(sched_setaffinity(this, &one)?)
 }

@@ -7,7 +7,7 @@
 //! which returns to the kernel; what it costs by itself is measured by having it tail-call an empty
 //! program; [`xdp_next_frame`] does the same before programs for XDP, and puts the frame's ends back
 //! too. [`xdp_next_packet`] hands a live frame to the stack. What flowgate is compared with is here
-//! too ([`tries`]).
+//! too ([`tries`], [`words`]).
 //!
 //! Bytes are written only where they differ, so that the program under test finds them in the cache
 //! as it would find those of a packet that came in, and not in the store buffer.
@@ -17,6 +17,7 @@
 
 mod course;
 mod tries;
+mod words;
 
 use core::ptr;
 
@@ -48,7 +49,7 @@ pub static TARGETS: Array<[u64; 2], 1> = Array::new();
 /// Where [`tc_redirect`] and [`tc_redirect_peer`] send packets: an interface index.
 #[btf_map]
 pub static TARGET: Array<u64, 1> = Array::new();
-/// Packets that came to [`tc_sink`].
+/// Packets that came to [`tc_sink`] or [`words::xdp_sink`].
 #[btf_map]
 pub static ARRIVED: PerCpuArray<u64, 1> = PerCpuArray::new();
 

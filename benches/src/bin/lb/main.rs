@@ -1,9 +1,11 @@
-//! What a packet costs in the load balancer, by `BPF_PROG_TEST_RUN`, net of an empty program; and what
-//! size costs.
+//! What a packet costs in the load balancer, by `BPF_PROG_TEST_RUN`, net of an empty program; what stages cost; how
+//! many frames a wire's end balances; and what size costs.
 //!
 //! Needs root. The programs are loaded several times; after each load, each round measures every row, and
 //! the empty program right before it in the same way.
 
+mod composition;
+mod live;
 mod rows;
 mod scale;
 
@@ -21,7 +23,14 @@ fn main() -> ExitCode {
     if let Err(missing) = ending::own_network() {
         return ending::skipped(&missing);
     }
-    ending::status(packets().and_then(|()| scale::run()))
+    ending::status(run())
+}
+
+fn run() -> Result<()> {
+    packets()?;
+    composition::run()?;
+    scale::run()?;
+    live::run().map_err(|error| error as _)
 }
 
 fn packets() -> Result<()> {

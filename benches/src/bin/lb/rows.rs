@@ -19,11 +19,11 @@ use flowgate_services::{
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Shared = Rc<RefCell<Rig>>;
 
-const HOT: Sampling = Sampling::once(100_000);
+pub(crate) const HOT: Sampling = Sampling::once(100_000);
 /// The first source port.
 const PORT: u16 = 1024;
 /// Flows of the rows with many.
-const MANY: usize = 1 << 16;
+pub(crate) const MANY: usize = 1 << 16;
 /// New flows of a round, each of which takes a port.
 const NEW: usize = 1 << 13;
 const MOST: usize = 1 << 24;
@@ -99,7 +99,7 @@ pub(crate) fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
     Ok(list.rows)
 }
 
-fn options() -> BalancerOptions {
+pub(crate) fn options() -> BalancerOptions {
     BalancerOptions {
         tracked: 1 << 20,
         errors_per_second: u32::MAX,
@@ -144,7 +144,7 @@ fn set_moving(rig: &mut Rig) -> Result<()> {
 }
 
 /// One service of each kind and family; `first`: the first ten backends are active, otherwise the other ten.
-fn services(first: bool) -> Result<Services> {
+pub(crate) fn services(first: bool) -> Result<Services> {
     let mut services = Vec::new();
     for v6 in [false, true] {
         let family = if v6 { 6 } else { 4 };
@@ -197,6 +197,11 @@ fn packet(destination: IpAddr, protocol: FlowProtocol, flags: u8) -> Packet {
     // Clients differ, not who is asked.
     packet.address_at = if destination.is_ipv4() { 28 } else { 36 };
     packet
+}
+
+/// A packet of an established connection's, to a backend by IPIP.
+pub(crate) fn established() -> Course {
+    Course { grown: 20, ..Course::of(&packet(vip(false), TCP, tcp::ACK), 1) }
 }
 
 struct List {

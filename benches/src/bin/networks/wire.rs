@@ -9,10 +9,7 @@ use std::{
 };
 
 use flowgate_benches::{
-    course::Course,
-    packets::Version,
-    spread::Spread,
-    way::{Way, stay_on_one_cpu},
+    course::Course, live::stay_on_one_cpu, packets::Version, spread::Spread, way::Way,
 };
 use flowgate_datapath::{Datapath, EndpointSpec};
 use ipnet::IpNet;

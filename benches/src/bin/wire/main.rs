@@ -11,7 +11,7 @@ mod ways;
 
 use std::{error::Error, process::ExitCode};
 
-use flowgate_benches::{ending, spread::Spread, way::stay_on_one_cpu};
+use flowgate_benches::{ending, live::stay_on_one_cpu, spread::Spread};
 use flowgate_lab::available;
 
 use crate::ways::Row;
