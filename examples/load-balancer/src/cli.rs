@@ -147,6 +147,9 @@ pub(crate) struct Add {
     /// The largest IP packet that the path to it carries
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u16>,
+    /// Its server id in connection ids of QUIC
+    #[arg(long, value_name = "ID")]
+    pub(crate) server_id: Option<u16>,
 }
 
 /// Which packets are sampled, and where they go.

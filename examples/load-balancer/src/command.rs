@@ -90,7 +90,7 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
 }
 
 fn add(added: &Add) -> Request {
-    let Add { named, port, weight, mac, mtu } = added;
+    let Add { named, port, weight, mac, mtu, server_id } = added;
     let backend = model::Backend {
         address: named.backend,
         port: *port,
@@ -98,6 +98,7 @@ fn add(added: &Add) -> Request {
         state: model::State::Active,
         mac: *mac,
         mtu: *mtu,
+        server_id: *server_id,
     };
     Request::Add { service: named.service.clone(), backend }
 }

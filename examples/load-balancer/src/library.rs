@@ -41,6 +41,13 @@ use crate::{
 /// Bytes with all headers of a frame: Ethernet, IPv6 and UDP outside, IPv6 and ports inside.
 const HEADERS: usize = 128;
 
+/// What connection ids of QUIC say, and who counts it.
+const QUIC: [(&str, Counter); 3] = [
+    ("named", Counter::QuicNamed),
+    ("opening", Counter::QuicOpening),
+    ("unknown", Counter::QuicUnknown),
+];
+
 /// The kernel's load balancer.
 pub(crate) struct Library {
     balancer: Option<LoadBalancer>,
@@ -208,12 +215,14 @@ impl Plane for Library {
     fn counts(&self) -> Result<Counts, PlaneError> {
         let stats = self.shared().stats()?;
         let unpinned = stats.get(Counter::PinsRefused);
+        let quic = QUIC.map(|(what, counter)| (what, stats.get(counter)));
         let drops = stats.drops.iter();
         Ok(Counts {
             services: stats.services.into_iter().map(service_counts).collect(),
             drops: drops.map(|(reason, tally)| (reason.to_string(), tally.packets)).collect(),
             sources: stats.sources.into_iter().map(source_counts).collect(),
             unpinned,
+            quic,
         })
     }
 

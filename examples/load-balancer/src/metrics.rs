@@ -81,6 +81,9 @@ impl Collector for Measured {
         let unpinned = std::iter::once((Labels::new(), self.counts.unpinned));
         let help = "Packets whose clients found no room to be remembered by affinity";
         counters(to, "unpinned_packets", help, unpinned)?;
+        let quic = self.counts.quic.map(|(what, packets)| (vec![("id", what.to_owned())], packets));
+        let help = "Packets of services with quic, by whether their connection id names a backend";
+        counters(to, "quic_packets", help, quic.into_iter())?;
         self.of_services(to)?;
         self.of_backends(to)?;
         self.of_sources(to)?;
@@ -243,6 +246,7 @@ mod tests {
             drops: vec![("no backend".into(), 5)],
             sources: vec![source],
             unpinned: 7,
+            quic: [("named", 8), ("opening", 9), ("unknown", 10)],
         };
         let backend = answer::Backend {
             service: "web".into(),
@@ -261,6 +265,7 @@ mod tests {
             format!("flowgate_lb_flows_total{labels} 1"),
             "flowgate_lb_dropped_packets_total{reason=\"no backend\"} 5".into(),
             "flowgate_lb_unpinned_packets_total 7".into(),
+            "flowgate_lb_quic_packets_total{id=\"opening\"} 9".into(),
             "flowgate_lb_pinned_clients{service=\"web\"} 6".into(),
             "flowgate_lb_tracked_flows{service=\"web\"} 2".into(),
             "flowgate_lb_slots{service=\"web\"} 251".into(),

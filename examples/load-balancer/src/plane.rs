@@ -105,6 +105,8 @@ pub struct Counts {
     pub sources: Vec<SourceCounts>,
     /// Packets whose clients found no room to be remembered by services with affinity.
     pub unpinned: u64,
+    /// Packets to services with `quic`, by what their connection ids say.
+    pub quic: [(&'static str, u64); 3],
 }
 
 /// How many ports of a source flows have.

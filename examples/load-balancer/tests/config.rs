@@ -1,7 +1,7 @@
 //! The file: the example in the tree, and every kind of mistake with its line and field.
 
 use flowgate_lb::config::{self, ConfigError, model::*};
-use flowgate_services::model::{BackendState, Forwarding as Way, NextHop};
+use flowgate_services::model::{BackendState, Forwarding as Way, NextHop, QuicServers};
 
 /// A file with these lines for its only service, the first of which is line 4.
 fn service(lines: &str) -> String {
@@ -32,12 +32,15 @@ fn at(text: &str, (line, field, reason): (usize, &str, &str)) {
 fn the_example_is_understood() {
     let read = config::parse("lb.yaml", include_str!("../lb.yaml")).unwrap();
     let names: Vec<&str> = read.services.iter().map(|service| service.name.as_str()).collect();
-    assert_eq!(names, ["dns", "legacy", "web", "web-plain"]);
+    assert_eq!(names, ["dns", "legacy", "web", "web-plain", "web-quic"]);
     let web = read.services.get(&"web".into()).unwrap();
     assert_eq!(web.backends.len(), 3);
     assert_eq!(web.backends[2].state, BackendState::Draining);
     assert_eq!(web.backends[1].weight, 2);
     assert_eq!(read.services.get(&"web-plain".into()).unwrap().forwarding, Way::Gue { port: 6080 });
+    let quic = read.services.get(&"web-quic".into()).unwrap();
+    assert_eq!(quic.options.quic, Some(QuicServers { rotation: 0, octets: 2, ids: 1024 }));
+    assert_eq!(quic.backends[1].server_id, Some(12));
     let dns = read.services.get(&"dns".into()).unwrap();
     assert_eq!(dns.backends[0].next_hop, NextHop::Mac([2, 0, 0, 0, 1, 0x21]));
     let Some(Check { probe: Probe::Udp(udp), .. }) = &read.config.services[2].check else {
@@ -153,6 +156,14 @@ fn services_that_contradict_themselves_are_refused() {
     let affinity = |text: &str| service(&format!("{PLAIN}\naffinity:\n  timeout: {text}"));
     at(&affinity("25h"), (9, "services[0].affinity.timeout", "between 1 s"));
     at(&affinity("10"), (9, "services[0].affinity.timeout", "500ms, 2s, 5m or 1h"));
+    at(&service(&format!("{PLAIN}\nquic: {{}}")), (8, "services[0].quic", "UDP"));
+    let quic = PLAIN.replace("protocol: tcp", "protocol: udp");
+    let ids = |id| quic.replace("198.18.0.1}", &format!("198.18.0.1, server_id: {id}}}"));
+    at(&service(&ids(1)), (7, "services[0].backends[0].server_id", "0 ids"));
+    let ids = service(&format!("{}\nquic: {{}}", ids(256)));
+    at(&ids, (7, "services[0].backends[0].server_id", "256 ids"));
+    let rotated = service(&format!("{quic}\nquic: {{rotation: 7}}"));
+    at(&rotated, (8, "services[0].quic", "0 to 6"));
     at(&service(&format!("{PLAIN}\nhash: port")), (8, "services[0].hash", "`port: 0`"));
     at(
         &service(&format!("{PLAIN}\nforwarding: {{gue: {{port: 0}}}}")),

@@ -261,6 +261,12 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::NoTunnelPort { service: name } => service(name, "forwarding.gue.port"),
         ServiceError::Affinity { service: name, .. } => service(name, "affinity.timeout"),
         ServiceError::AffinityByPort { service: name } => service(name, "affinity"),
+        ServiceError::QuicIsUdp { service: name }
+        | ServiceError::QuicServers { service: name, .. } => service(name, "quic"),
+        ServiceError::ServerId { service, backend: id, .. }
+        | ServiceError::DuplicateServerId { service, second: id, .. } => {
+            backend(service, id, "server_id")
+        }
         ServiceError::NoNetwork { service: name }
         | ServiceError::TooManyNetworks { service: name, .. } => service(name, "sources"),
         ServiceError::Network { service: name, network, .. } => {

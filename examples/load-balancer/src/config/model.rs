@@ -187,6 +187,8 @@ pub struct Service {
     pub hash: Hash,
     /// Clients keep their backends, whatever becomes of the table. Without it, each connection goes by itself.
     pub affinity: Option<Affinity>,
+    /// Packets are QUIC's, and backends name themselves by the connection ids that they make.
+    pub quic: Option<Quic>,
     /// Which clients it takes. Without it: all of them.
     pub sources: Option<Sources>,
     /// What becomes of fragmented datagrams.
@@ -263,6 +265,24 @@ pub struct Affinity {
     pub timeout: Duration,
 }
 
+/// Connection ids of QUIC, in plain text by draft-ietf-quic-load-balancers: an octet that begins with the rotation,
+/// the server id in network byte order, four octets or more of the server's choice. Packets with such an id go to the
+/// backend of that `server_id`, from any address and through any balancer; all others, as without `quic`. For `udp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quic {
+    /// The first three bits of the ids, 0 to 6.
+    #[serde(default)]
+    pub rotation: u8,
+    /// Octets of a server id, 1 to 4.
+    #[serde(default = "default::octets")]
+    pub octets: u8,
+    /// Server ids are below this power of two, from 16 to 16384. Each takes as much room as a slot. It stays while the
+    /// service runs.
+    #[serde(default = "default::ids")]
+    pub ids: u16,
+}
+
 /// Which clients a service takes. Packets of all others are dropped, and counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -303,6 +323,9 @@ pub struct Backend {
     /// The largest IP packet that the path to it carries, outer headers included, in bytes. Without it: that of
     /// `uplink`.
     pub mtu: Option<u16>,
+    /// Its server id in connection ids of QUIC, for a service with `quic`; without it: the table alone brings it
+    /// packets.
+    pub server_id: Option<u16>,
 }
 
 /// Whether a backend gets new flows.
@@ -447,6 +470,14 @@ mod default {
 
     pub(super) const fn affinity() -> Duration {
         flowgate_services::model::AFFINITY
+    }
+
+    pub(super) const fn octets() -> u8 {
+        1
+    }
+
+    pub(super) const fn ids() -> u16 {
+        256
     }
 
     pub(super) const fn weight() -> u16 {

@@ -8,7 +8,8 @@ use flowgate_services::{
 };
 
 use super::model::{
-    Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Service, Sources, State, Uplink,
+    Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service, Sources, State,
+    Uplink,
 };
 
 impl Service {
@@ -61,6 +62,11 @@ fn options(service: &Service) -> ServiceOptions {
         Hash::Port => model::HashMode::DestinationPort,
     };
     options.affinity = service.affinity.as_ref().map(|affinity| affinity.timeout);
+    options.quic = service.quic.map(|Quic { rotation, octets, ids }| model::QuicServers {
+        rotation,
+        octets,
+        ids,
+    });
     options.fragments = match service.fragments {
         Fragments::Drop => model::Fragments::Drop,
         Fragments::Track => model::Fragments::Track,
@@ -80,6 +86,7 @@ impl Backend {
         typed.next_hop = self.mac.map_or(NextHop::Gateway, |mac| NextHop::Mac(mac.0));
         typed.mtu = self.mtu;
         typed.port = self.port.unwrap_or_default();
+        typed.server_id = self.server_id;
         typed
     }
 }

@@ -93,6 +93,7 @@ impl Play {
             state: model::State::Active,
             mac: Some(Mac(added.host.mac().0)),
             mtu: None,
+            server_id: None,
         };
         self.stage.api()?.ask::<Done>(&Request::Add { service: SERVICE.into(), backend })?;
         self.settle()

@@ -101,6 +101,7 @@ impl Plane for Fake {
             drops: vec![("no backend".into(), 3)],
             sources: Vec::new(),
             unpinned: 0,
+            quic: [("named", 5), ("opening", 1), ("unknown", 0)],
         })
     }
 
