@@ -178,6 +178,22 @@ fn handshakes_leave_a_server_that_fails() {
 }
 
 #[test]
+fn another_process_takes_server_ids_over() {
+    let first = begin(service());
+    let Ok(mut balancer) = Balancer::adopt(first.store().clone(), Uplink::default(), 3);
+    assert!((4000..4064).all(|port| sent(&balancer, port, &short(0x102)) == 2));
+    // Whatever comes beside them leaves their room alone.
+    let other = Service::udp("other", 53).address([198, 51, 100, 1].into());
+    let other = other.table(TableSize::ALL[0]).backend(Backend::new([198, 18, 0, 8].into()));
+    let services = Services::new([service(), other]).expect("good services");
+    let applied = balancer.apply(&services, Duration::ZERO).expect("it fits");
+    assert_eq!((applied.added, applied.slots.at_once), (1, 0));
+    for (id, backend) in [(0, 1), (0x102, 2), (0x3ff, 3)] {
+        assert!((4000..4064).all(|port| sent(&balancer, port, &short(id)) == backend));
+    }
+}
+
+#[test]
 fn server_ids_have_one_octet_to_four() {
     for (octets, ids, id, packet) in [
         (1, 256, 0x12, [0x40, 0, 0x12, 9, 9, 9, 9, 9]),
