@@ -173,6 +173,7 @@ fn ip(arguments: &str) -> Result<(), String> {
     Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-fn must(arguments: &str) {
+/// As [`ip`]; it has to work.
+pub(crate) fn must(arguments: &str) {
     ip(arguments).unwrap_or_else(|error| panic!("{error}"));
 }
