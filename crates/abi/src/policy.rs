@@ -1,5 +1,9 @@
-//! The dense tables of one policy generation (recursive flow classification, Gupta and McKeown
-//! 1999). Two generations have room: number `g` lies in slot `g & 1`.
+//! The tables of one policy generation (recursive flow classification, Gupta and McKeown 1999). Two
+//! generations have room: number `g` lies in slot `g & 1`.
+//!
+//! A row of decisions has a column for each port class of the node; or, where groups of rows are
+//! narrow, one for each class that its group tells apart, and the end of the group's line says which
+//! column a port class has.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,11 +50,11 @@ impl PortTable {
 pub struct Generation {
     /// Its number, not 0. Another number in the slot means that it isn't there.
     pub number: Shared32,
-    /// Cells of a row group: `row[endpoint_policy * peer_classes + peer_class]`.
-    pub peer_classes: Shared32,
-    /// Cells of a row: `decision[row * port_classes + port_class]`.
-    pub port_classes: Shared32,
-    /// [`Generation::KEEP_ESTABLISHED`].
+    /// Cells of a row group's line: `row[endpoint_policy * line + peer_class]`.
+    pub line: Shared32,
+    /// Cells from the beginning of a row to that of the next number's: `decision[row * step + column]`.
+    pub step: Shared32,
+    /// [`Generation::KEEP_ESTABLISHED`], and [`Generation::columns`] above it.
     pub flags: Shared32,
 }
 
@@ -58,10 +62,25 @@ impl Generation {
     /// Established flows live on though it denies them, as long as both ends' addresses belong to whom they
     /// belonged to.
     pub const KEEP_ESTABLISHED: u32 = 1;
+
+    /// The flags with the number of port classes: so many cells at the end of a narrow group's line are
+    /// the columns of these.
+    #[must_use]
+    pub const fn with_columns(flags: u32, port_classes: u16) -> u32 {
+        flags | (port_classes as u32) << 16
+    }
+
+    /// How many cells at the end of a narrow group's line are columns.
+    #[inline(always)]
+    #[must_use]
+    pub const fn columns(flags: u32) -> u32 {
+        flags >> 16
+    }
 }
 
 /// The two policies of an endpoint in a generation; 0: not ready, everything is denied;
-/// [`EndpointPolicy::OPEN`]: nobody judges.
+/// [`EndpointPolicy::OPEN`]: nobody judges. With [`EndpointPolicy::NARROW`] the group's line ends with
+/// columns.
 #[repr(C)]
 #[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, FromBytes, KnownLayout))]
 pub struct EndpointPolicy {
@@ -74,6 +93,10 @@ pub struct EndpointPolicy {
 impl EndpointPolicy {
     /// Nobody judges there: that of a node that no policy selects.
     pub const OPEN: u32 = u32::MAX;
+    /// The group is narrow.
+    // ABI: programs that don't know it take it for a part of the number. Lines of narrow groups have an
+    // odd number of cells, so what these programs would read is out of bounds, and they deny.
+    pub const NARROW: u32 = 1 << 31;
 }
 
 /// The two ways past an endpoint, seen from the endpoint.
@@ -245,6 +268,14 @@ const _: () = assert!(size_of::<Decision>() == 8);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_and_flags_come_back() {
+        let flags = Generation::with_columns(Generation::KEEP_ESTABLISHED, u16::MAX);
+        assert_eq!(Generation::columns(flags), 65_535);
+        assert_eq!(flags & Generation::KEEP_ESTABLISHED, Generation::KEEP_ESTABLISHED);
+        assert_eq!(Generation::columns(Generation::KEEP_ESTABLISHED), 0);
+    }
 
     #[test]
     fn what_denies_answers_as_it_was_told() {

@@ -120,8 +120,8 @@ fn peer(peer: &Peer) -> Peer {
 fn head(head: &Generation) -> Generation {
     Generation {
         number: word(&head.number),
-        peer_classes: word(&head.peer_classes),
-        port_classes: word(&head.port_classes),
+        line: word(&head.line),
+        step: word(&head.step),
         flags: word(&head.flags),
     }
 }

@@ -1,7 +1,7 @@
 //! The verdict about a flow: who its ends are, and what the running generation says.
 //!
-//! Five array loads for each end that is local, whatever the number of rules (DESIGN: recursive
-//! flow classification). Not here: established flows, which carry their verdict with them.
+//! Five array loads for each end that is local, six where its rows are narrow, whatever the number of
+//! rules (DESIGN: recursive flow classification). Not here: established flows, which carry their verdict with them.
 
 use flowgate_abi::{
     DropReason,
@@ -146,8 +146,10 @@ pub fn judge<T: Tables>(
 #[derive(Clone, Copy)]
 struct Rows {
     slot: u32,
-    peer_classes: u32,
-    port_classes: u32,
+    line: u32,
+    step: u32,
+    /// The columns' part of narrow groups' lines.
+    columns: u32,
     port_class: u32,
 }
 
@@ -161,8 +163,9 @@ fn rows<T: Tables>(tables: &T, generation: u32, service: Service) -> Result<Rows
     }
     Ok(Rows {
         slot,
-        peer_classes: head.peer_classes.load(),
-        port_classes: head.port_classes.load(),
+        line: head.line.load(),
+        step: head.step.load(),
+        columns: Generation::columns(head.flags.load()),
         port_class: tables.port_class(slot, service.table, service.index).ok_or(MISS)?,
     })
 }
@@ -192,10 +195,15 @@ fn decide<T: Tables>(
     if class == 0 {
         return Err(MISS);
     }
-    let cell = policy.wrapping_mul(rows.peer_classes).wrapping_add(class);
-    let row = tables.row(rows.slot, cell).ok_or(MISS)?;
-    let cell = row.wrapping_mul(rows.port_classes).wrapping_add(rows.port_class);
-    tables.decision_number(rows.slot, cell).ok_or(MISS)
+    let group = policy & !EndpointPolicy::NARROW;
+    let line = group.wrapping_mul(rows.line);
+    let row = tables.row(rows.slot, line.wrapping_add(class)).ok_or(MISS)?;
+    let mut column = rows.port_class;
+    if policy != group {
+        let columns = line.wrapping_add(rows.line).wrapping_sub(rows.columns);
+        column = tables.row(rows.slot, columns.wrapping_add(column)).ok_or(MISS)?;
+    }
+    tables.decision_number(rows.slot, row.wrapping_mul(rows.step).wrapping_add(column)).ok_or(MISS)
 }
 
 /// Notes a decision, and turns a denial into its reason.

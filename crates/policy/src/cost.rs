@@ -36,9 +36,10 @@ pub struct Cost {
     pub endpoint_policies: usize,
     /// Distinct rows, the reserved one included.
     pub rows: usize,
-    /// Cells of 2 bytes: endpoint policies times peer classes.
+    /// Cells of 2 bytes: endpoint policies times peer classes, in a narrow plan with the port classes.
     pub row_cells: usize,
-    /// Cells of 2 bytes: rows times port classes.
+    /// Cells of 2 bytes: rows times port classes, in a narrow plan times those that their endpoint policies
+    /// tell apart.
     pub decision_cells: usize,
     /// Distinct decisions, the reserved one included.
     pub decisions: usize,
@@ -162,11 +163,12 @@ impl Plan {
     #[must_use]
     pub fn cost(&self) -> Cost {
         let networks = self.ipcache.iter().map(|(network, _)| *network);
-        let cost = Cost { ipcache_nodes: nodes(networks), ..self.cost_of_policy() };
+        let (rows, ipcache_nodes) = (self.rows().len(), nodes(networks));
+        let cost = Cost { rows, ipcache_nodes, ..self.cost_of_policy() };
         Cost { bytes: cost.count_bytes(), ..cost }
     }
 
-    /// The cost without the ipcache's nodes, and without bytes.
+    /// The cost without what has to be counted: rows, the ipcache's nodes, and bytes.
     fn cost_of_policy(&self) -> Cost {
         let prefixes6 = self.ipcache.iter().filter(|(network, _)| is_v6(network)).count();
         Cost {
@@ -174,9 +176,9 @@ impl Plan {
             peers: self.distinct_shares(),
             peer_classes: self.peer_classes as usize,
             port_classes: self.port_classes as usize,
-            endpoint_policies: self.row.len() / self.peer_classes as usize,
-            rows: self.decision.len() / self.port_classes as usize,
-            row_cells: self.row.len(),
+            endpoint_policies: self.groups(),
+            rows: 0,
+            row_cells: self.groups() * self.line(),
             decision_cells: self.decision.len(),
             decisions: self.decisions.len(),
             prefixes4: self.ipcache.len() - prefixes6,
@@ -242,26 +244,40 @@ impl Plan {
 
     fn by_decisions(&self) -> Vec<(PolicyRef, usize)> {
         let cookies = self.decisions.iter().map(|decision| BTreeSet::from([decision.cookie]));
-        self.tally(cookies, 1)
+        self.tally(cookies.map(|cookies| (cookies, 1)))
     }
 
     /// A row is there because of the policies that allow something in it.
     fn by_rows(&self) -> Vec<(PolicyRef, usize)> {
-        let width = self.port_classes as usize;
-        let rows = self.decision.chunks(width);
-        self.tally(rows.map(|row| self.cookies_of(row, |decision| !decision.is_default())), width)
+        self.tally(
+            self.rows()
+                .values()
+                .map(|row| (self.cookies_of(row, |decision| !decision.is_default()), row.len())),
+        )
     }
 
     /// A group of rows is there because of the policies that isolate.
     fn by_endpoint_policies(&self) -> Vec<(PolicyRef, usize)> {
-        let rows = self.decision.chunks(self.port_classes as usize);
-        let rows: Vec<BTreeSet<u32>> = rows.map(|row| self.cookies_of(row, |_| true)).collect();
-        let width = self.peer_classes as usize;
+        let rows = self.rows().into_iter();
+        let rows: BTreeMap<u16, BTreeSet<u32>> =
+            rows.map(|(number, row)| (number, self.cookies_of(row, |_| true))).collect();
         let cookies = |group: &[u16]| {
             let distinct: BTreeSet<u16> = group.iter().copied().collect();
-            distinct.into_iter().flat_map(|row| &rows[usize::from(row)]).copied().collect()
+            distinct.into_iter().filter_map(|row| rows.get(&row)).flatten().copied().collect()
         };
-        self.tally(self.row.chunks(width).map(cookies), width)
+        let groups = self.row.chunks(self.peer_classes as usize);
+        self.tally(groups.map(|group| (cookies(group), self.line())))
+    }
+
+    /// The rows, by number, each with what it decides about its columns.
+    fn rows(&self) -> BTreeMap<u16, &[u16]> {
+        let mut rows = BTreeMap::from([(0, &self.decision[..self.step as usize])]);
+        for (group, line) in (0..).zip(self.row.chunks(self.peer_classes as usize)).skip(1) {
+            for row in line[1..].chunk_by(|a, b| a == b).map(|alike| alike[0]) {
+                rows.entry(row).or_insert_with(|| self.cells(group, row));
+            }
+        }
+        rows
     }
 
     fn cookies_of(&self, row: &[u16], which: impl Fn(&Decision) -> bool) -> BTreeSet<u32> {
@@ -269,14 +285,13 @@ impl Plan {
         decisions.filter(|decision| which(decision)).map(|decision| decision.cookie).collect()
     }
 
-    /// How often each policy occurs, each time with `weight`.
+    /// How often each policy occurs, each time with its weight.
     fn tally(
         &self,
-        cookies: impl Iterator<Item = BTreeSet<u32>>,
-        weight: usize,
+        cookies: impl Iterator<Item = (BTreeSet<u32>, usize)>,
     ) -> Vec<(PolicyRef, usize)> {
         let mut shares: BTreeMap<&PolicyRef, usize> = BTreeMap::new();
-        for cookies in cookies {
+        for (cookies, weight) in cookies {
             let sets = cookies.into_iter().filter_map(|cookie| self.cookies.get(cookie as usize));
             let policies: BTreeSet<&PolicyRef> = sets.flat_map(|set| &set.policies).collect();
             for policy in policies {

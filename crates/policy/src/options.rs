@@ -18,11 +18,17 @@ pub struct Options {
     /// The most cells that the rows, or the decisions, of a plan may have, 2 bytes each. What is
     /// over it is refused before memory is taken.
     pub max_cells: usize,
+    /// The most cells of decisions for which each row has a column for every class of ports of the node.
+    /// With more the rows of an endpoint policy have columns for those classes alone that it tells apart:
+    /// a plan of many ports takes far less room, the verdict of a new flow one load more, and an extension
+    /// is refused if somebody new may use ports that the endpoint's policies didn't tell apart before. Where
+    /// that would take more room, or more numbers of rows than there are, every row has all columns.
+    pub dense_cells: usize,
 }
 
 impl Default for Options {
     /// No node is local, every workload is an endpoint, a node may reach its workloads, what a plan denies
-    /// ends, and 2^27 cells.
+    /// ends, 2^27 cells, and 2^18 (half a mebibyte) of decisions with a column for every class of ports.
     fn default() -> Self {
         Self {
             local_node: None,
@@ -30,6 +36,7 @@ impl Default for Options {
             allow_local_node: true,
             keep_established: false,
             max_cells: 1 << 27,
+            dense_cells: 1 << 18,
         }
     }
 }

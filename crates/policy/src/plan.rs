@@ -3,7 +3,8 @@
 //! The verdict of a new flow at one of its ends is five loads:
 //! `ep = endpoint policy of the end and direction`, `pc = peers[other end's peer].class`,
 //! `q = port_class[table][port]`, `r = row[ep * peer_classes + pc]`,
-//! `d = decision[r * port_classes + q]`; the answer is `decisions[d]`. [`Plan::decide`] walks them.
+//! `d = decision[r * step + q]`; the answer is `decisions[d]`. In a narrow plan it is a load more: the
+//! port class has the column `columns[ep][q]` in the rows of that policy. [`Plan::decide`] walks them.
 //!
 //! Numbers in a plan are the plan's own (a peer is an index into [`Plan::peers`]). Installing maps
 //! them to the numbers that the running tables use.
@@ -37,8 +38,14 @@ pub struct Plan {
     /// `row[endpoint_policy * peer_classes + peer_class]`. Endpoint policy 0 is "not ready" and
     /// all its rows are row 0.
     pub row: Vec<u16>,
-    /// `decision[row * port_classes + port_class]`, an index into `decisions`. Row 0 denies all.
+    /// `decision[row * step + column]`, an index into `decisions`. Row 0 denies all, and is as wide as the
+    /// widest. Rows with more columns than a step have several numbers, of which the first counts.
     pub decision: Vec<u16>,
+    /// The cells of `decision` from a row to that of the next number.
+    pub step: u32,
+    /// By endpoint policy: the column of each port class in its rows, that of class 0 being 0. Empty if the
+    /// plan isn't narrow: then the column is the class, and a step as wide as all of them.
+    pub columns: Vec<Arc<[u16]>>,
     /// The distinct decisions. Number 0 is [`Decision::UNREACHABLE`]: no packet of a complete plan
     /// reads it, and it denies.
     pub decisions: Vec<Decision>,
@@ -50,6 +57,47 @@ pub struct Plan {
     pub local_node: Option<Arc<str>>,
     /// Established connections that it denies live on, as [`crate::options::Options`] says.
     pub keep_established: bool,
+}
+
+impl Plan {
+    /// The rows of each endpoint policy have columns of their own.
+    pub(crate) const fn is_narrow(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// How many endpoint policies there are, the reserved one included.
+    pub(crate) fn groups(&self) -> usize {
+        self.row.len() / self.peer_classes as usize
+    }
+
+    /// The cells that an endpoint policy takes at least in the running tables: an odd number if its columns
+    /// are among them ([`flowgate_abi::policy::EndpointPolicy::NARROW`]).
+    pub(crate) const fn line(&self) -> usize {
+        match self.is_narrow() {
+            true => (self.peer_classes + self.port_classes) as usize | 1,
+            false => self.peer_classes as usize,
+        }
+    }
+
+    /// How many columns the rows of an endpoint policy have.
+    pub(crate) fn width(&self, group: u32) -> usize {
+        let columns = self.columns.get(group as usize);
+        let last = columns.map(|columns| columns.iter().max().map_or(0, |last| usize::from(*last)));
+        last.map_or(self.port_classes as usize, |last| last + 1)
+    }
+
+    /// What a row of an endpoint policy decides about each of its columns.
+    pub(crate) fn cells(&self, group: u32, row: u16) -> &[u16] {
+        &self.decision[usize::from(row) * self.step as usize..][..self.width(group)]
+    }
+
+    /// The column of a port class in the rows of an endpoint policy.
+    pub(crate) fn column(&self, group: u32, port_class: u16) -> u16 {
+        match self.columns.get(group as usize) {
+            Some(columns) => columns[usize::from(port_class)],
+            None => port_class,
+        }
+    }
 }
 
 /// Who decided.

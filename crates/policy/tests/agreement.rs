@@ -142,6 +142,17 @@ proptest! {
     #[test]
     fn the_tables_are_in_bounds_and_say_nothing_twice(case in strategy::cases()) {
         check_tables(&compile(&case, &Options::default()));
+        let narrow = compile(&case, &Options { dense_cells: 0, ..Options::default() });
+        prop_assert!(!narrow.columns.is_empty());
+        check_tables(&narrow);
+    }
+
+    #[test]
+    fn narrow_and_dense_plans_decide_alike(case in strategy::cases()) {
+        let [narrow, dense] = [0, usize::MAX].map(|dense_cells| {
+            compile(&case, &Options { dense_cells, ..Options::default() })
+        });
+        prop_assert!(narrow.diff(&dense).is_empty());
     }
 }
 
@@ -157,19 +168,40 @@ fn turn_rules(policy: &mut Policy) {
 
 fn check_tables(plan: &Plan) {
     let groups: Vec<&[u16]> = plan.row.chunks(plan.peer_classes as usize).collect();
-    let rows: Vec<&[u16]> = plan.decision.chunks(plan.port_classes as usize).collect();
-    assert!(is_set(&groups) && is_set(&rows) && is_set(&plan.decisions) && is_set(&plan.cookies));
-    assert!(plan.row.iter().all(|&row| usize::from(row) < rows.len()));
+    assert!(is_set(&groups) && is_set(&plan.decisions) && is_set(&plan.cookies));
+    check_rows(plan, &groups);
     assert!(plan.decision.iter().all(|&decision| usize::from(decision) < plan.decisions.len()));
     assert!(plan.decisions.iter().all(|d| (d.cookie as usize) < plan.cookies.len()));
     assert!(plan.peers.iter().all(|peer| u32::from(peer.class) < plan.peer_classes));
     assert!(plan.port_class.iter().flatten().all(|&class| u32::from(class) < plan.port_classes));
     assert!(plan.ipcache.is_sorted() && plan.peers.is_sorted_by(|a, b| a.key < b.key));
-    // A complete plan has no cell left that a packet could read as unreachable.
-    for group in &groups[1..] {
-        assert!(group[1..].iter().all(|&row| row != 0));
+}
+
+/// A complete plan has no cell left that a packet could read as unreachable, and none that means two
+/// things.
+fn check_rows(plan: &Plan, groups: &[&[u16]]) {
+    let class_is_column: Vec<u16> = (0..=u16::MAX).take(plan.port_classes as usize).collect();
+    assert!(plan.columns.is_empty() || plan.columns.len() == groups.len());
+    let mut rows: BTreeMap<u16, (&[u16], &[u16])> = BTreeMap::new();
+    for (at, group) in groups.iter().enumerate().skip(1) {
+        let columns = plan.columns.get(at).map_or(class_is_column.as_slice(), |columns| columns);
+        assert_eq!((columns.len(), columns[0]), (plan.port_classes as usize, 0));
+        let width = usize::from(*columns.iter().max().expect("class 0")) + 1;
+        for &row in &group[1..] {
+            let cells = &plan.decision[usize::from(row) * plan.step as usize..][..width];
+            assert!(cells.iter().all(|&decision| decision != 0));
+            assert_eq!(*rows.entry(row).or_insert((columns, cells)), (columns, cells));
+        }
     }
-    assert!(rows[1..].iter().all(|row| row.iter().all(|&decision| decision != 0)));
+    assert!(is_set(&rows.values().collect::<Vec<_>>()));
+    let widest = rows.values().map(|(_, cells)| cells.len()).max().unwrap_or_default();
+    let mut end = widest;
+    for (row, (_, cells)) in &rows {
+        let begin = usize::from(*row) * plan.step as usize;
+        assert!(begin >= end, "row {row} is in another");
+        end = begin + cells.len();
+    }
+    assert!(plan.decision[..widest].iter().all(|&decision| decision == 0), "row 0 denies");
 }
 
 fn is_set<T: PartialEq>(items: &[T]) -> bool {

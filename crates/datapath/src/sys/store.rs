@@ -94,10 +94,10 @@ impl Store for KernelTables {
     }
 
     fn set_generation(&mut self, slot: u32, head: GenerationHead) {
-        let GenerationHead { number, peer_classes, port_classes, flags } = head;
+        let GenerationHead { number, line, step, flags } = head;
         let head = |offset| self.generations.word32(slot as usize, offset);
-        head(offset!(Generation, peer_classes)).store(peer_classes, PLAIN);
-        head(offset!(Generation, port_classes)).store(port_classes, PLAIN);
+        head(offset!(Generation, line)).store(line, PLAIN);
+        head(offset!(Generation, step)).store(step, PLAIN);
         head(offset!(Generation, flags)).store(flags, PLAIN);
         head(offset!(Generation, number)).store(number, PUBLISH);
     }

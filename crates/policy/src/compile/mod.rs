@@ -19,6 +19,7 @@ mod groups;
 mod identities;
 mod interned;
 mod kinds;
+mod layout;
 mod policies;
 mod population;
 mod port_classes;

@@ -2,7 +2,8 @@
 //!
 //! The line of services is cut where a row's decision changes; then each distinct set of services about
 //! which a row decides something of its own splits the classes that it cuts through. Class 0 is that
-//! of the last service, which no rule can name.
+//! of the last service, which no rule can name. So it is for all rows, and in narrow tables once more
+//! for those of each group, whose classes are the columns of its rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,16 +14,18 @@ use flowgate_abi::policy::PortTable;
 
 use crate::compile::{
     error::{CompileError, Numbered},
+    interned::index,
     rows::{AccountId, Run, SERVICES, ServiceKey},
 };
 
 /// Services from one up to another that is left out.
 type Stretch = Range<ServiceKey>;
 
-/// The port classes.
+/// The port classes of some rows.
+#[derive(Debug)]
 pub(super) struct PortClasses {
-    /// By table and port.
-    pub(super) tables: [Box<[u16]>; PortTable::COUNT],
+    /// Where segments of one class begin, ascending, each with its class; the first at 0.
+    segments: Vec<(ServiceKey, u16)>,
     /// How many there are, class 0 included.
     pub(super) count: u32,
     /// By place in the line: a service of each class, and the class.
@@ -42,6 +45,31 @@ impl PortClasses {
             partition.split(set);
         }
         partition.publish()
+    }
+
+    /// By table and port.
+    pub(super) fn tables(&self) -> [Box<[u16]>; PortTable::COUNT] {
+        let mut line = vec![0u16; SERVICES as usize];
+        let ends = self.segments.iter().skip(1).map(|(first, _)| *first).chain([SERVICES]);
+        for (&(first, class), end) in self.segments.iter().zip(ends) {
+            line[first as usize..end as usize].fill(class);
+        }
+        let mut tables = line.chunks(PortTable::PORTS).map(Into::into);
+        [(); PortTable::COUNT].map(|()| tables.next().unwrap_or_default())
+    }
+
+    /// By class of `finer`, which were made of these rows and others: the class here.
+    pub(super) fn of_classes(&self, finer: &Self) -> Vec<u16> {
+        let mut classes = vec![0; finer.count as usize];
+        let mut segments = self.segments.iter().peekable();
+        let mut here = 0;
+        for &(service, class) in &finer.samples {
+            while let Some((_, class)) = segments.next_if(|(first, _)| *first <= service) {
+                here = *class;
+            }
+            classes[usize::from(class)] = here;
+        }
+        classes
     }
 
     /// Appends what a row decides about each class: everywhere what it decides at its end, but for the
@@ -115,28 +143,25 @@ impl Partition {
     /// Numbers the classes in the order in which services first show them, from 1 on but for the last
     /// one's.
     fn publish(self) -> Result<PortClasses, CompileError> {
-        let mut line = vec![0u16; SERVICES as usize];
         let last = self.class[self.class.len() - 1];
         let mut numbers: HashMap<usize, u16> = HashMap::from([(last, 0)]);
         let mut samples = vec![(SERVICES - 1, 0)];
-        let ends = self.starts.iter().skip(1).chain([&SERVICES]);
-        for ((&first, &end), class) in self.starts.iter().zip(ends).zip(&self.class) {
+        let mut segments = Vec::with_capacity(self.starts.len());
+        for (first, class) in self.starts.into_iter().zip(self.class) {
             let next = u16::try_from(numbers.len()).ok();
-            let number = match numbers.get(class) {
+            let number = match numbers.get(&class) {
                 Some(&known) => known,
                 None => {
                     let number = next.ok_or(TOO_MANY)?;
-                    numbers.insert(*class, number);
+                    numbers.insert(class, number);
                     samples.push((first, number));
                     number
                 }
             };
-            line[first as usize..end as usize].fill(number);
+            segments.push((first, number));
         }
         samples.sort_unstable();
-        let mut tables = line.chunks(PortTable::PORTS).map(Into::into);
-        let tables = [(); PortTable::COUNT].map(|()| tables.next().unwrap_or_default());
-        Ok(PortClasses { tables, count: crate::compile::interned::index(numbers.len()), samples })
+        Ok(PortClasses { segments, count: index(numbers.len()), samples })
     }
 }
 
@@ -169,15 +194,16 @@ mod tests {
     fn without_rules_there_is_one_class() {
         let classes = classes(&[]);
         assert_eq!(classes.count, 1);
-        assert!(classes.tables.iter().all(|table| table.iter().all(|&class| class == 0)));
+        assert!(classes.tables().iter().all(|table| table.iter().all(|&class| class == 0)));
     }
 
     #[test]
     fn ports_about_which_a_row_decides_alike_share_a_class() {
         let classes = classes(&[row(&[(Tcp, 80, 80), (Udp, 53, 53)])]);
         assert_eq!(classes.count, 2);
-        assert_eq!((classes.tables[0][80], classes.tables[1][53]), (1, 1));
-        let others = (classes.tables[0][79], classes.tables[0][81], classes.tables[1][80]);
+        let tables = classes.tables();
+        assert_eq!((tables[0][80], tables[1][53]), (1, 1));
+        let others = (tables[0][79], tables[0][81], tables[1][80]);
         assert_eq!(others, (0, 0, 0));
     }
 
@@ -193,6 +219,17 @@ mod tests {
     }
 
     #[test]
+    fn the_classes_of_some_rows_are_told_by_those_of_all() {
+        let (few, more) = (row(&[(Tcp, 10, 20)]), row(&[(Tcp, 15, 30), (Udp, 53, 53)]));
+        let (own, all) = (classes(&[few.clone()]), classes(&[few, more]));
+        assert_eq!((own.count, all.count), (2, 4));
+        let (of, tables, own) = (own.of_classes(&all), all.tables(), own.tables());
+        for (all, own) in tables.iter().flatten().zip(own.iter().flatten()) {
+            assert_eq!(of[usize::from(*all)], *own);
+        }
+    }
+
+    #[test]
     fn a_whole_protocol_isnt_the_class_of_what_has_no_ports() {
         let all = [(Tcp, 0, 65535), (Udp, 0, 65535), (Sctp, 0, 65535)];
         let classes = classes(&[vec![
@@ -200,7 +237,8 @@ mod tests {
             Run { first: service(all[2].0, 65535) + 1, account: 0 },
         ]]);
         assert_eq!(classes.count, 2);
-        assert!(classes.tables[Other as usize].iter().all(|&class| class == 0));
-        assert_eq!((classes.tables[0][0], classes.tables[2][65535]), (1, 1));
+        let tables = classes.tables();
+        assert!(tables[Other as usize].iter().all(|&class| class == 0));
+        assert_eq!((tables[0][0], tables[2][65535]), (1, 1));
     }
 }

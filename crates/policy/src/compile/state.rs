@@ -169,7 +169,7 @@ impl State {
             names,
             applying: &applying,
             peer_classes: classes.count,
-            max_cells: census.options().max_cells,
+            options: census.options(),
         };
         let tables = tables.tables(used.iter().flatten().copied())?;
         let endpoints = endpoints
@@ -246,6 +246,8 @@ impl Draft {
             port_class: tables.port_class,
             row: tables.row,
             decision: tables.decision,
+            step: tables.step,
+            columns: tables.columns,
             decisions: tables.decisions,
             cookies: tables.cookies,
             networks: self.networks,

@@ -1,5 +1,4 @@
-//! The dense tables of a plan, made from groups and rows: what is used, in the order in which it is
-//! first used.
+//! The tables of a plan, made from groups and rows: what is used, in the order in which it is first used.
 //!
 //! Invariant: the tables are the same whatever was compiled before.
 
@@ -13,14 +12,19 @@ use crate::{
         error::{CompileError, Numbered},
         groups::{Group, GroupId},
         interned::{Interned, index},
+        layout::Layout,
         policies::{Applying, PolicyName},
         port_classes::PortClasses,
         rows::{Account, AccountId, RowId, Rows},
     },
     model::{PolicyRef, Response},
+    options::Options,
     outcome::SideVerdict,
     plan::Cookie,
 };
+
+/// Cells up to which it doesn't matter that a dense layout would take fewer.
+const TRIFLE: usize = 1 << 18;
 
 /// The tables of a plan, as it has them.
 pub(super) struct Tables {
@@ -28,6 +32,8 @@ pub(super) struct Tables {
     pub(super) port_class: [Box<[u16]>; PortTable::COUNT],
     pub(super) row: Vec<u16>,
     pub(super) decision: Vec<u16>,
+    pub(super) step: u32,
+    pub(super) columns: Vec<Arc<[u16]>>,
     pub(super) decisions: Vec<Decision>,
     pub(super) cookies: Vec<Arc<Cookie>>,
     /// By group: its number in the tables.
@@ -43,21 +49,18 @@ pub(super) struct Source<'a> {
     pub(super) names: &'a Interned<PolicyRef>,
     pub(super) applying: &'a Applying,
     pub(super) peer_classes: u32,
-    pub(super) max_cells: usize,
+    pub(super) options: &'a Options,
 }
 
 /// Numbers in the order in which they are asked for, from 1 on.
-struct Numbering {
+#[derive(Default)]
+pub(super) struct Numbering {
     numbers: HashMap<u32, u32>,
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
 }
 
 impl Numbering {
-    fn new() -> Self {
-        Self { numbers: HashMap::new(), order: Vec::new() }
-    }
-
-    fn number(&mut self, of: u32) -> u32 {
+    pub(super) fn number(&mut self, of: u32) -> u32 {
         let order = &mut self.order;
         *self.numbers.entry(of).or_insert_with(|| {
             order.push(of);
@@ -72,42 +75,74 @@ impl Source<'_> {
         &self,
         used: impl Iterator<Item = GroupId>,
     ) -> Result<Tables, CompileError> {
-        let mut groups = Numbering::new();
+        let mut groups = Numbering::default();
         for group in used {
             groups.number(group);
         }
-        let mut rows = Numbering::new();
-        let row = self.row_cells(&groups.order, &mut rows)?;
+        let mut rows = Numbering::default();
+        for row in groups.order.iter().flat_map(|&group| self.rows_of(group)) {
+            rows.number(row);
+        }
         let ports = PortClasses::new(rows.order.iter().map(|&row| self.rows.runs(row)))?;
+        let count = rows.order.len();
+        let layout = self.layout(rows, &groups.order, &ports)?;
+        let row = self.row_cells(&groups.order, &layout, &ports)?;
         let mut made = Decisions::new(self);
-        let decision = self.decision_cells(&rows.order, &ports, &mut made)?;
+        let decision = self.decision_cells(&layout, &ports, &mut made)?;
         Ok(Tables {
             port_classes: ports.count,
-            port_class: ports.tables,
+            port_class: ports.tables(),
             row,
             decision,
+            step: layout.step,
+            columns: layout.columns,
             decisions: made.decisions,
             cookies: made.cookies,
             numbers: groups.numbers,
-            rows: rows.order.len(),
+            rows: count,
         })
+    }
+
+    /// Narrow where dense takes too much, unless narrow takes more or runs out of numbers.
+    fn layout(
+        &self,
+        rows: Numbering,
+        groups: &[GroupId],
+        ports: &PortClasses,
+    ) -> Result<Layout, CompileError> {
+        let dense = (rows.order.len() + 1) * ports.count as usize;
+        if dense > self.options.dense_cells {
+            let narrow = Layout::narrow(self, groups, ports);
+            if let Some(narrow) = narrow.ok().filter(|one| one.cells() <= dense.max(TRIFLE)) {
+                return Ok(narrow);
+            }
+        }
+        Layout::dense(rows, groups.len(), ports.count)
+    }
+
+    /// The rows of a group, as its classes of peers come to them.
+    pub(super) fn rows_of(&self, group: GroupId) -> impl Iterator<Item = RowId> {
+        let Group { rest, others } = self.groups.get(group);
+        [*rest].into_iter().chain(others.iter().map(|(_, row)| *row))
     }
 
     fn row_cells(
         &self,
         groups: &[GroupId],
-        rows: &mut Numbering,
+        layout: &Layout,
+        ports: &PortClasses,
     ) -> Result<Vec<u16>, CompileError> {
         let width = self.peer_classes as usize;
-        let mut cells = vec![0; self.checked(Numbered::RowCells, (groups.len() + 1) * width)?];
-        let mut number = |row: RowId| {
-            u16::try_from(rows.number(row)).map_err(|_| too_many(Numbered::Rows, 1 << 16))
-        };
-        for (group, cells) in groups.iter().zip(cells.chunks_mut(width).skip(1)) {
+        let columns = if layout.columns.is_empty() { 0 } else { ports.count as usize };
+        self.checked(Numbered::RowCells, (groups.len() + 1) * (width + columns))?;
+        let mut cells = vec![0; (groups.len() + 1) * width];
+        let lines = cells.chunks_mut(width).skip(1);
+        for ((group, shape), cells) in groups.iter().zip(&layout.shape_of).zip(lines) {
+            let numbers = &layout.shapes[*shape].numbers;
             let Group { rest, others } = self.groups.get(*group);
-            cells[1..].fill(number(*rest)?);
-            for &(class, row) in others {
-                cells[usize::from(class)] = number(row)?;
+            cells[1..].fill(numbers[rest]);
+            for (class, row) in others {
+                cells[usize::from(*class)] = numbers[row];
             }
         }
         Ok(cells)
@@ -115,32 +150,36 @@ impl Source<'_> {
 
     fn decision_cells(
         &self,
-        rows: &[RowId],
+        layout: &Layout,
         ports: &PortClasses,
         made: &mut Decisions<'_>,
     ) -> Result<Vec<u16>, CompileError> {
-        let width = ports.count as usize;
-        let room = self.checked(Numbered::DecisionCells, (rows.len() + 1) * width)?;
+        let step = layout.step as usize;
+        let room = self.checked(Numbered::DecisionCells, layout.count as usize * step)?;
         let mut cells = Vec::with_capacity(room);
-        cells.resize(width, 0);
-        for &row in rows {
-            let runs = self.rows.runs(row);
-            // What is decided elsewhere is numbered before what is decided about some services.
-            for run in runs.last().into_iter().chain(runs) {
-                made.number(run.account)?;
+        for shape in &layout.shapes {
+            let classes = shape.classes.as_ref().unwrap_or(ports);
+            for row in &shape.order {
+                let runs = self.rows.runs(*row);
+                // What is decided elsewhere is numbered before what is decided about some services.
+                for run in runs.last().into_iter().chain(runs) {
+                    made.number(run.account)?;
+                }
+                cells.resize(usize::from(shape.numbers[row]) * step, 0);
+                classes.expand(runs, |account| made.known(account), &mut cells);
             }
-            ports.expand(runs, |account| made.known(account), &mut cells);
         }
+        cells.resize(room, 0);
         Ok(cells)
     }
 
     fn checked(&self, what: Numbered, cells: usize) -> Result<usize, CompileError> {
-        let limit = self.max_cells;
+        let limit = self.options.max_cells;
         if cells > limit { Err(too_many(what, limit)) } else { Ok(cells) }
     }
 }
 
-const fn too_many(what: Numbered, limit: usize) -> CompileError {
+pub(super) const fn too_many(what: Numbered, limit: usize) -> CompileError {
     CompileError::TooMany { what, limit }
 }
 

@@ -193,8 +193,15 @@ type Changes = BTreeMap<(Said, Said), Vec<Services>>;
 /// The classes of peers for which the same differs on the same services.
 type Alike = BTreeMap<(Said, Said, Vec<Services>), Vec<usize>>;
 
-/// The row of each plan; none where nobody judges.
-type Rows = [Option<u16>; 2];
+/// The row of each plan, and an endpoint policy whose it is; none where nobody judges.
+type Rows = [Option<Row>; 2];
+
+/// Of two rows with one number it doesn't matter whose they are.
+#[derive(Clone, Copy)]
+struct Row {
+    number: u16,
+    policy: u32,
+}
 
 /// Subjects that nothing tells apart in a direction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,7 +217,7 @@ struct Comparison<'a> {
     plans: [&'a Plan; 2],
     /// By family, IPv6 first.
     segments: [Vec<Segment>; 2],
-    known: HashMap<(bool, Rows), Rc<Changes>>,
+    known: HashMap<(bool, [Option<u16>; 2]), Rc<Changes>>,
 }
 
 impl<'a> Comparison<'a> {
@@ -259,8 +266,9 @@ impl<'a> Comparison<'a> {
             }
             let row = |plan: usize| {
                 let width = self.plans[plan].peer_classes as usize;
-                let line = group.policies[plan]? as usize * width;
-                Some(self.plans[plan].row[line + usize::from(class.classes[plan])])
+                let policy = group.policies[plan]?;
+                let cell = policy as usize * width + usize::from(class.classes[plan]);
+                Some(Row { number: self.plans[plan].row[cell], policy })
             };
             let rows = [row(0), row(1)];
             for (&(before, after), services) in &*self.rows(class.ipv4, rows) {
@@ -271,11 +279,12 @@ impl<'a> Comparison<'a> {
     }
 
     fn rows(&mut self, ipv4: bool, rows: Rows) -> Rc<Changes> {
-        if let Some(known) = self.known.get(&(ipv4, rows)) {
+        let key = (ipv4, rows.map(|row| row.map(|row| row.number)));
+        if let Some(known) = self.known.get(&key) {
             return Rc::clone(known);
         }
         let changes = Rc::new(self.compare(ipv4, rows));
-        self.known.insert((ipv4, rows), Rc::clone(&changes));
+        self.known.insert(key, Rc::clone(&changes));
         changes
     }
 
@@ -297,9 +306,10 @@ impl<'a> Comparison<'a> {
 }
 
 impl Plan {
-    fn said(&self, row: Option<u16>, port_class: u16) -> Said {
-        let Some(row) = row else { return UNJUDGED };
-        let cell = usize::from(row) * self.port_classes as usize + usize::from(port_class);
+    fn said(&self, row: Option<Row>, port_class: u16) -> Said {
+        let Some(Row { number, policy }) = row else { return UNJUDGED };
+        let column = usize::from(self.column(policy, port_class));
+        let cell = usize::from(number) * self.step as usize + column;
         let side = self.decided(u32::from(self.decision[cell]));
         let verdict = side.verdict().unwrap_or(SideVerdict::DefaultDeny);
         Said { verdict, response: side.response(), staged: side.staged() }

@@ -51,9 +51,10 @@ pub enum NotAnExtension {
         /// The network.
         network: IpNet,
     },
-    /// Rules tell services apart that are one to the running plan, as where the first peer joins whom
-    /// rules let use a port that nobody was let use before. A class of services is a cell of every row of
-    /// decisions, and these lie side by side: another one moves them all, which takes a generation.
+    /// Rules tell services apart that are one to the running plan (in a narrow one: to an endpoint's
+    /// policies), as where the first peer joins whom rules let use a port that nobody was let use before. A
+    /// class of services is a cell of every row of decisions, and these lie side by side: another one moves
+    /// them all, which takes a generation.
     #[error("port {port} of {table:?} is told apart from others, which is new; apply the plan")]
     Service {
         /// The port table.
@@ -126,9 +127,9 @@ impl Extension {
         let services = services(running, next)?;
         let classes = classes(running, next)?;
         let groups = groups(running, next)?;
-        let mut rows = Rows::new(running, next, services);
+        let mut rows = Rows::new(running, next, services, &groups)?;
         let row = rows.cells(&groups, &classes)?;
-        let Rows { decision, made, .. } = rows;
+        let Rows { decision, columns, made, .. } = rows;
         let plan = Plan {
             endpoints: next.endpoints.iter().map(|one| endpoint(one, &groups)).collect(),
             peers: peers(next, &classes)?,
@@ -138,6 +139,8 @@ impl Extension {
             port_class: running.port_class.clone(),
             row,
             decision,
+            step: running.step,
+            columns,
             decisions: made.decisions,
             cookies: made.cookies,
             networks: next.networks.clone(),
@@ -250,8 +253,7 @@ fn classes(running: &Plan, next: &Plan) -> Result<Pairs, NotAnExtension> {
 }
 
 fn groups(running: &Plan, next: &Plan) -> Result<Pairs, NotAnExtension> {
-    let count = |plan: &Plan| plan.row.len() / plan.peer_classes as usize;
-    let mut pairs = Pairs::new(count(running), count(next));
+    let mut pairs = Pairs::new(running.groups(), next.groups());
     for one in &next.endpoints {
         let known = running.endpoints.binary_search_by(|known| known.workload.cmp(&one.workload));
         let Ok(known) = known else { continue };

@@ -62,10 +62,10 @@ impl Store for HostTables {
     }
 
     fn set_generation(&mut self, slot: u32, head: GenerationHead) {
-        let GenerationHead { number, peer_classes, port_classes, flags } = head;
+        let GenerationHead { number, line, step, flags } = head;
         let head = &self.generations[slot as usize];
-        head.peer_classes.store(peer_classes);
-        head.port_classes.store(port_classes);
+        head.line.store(line);
+        head.step.store(step);
         head.flags.store(flags);
         head.number.store(number);
     }

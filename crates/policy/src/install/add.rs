@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 use flowgate_abi::endpoint::Leaf;
 use ipnet::IpNet;
 
-use super::{Binding, InstallError, Installer, Store};
-use crate::{inventory::WorkloadRef, roster::Placement};
+use super::{Binding, InstallError, Installer, Store, extend::tabled};
+use crate::{inventory::WorkloadRef, plan::PlannedEndpoint, roster::Placement};
 
 impl<S: Store> Installer<S> {
     /// Lets a workload join the running generation: its addresses get their peers, and its endpoints,
@@ -30,13 +30,14 @@ impl<S: Store> Installer<S> {
             .map(|(address, peer)| Some((IpNet::from(*address), number(*peer)?)))
             .collect();
         let peers = peers.ok_or(InstallError::OtherPlan)?;
+        let PlannedEndpoint { egress, ingress, .. } = placement.endpoint;
+        let (egress, ingress) = (tabled(plan, egress), tabled(plan, ingress));
         self.check_nodes(peers.iter().map(|(net, _)| *net))?;
         let slots = self.slots_of(&placement.endpoint.workload, &placement.endpoint.addresses);
         let mut written = 0;
         for (net, peer) in &peers {
             written += self.join(net, *peer, &slots)?;
         }
-        let (egress, ingress) = (placement.endpoint.egress, placement.endpoint.ingress);
         for (slot, _) in &slots {
             self.store.set_endpoint_policy(self.store.active() & 1, *slot, egress, ingress);
             self.open.insert(*slot);

@@ -47,7 +47,7 @@ impl<S: Store> Installer<S> {
             numbers,
             bindings,
             plan: None,
-            columns: 0,
+            line: 0,
             open: BTreeSet::new(),
             robbed: BTreeSet::new(),
         };

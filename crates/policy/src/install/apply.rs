@@ -175,7 +175,7 @@ impl<S: Store> Installer<S> {
         self.settle_grace()?;
         self.store.set_active(generation);
         self.plan = Some(Arc::clone(plan));
-        self.columns = self.columns_for(plan);
+        self.line = self.line_for(plan);
         self.open = self.slots_of_plan(plan);
         self.settle_grace()?;
         self.contract(&transition).map_err(InstallError::Store)?;
@@ -342,12 +342,12 @@ impl<S: Store> Installer<S> {
         for (table, classes) in plan.port_class.iter().enumerate() {
             self.store.set_port_class(slot, table as u32, classes);
         }
-        let columns = self.columns_for(plan);
-        self.store.set_rows(slot, 0, &spread(plan, columns));
+        let line = self.line_for(plan);
+        self.store.set_rows(slot, 0, &spread(plan, line));
         self.store.set_decision_cells(slot, 0, &plan.decision);
         self.store.set_decisions(slot, 0, &plan.decisions);
         let outcome = self.write_endpoint_policies(plan, slot);
-        self.store.set_generation(slot, head(plan, generation, columns));
+        self.store.set_generation(slot, head(plan, generation, line));
         outcome
     }
 
@@ -456,17 +456,22 @@ impl<S: Store> Installer<S> {
 }
 
 /// The head of a plan's generation, whose groups of rows lie so far apart.
-fn head(plan: &Plan, number: u32, columns: usize) -> GenerationHead {
+fn head(plan: &Plan, number: u32, line: usize) -> GenerationHead {
     let flags = if plan.keep_established { Generation::KEEP_ESTABLISHED } else { 0 };
-    GenerationHead { number, peer_classes: columns as u32, port_classes: plan.port_classes, flags }
+    let columns = if plan.is_narrow() { plan.port_classes as u16 } else { 0 };
+    let flags = Generation::with_columns(flags, columns);
+    GenerationHead { number, line: line as u32, step: plan.step, flags }
 }
 
 /// The row cells of a plan, with so many for each group; those that are spare lead to row 0.
-fn spread(plan: &Plan, columns: usize) -> Vec<u16> {
+fn spread(plan: &Plan, line: usize) -> Vec<u16> {
     let groups = plan.row.chunks(plan.peer_classes as usize);
-    let mut cells = vec![0; groups.len() * columns];
-    for (cells, group) in cells.chunks_mut(columns).zip(groups) {
+    let mut cells = vec![0; groups.len() * line];
+    for (cells, group) in cells.chunks_mut(line).zip(groups) {
         cells[..group.len()].copy_from_slice(group);
+    }
+    for (cells, columns) in cells.chunks_mut(line).zip(&plan.columns) {
+        cells[line - columns.len()..].copy_from_slice(columns);
     }
     cells
 }

@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use flowgate_abi::policy::EndpointPolicy;
 use ipnet::IpNet;
 
 use super::{Binding, InstallError, Installer, Store, apply::identities};
@@ -67,7 +68,7 @@ impl<S: Store> Installer<S> {
     fn extend_tables(&mut self, extension: &Extension) -> Result<usize, InstallError<S::Error>> {
         let (before, plan) = (&extension.running, &extension.plan);
         plan.fits(&self.capacity)?;
-        self.check_columns(plan)?;
+        self.check_line(plan)?;
         let new: Vec<_> =
             plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_none()).collect();
         let numbers: Vec<u32> = self.numbers.vacant().take(new.len()).collect();
@@ -105,15 +106,15 @@ impl<S: Store> Installer<S> {
         changed.len()
     }
 
-    fn check_columns(&self, plan: &Plan) -> Result<(), Overflow> {
-        let groups = plan.row.len() / plan.peer_classes as usize;
-        let (needed, have) = (groups * self.columns, self.capacity.row_cells);
-        if plan.peer_classes as usize <= self.columns && needed <= have {
+    fn check_line(&self, plan: &Plan) -> Result<(), Overflow> {
+        let groups = plan.groups();
+        let (needed, have) = (groups * self.line, self.capacity.row_cells);
+        if plan.line() <= self.line && needed <= have {
             return Ok(());
         }
         // As another generation it would have room.
-        let needed = needed.max(plan.row.len());
-        let have = have.min(groups * self.columns);
+        let needed = needed.max(groups * plan.line());
+        let have = have.min(groups * self.line);
         Err(Overflow { table: Table::RowCells, needed, have, top: Vec::new() })
     }
 
@@ -136,9 +137,14 @@ impl<S: Store> Installer<S> {
             let from = if group < groups { was } else { 0 };
             let cells = &cells[from..];
             if !cells.is_empty() {
-                self.store.set_rows(slot, (group * self.columns + from) as u32, cells);
+                self.store.set_rows(slot, (group * self.line + from) as u32, cells);
             }
             written += cells.len();
+            if let Some(columns) = plan.columns.get(group).filter(|_| from == 0) {
+                let first = (group + 1) * self.line - columns.len();
+                self.store.set_rows(slot, first as u32, columns);
+                written += columns.len();
+            }
         }
         written
     }
@@ -230,19 +236,25 @@ impl<S: Store> Installer<S> {
 
     /// How far the groups of a plan's rows lie apart: with room for more classes of peers if the
     /// table has some.
-    pub(super) fn columns_for(&self, plan: &Plan) -> usize {
-        let width = plan.peer_classes as usize;
-        let groups = plan.row.len() / width;
+    pub(super) fn line_for(&self, plan: &Plan) -> usize {
+        let (least, groups) = (plan.line(), plan.groups());
         let room = self.capacity.row_cells / (groups + groups / 8 + 2);
-        (width + SPARE).min(room).max(width)
+        let line = (least + SPARE).min(room).max(least);
+        // Odd, as it is at least.
+        if plan.is_narrow() { line - (line - least) % 2 } else { line }
     }
 }
 
-/// The policies of an endpoint in a plan that has it with its addresses.
+/// The policies of an endpoint in a plan that has it with its addresses, as the tables have them.
 pub(super) fn planned(binding: &Binding, plan: &Plan) -> Option<(u32, u32)> {
     let workload = binding.workload.as_ref()?;
     let known = plan.endpoints.binary_search_by(|one| one.workload.cmp(workload)).ok()?;
     let planned = &plan.endpoints[known];
     let has_all = binding.prefixes().all(|net| planned.addresses.contains(&net.addr()));
-    has_all.then_some((planned.egress, planned.ingress))
+    has_all.then_some((tabled(plan, planned.egress), tabled(plan, planned.ingress)))
+}
+
+/// An endpoint policy of a plan, as the tables have it.
+pub(super) fn tabled(plan: &Plan, policy: u32) -> u32 {
+    if plan.is_narrow() { policy | EndpointPolicy::NARROW } else { policy }
 }

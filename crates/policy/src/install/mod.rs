@@ -158,7 +158,7 @@ pub struct Installer<S> {
     bindings: BTreeMap<u32, Binding>,
     plan: Option<Arc<Plan>>,
     /// Cells of a group of rows in the running generation, spare ones included.
-    columns: usize,
+    line: usize,
     /// Slots of endpoints that have policies in the running generation, as far as is known.
     open: BTreeSet<u32>,
     /// Peers that lost an address since the last grace period.

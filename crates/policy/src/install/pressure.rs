@@ -24,7 +24,11 @@ impl<S: Store> Installer<S> {
         let tables = [
             (Table::Endpoints, self.bindings.len(), capacity.endpoints),
             (Table::Peers, capacity.peers - self.numbers.free(), capacity.peers),
-            (Table::RowCells, plan.map_or(0, |plan| plan.row.len()), capacity.row_cells),
+            (
+                Table::RowCells,
+                plan.map_or(0, |plan| plan.groups() * plan.line()),
+                capacity.row_cells,
+            ),
             (
                 Table::DecisionCells,
                 plan.map_or(0, |plan| plan.decision.len()),

@@ -28,11 +28,11 @@ pub struct EndpointRow {
 pub struct GenerationHead {
     /// Its number; 0: it isn't there.
     pub number: u32,
-    /// Cells of a row group.
-    pub peer_classes: u32,
-    /// Cells of a row.
-    pub port_classes: u32,
-    /// `Generation::KEEP_ESTABLISHED`.
+    /// Cells of a row group's line.
+    pub line: u32,
+    /// Cells from a row to the next number's.
+    pub step: u32,
+    /// `Generation::KEEP_ESTABLISHED`, and `Generation::columns`.
     pub flags: u32,
 }
 
