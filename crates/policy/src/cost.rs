@@ -199,6 +199,11 @@ impl Plan {
         if MOST_NODES * self.ipcache.len() > capacity.ipcache_nodes {
             cost = self.cost();
         }
+        self.fits_at(&cost, capacity)
+    }
+
+    /// The same, where the cost is known already.
+    pub(crate) fn fits_at(&self, cost: &Cost, capacity: &Capacity) -> Result<(), Overflow> {
         let tables = [
             (Table::Endpoints, cost.endpoints, capacity.endpoints),
             (Table::Peers, cost.peers, capacity.peers),

@@ -1,5 +1,6 @@
-//! Workloads come, go and change their labels at random, by an extension wherever the change is one: after each
-//! step flows are decided about as in a plan that was compiled from nothing.
+//! Workloads come, go and change their labels at random, by an extension wherever the change is one; in between
+//! some join by a placement, others leave, and links are attached anew. After each step flows are decided about as in
+//! a plan that was compiled from nothing.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -18,6 +19,7 @@ use flowgate_policy::{
     options::Options,
     outcome::Flow,
     plan::Plan,
+    roster::Roster,
     simulate::simulate,
 };
 
@@ -32,6 +34,7 @@ struct Chain {
     running: Arc<Plan>,
     absent: Vec<Workload>,
     extended: usize,
+    placed: usize,
 }
 
 impl Chain {
@@ -51,7 +54,7 @@ impl Chain {
         }
         let running = session.plan().expect("a sound case");
         let _ = installer.apply(&running).expect("fits");
-        Self { case, session, installer, running, absent: Vec::new(), extended: 0 }
+        Self { case, session, installer, running, absent: Vec::new(), extended: 0, placed: 0 }
     }
 
     /// Somebody comes, goes, or gets the labels of another; now and then several at once.
@@ -72,6 +75,40 @@ impl Chain {
                 }
                 _ => self.absent.drain(..).for_each(|back| self.session.set_workload(back)),
             }
+        }
+    }
+
+    /// What the running plan doesn't know of: those who are absent take a place in it, somebody leaves, or gets
+    /// a new link.
+    fn meanwhile(&mut self, generator: &mut Generator) {
+        let all = &self.case.inventory.workloads;
+        let own: Vec<_> = all.iter().filter(|one| !one.host_network).collect();
+        let Some(one) = pick(generator, &own).cloned() else { return };
+        match generator.below(4) {
+            0 | 1 => self.absent.clone().iter().for_each(|one| self.place(one)),
+            2 => {
+                self.installer.remove(&one.id, &one.addresses).expect("host tables");
+            }
+            _ => self.relink(&one),
+        }
+    }
+
+    fn place(&mut self, one: &Workload) {
+        let labels = self.case.inventory.namespace_labels(&one.id.namespace);
+        if let Ok(placement) = Roster::new(&self.running).add(one, &labels) {
+            self.installer.add(&placement).expect("fits");
+            self.placed += 1;
+        }
+    }
+
+    fn relink(&mut self, one: &Workload) {
+        let bindings = self.installer.bindings();
+        let mine = bindings.filter(|(_, binding)| binding.workload.as_ref() == Some(&one.id));
+        let (mine, addresses): (Vec<_>, Vec<_>) =
+            mine.map(|(slot, binding)| (slot, binding.address)).unzip();
+        self.installer.detach(&mine).expect("host tables");
+        for address in addresses {
+            self.installer.attach(one.id.clone(), address).expect("room");
         }
     }
 
@@ -113,6 +150,22 @@ impl Chain {
     }
 }
 
+/// Everybody of a namespace as the first one there, so that who is absent may have a place.
+fn alike(mut case: Case) -> Case {
+    let workloads = &mut case.inventory.workloads;
+    for at in 0..workloads.len() {
+        let namespace = workloads[at].id.namespace.clone();
+        let is_first = |one: &&Workload| one.id.namespace == namespace && !one.host_network;
+        let Some(first) = workloads.iter().find(is_first).cloned() else { continue };
+        let one = &mut workloads[at];
+        if !one.host_network {
+            let Workload { labels, ports, node, .. } = first;
+            *one = Workload { labels, ports, node, ..one.clone() };
+        }
+    }
+    case
+}
+
 fn pick<'a, T>(generator: &mut Generator, of: &[&'a T]) -> Option<&'a T> {
     let at = generator.below(of.len().max(1) as u64);
     of.get(usize::try_from(at).ok()?).copied()
@@ -121,11 +174,13 @@ fn pick<'a, T>(generator: &mut Generator, of: &[&'a T]) -> Option<&'a T> {
 #[test]
 fn a_chain_of_extensions_decides_as_a_compilation_from_nothing() {
     let mut generator = Generator::new(91);
-    let mut extended = 0;
-    for _ in 0..CHAINS {
-        let mut chain = Chain::new(generator.case());
+    let (mut extended, mut placed) = (0, 0);
+    for number in 0..CHAINS {
+        let case = generator.case();
+        let mut chain = Chain::new(if number % 2 == 0 { case } else { alike(case) });
         for step in 0..STEPS {
             chain.edit(&mut generator);
+            chain.meanwhile(&mut generator);
             chain.step();
             chain.check(&mut generator);
             if step % 3 == 0 {
@@ -133,7 +188,9 @@ fn a_chain_of_extensions_decides_as_a_compilation_from_nothing() {
             }
         }
         extended += chain.extended;
+        placed += chain.placed;
     }
-    println!("{extended} of {} steps were extensions", CHAINS * STEPS);
+    println!("{extended} of {} steps were extensions, {placed} had a place", CHAINS * STEPS);
+    assert!(placed > 3);
     assert!(extended * 4 > CHAINS * STEPS && extended < CHAINS * STEPS);
 }

@@ -10,6 +10,8 @@
 //! Invariant: the extended plan decides about every flow as the plan that it was made of, and each
 //! cell of the running plan is in it unchanged. Tested over generated cases (`tests/extension.rs`).
 
+mod delta;
+mod matched;
 mod rows;
 
 use std::{
@@ -22,10 +24,13 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::{
+    cost::Cost,
     inventory::WorkloadRef,
     peer_key::PeerKey,
     plan::{Plan, PlannedEndpoint, PlannedPeer},
 };
+pub(crate) use delta::Delta;
+use matched::Matched;
 use rows::Rows;
 
 /// Why a plan can't extend the running one: apply it.
@@ -85,6 +90,9 @@ pub enum NotAnExtension {
 pub struct Extension {
     pub(crate) running: Arc<Plan>,
     pub(crate) plan: Arc<Plan>,
+    pub(crate) cost: Cost,
+    /// What is new in it, so that writing it looks at nothing else.
+    pub(crate) delta: Delta,
 }
 
 impl Extension {
@@ -125,14 +133,16 @@ impl Extension {
         same_nodes(running, next)?;
         same_networks(running, next)?;
         let services = services(running, next)?;
-        let classes = classes(running, next)?;
-        let groups = groups(running, next)?;
+        let known = Matched::peers(running, next);
+        let known_ends = Matched::endpoints(running, next);
+        let classes = classes(running, next, &known)?;
+        let groups = groups(running, next, &known_ends)?;
         let mut rows = Rows::new(running, next, services, &groups)?;
         let row = rows.cells(&groups, &classes)?;
         let Rows { decision, columns, made, .. } = rows;
         let plan = Plan {
-            endpoints: next.endpoints.iter().map(|one| endpoint(one, &groups)).collect(),
-            peers: peers(next, &classes)?,
+            endpoints: endpoints(running, next, &groups, &known_ends),
+            peers: peers(running, next, &classes, &known)?,
             ipcache: next.ipcache.clone(),
             peer_classes: count(classes.next_of.len())?,
             port_classes: running.port_classes,
@@ -147,7 +157,9 @@ impl Extension {
             local_node: next.local_node.clone(),
             keep_established: next.keep_established,
         };
-        Ok(Self { running: Arc::clone(running), plan: Arc::new(plan) })
+        let delta = Delta::of(running, &plan, &known, &known_ends);
+        let cost = plan.cost();
+        Ok(Self { running: Arc::clone(running), plan: Arc::new(plan), cost, delta })
     }
 
     /// It was made of this plan, which it lets others join.
@@ -239,12 +251,11 @@ impl Pairs {
     }
 }
 
-fn classes(running: &Plan, next: &Plan) -> Result<Pairs, NotAnExtension> {
+fn classes(running: &Plan, next: &Plan, known: &Matched) -> Result<Pairs, NotAnExtension> {
     let mut pairs = Pairs::new(running.peer_classes as usize, next.peer_classes as usize);
-    for peer in &next.peers {
-        let known = running.peers.binary_search_by(|known| known.key.cmp(&peer.key));
-        let Ok(known) = known else { continue };
-        if !pairs.pair(running.peers[known].class.into(), peer.class.into()) {
+    for (at, before) in known.both() {
+        let peer = &next.peers[at];
+        if !pairs.pair(running.peers[before].class.into(), peer.class.into()) {
             return Err(NotAnExtension::Peers { network: peer.key.network() });
         }
     }
@@ -252,13 +263,12 @@ fn classes(running: &Plan, next: &Plan) -> Result<Pairs, NotAnExtension> {
     Ok(pairs)
 }
 
-fn groups(running: &Plan, next: &Plan) -> Result<Pairs, NotAnExtension> {
+fn groups(running: &Plan, next: &Plan, known: &Matched) -> Result<Pairs, NotAnExtension> {
     let mut pairs = Pairs::new(running.groups(), next.groups());
-    for one in &next.endpoints {
-        let known = running.endpoints.binary_search_by(|known| known.workload.cmp(&one.workload));
-        let Ok(known) = known else { continue };
-        let PlannedEndpoint { egress, ingress, .. } = running.endpoints[known];
-        if !pairs.pair(egress, one.egress) || !pairs.pair(ingress, one.ingress) {
+    for (at, before) in known.both() {
+        let (PlannedEndpoint { egress, ingress, .. }, one) =
+            (&running.endpoints[before], &next.endpoints[at]);
+        if !pairs.pair(*egress, one.egress) || !pairs.pair(*ingress, one.ingress) {
             return Err(NotAnExtension::Policies { workload: one.workload.clone() });
         }
     }
@@ -269,17 +279,35 @@ fn groups(running: &Plan, next: &Plan) -> Result<Pairs, NotAnExtension> {
     Ok(pairs)
 }
 
-fn endpoint(next: &PlannedEndpoint, groups: &Pairs) -> PlannedEndpoint {
-    let (egress, ingress) = (groups.known(next.egress), groups.known(next.ingress));
-    PlannedEndpoint { egress, ingress, ..next.clone() }
+/// Who is in the running plan keeps its groups, even where the next plan has one group for several of them:
+/// nobody writes them anew.
+fn endpoints(running: &Plan, next: &Plan, groups: &Pairs, known: &Matched) -> Vec<PlannedEndpoint> {
+    let endpoint = |(one, before): (&PlannedEndpoint, &Option<usize>)| {
+        let (egress, ingress) = match before.map(|before| &running.endpoints[before]) {
+            Some(before) => (before.egress, before.ingress),
+            None => (groups.known(one.egress), groups.known(one.ingress)),
+        };
+        PlannedEndpoint { egress, ingress, ..one.clone() }
+    };
+    next.endpoints.iter().zip(&known.of_next).map(endpoint).collect()
 }
 
-fn peers(next: &Plan, classes: &Pairs) -> Result<Vec<PlannedPeer>, NotAnExtension> {
-    let peer = |peer: &PlannedPeer| {
-        let class = u16::try_from(classes.known(peer.class.into()));
-        Ok(PlannedPeer { class: class.map_err(|_| NotAnExtension::Numbers)?, ..peer.clone() })
+/// Likewise, with their classes.
+fn peers(
+    running: &Plan,
+    next: &Plan,
+    classes: &Pairs,
+    known: &Matched,
+) -> Result<Vec<PlannedPeer>, NotAnExtension> {
+    let peer = |(peer, before): (&PlannedPeer, &Option<usize>)| {
+        let class = match before {
+            Some(before) => running.peers[*before].class,
+            None => u16::try_from(classes.known(peer.class.into()))
+                .map_err(|_| NotAnExtension::Numbers)?,
+        };
+        Ok(PlannedPeer { class, ..peer.clone() })
     };
-    next.peers.iter().map(peer).collect()
+    next.peers.iter().zip(&known.of_next).map(peer).collect()
 }
 
 fn count(numbers: usize) -> Result<u32, NotAnExtension> {

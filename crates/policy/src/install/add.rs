@@ -33,10 +33,11 @@ impl<S: Store> Installer<S> {
         let PlannedEndpoint { egress, ingress, .. } = placement.endpoint;
         let (egress, ingress) = (tabled(plan, egress), tabled(plan, ingress));
         self.check_nodes(peers.iter().map(|(net, _)| *net))?;
+        self.stray(peers.iter().map(|(net, _)| *net));
         let slots = self.slots_of(&placement.endpoint.workload, &placement.endpoint.addresses);
         let mut written = 0;
         for (net, peer) in &peers {
-            written += self.join(net, *peer, &slots)?;
+            written += self.join(net, *peer, owner(&slots, net))?;
         }
         for (slot, _) in &slots {
             self.store.set_endpoint_policy(self.store.active() & 1, *slot, egress, ingress);
@@ -57,6 +58,7 @@ impl<S: Store> Installer<S> {
         workload: &WorkloadRef,
         addresses: &[IpAddr],
     ) -> Result<usize, InstallError<S::Error>> {
+        self.stray(addresses.iter().map(|address| IpNet::from(*address)));
         let slots = self.slots_of(workload, addresses);
         for (slot, _) in &slots {
             self.store.set_endpoint_policy(self.store.active() & 1, *slot, 0, 0);
@@ -95,10 +97,10 @@ impl<S: Store> Installer<S> {
         &mut self,
         net: &IpNet,
         peer: u32,
-        slots: &[(u32, Binding)],
+        owner: Option<u32>,
     ) -> Result<usize, InstallError<S::Error>> {
         let robbed = self.peer_at(net).filter(|robbed| *robbed != peer);
-        let leaf = match owner(slots, net) {
+        let leaf = match owner {
             Some(slot) => {
                 self.set_endpoint_peer(slot, net, peer);
                 Leaf::endpoint(slot)

@@ -49,6 +49,7 @@ impl<S: Store> Installer<S> {
             plan: None,
             line: 0,
             open: BTreeSet::new(),
+            strays: None,
             robbed: BTreeSet::new(),
         };
         installer.finish_renumbering();

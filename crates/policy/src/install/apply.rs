@@ -168,6 +168,7 @@ impl<S: Store> Installer<S> {
         plan.fits(&self.capacity)?;
         self.attached_nodes(plan)?;
         let transition = self.transition(plan)?;
+        self.strays = None;
         self.own(&transition.planned(plan));
         let generation = next(self.store.active());
         let (ready, closed) = self.write_generation(plan, generation, &transition);
@@ -179,6 +180,7 @@ impl<S: Store> Installer<S> {
         self.open = self.slots_of_plan(plan);
         self.settle_grace()?;
         self.contract(&transition).map_err(InstallError::Store)?;
+        self.has_settled_all();
         Ok(Applied { generation, ready, closed, moved })
     }
 

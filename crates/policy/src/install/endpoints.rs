@@ -94,6 +94,7 @@ impl<S: Store> Installer<S> {
         workload: WorkloadRef,
         address: EndpointAddress,
     ) -> Result<u32, InstallError<S::Error>> {
+        self.stray(address.prefixes());
         if let Some(slot) = self.claim(&workload, &address) {
             return Ok(slot);
         }
@@ -127,6 +128,7 @@ impl<S: Store> Installer<S> {
         let before = self.bindings.len();
         for slot in slots {
             let Some(binding) = self.bindings.get(slot).cloned() else { continue };
+            self.stray(binding.prefixes());
             let peers = self.store.endpoint(*slot);
             robbed.extend([peers.peer4, peers.peer6]);
             self.close(*slot, &binding).map_err(InstallError::Store)?;

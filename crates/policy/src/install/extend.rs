@@ -13,7 +13,11 @@ use std::{
 use flowgate_abi::policy::EndpointPolicy;
 use ipnet::IpNet;
 
-use super::{Binding, InstallError, Installer, Store, apply::identities};
+use super::{
+    Binding, InstallError, Installer, Store,
+    apply::identities,
+    concern::{Concern, peer_in},
+};
 use crate::{
     cost::{Overflow, Table},
     extension::Extension,
@@ -54,23 +58,36 @@ impl<S: Store> Installer<S> {
             return Err(InstallError::NotRunning);
         }
         let plan = &extension.plan;
-        self.check_nodes(plan.ipcache.iter().map(|(network, _)| *network))?;
-        let mut written = if is_there { 0 } else { self.extend_tables(extension)? };
-        let owners = self.local_prefixes();
-        let changes = self.changes(plan, &owners);
-        written += self.shut(plan);
+        let concern = self.concern(extension, is_there);
+        let planned = concern.networks.iter().filter(|net| peer_in(plan, net).is_some());
+        self.check_nodes(planned.copied())?;
+        let mut written = if is_there { 0 } else { self.extend_tables(extension, &concern)? };
+        // What is left half done from here on is looked at as a whole.
+        self.strays = None;
+        let owners = concern.owners(self);
+        let changes = self.changes(plan, &concern, &owners);
+        written += self.shut(plan, &concern);
         written += self.leave_all(&changes.leaving, &owners)?;
-        written += self.join_all(&changes.joining)?;
-        self.give_back(plan);
-        Ok(written + self.open(plan))
+        written += self.regroup(plan, &concern);
+        written += self.join_all(&changes.joining, &owners)?;
+        self.give_back(plan, &concern);
+        written += self.open(plan);
+        self.has_settled_all();
+        Ok(written)
     }
 
-    fn extend_tables(&mut self, extension: &Extension) -> Result<usize, InstallError<S::Error>> {
+    fn extend_tables(
+        &mut self,
+        extension: &Extension,
+        concern: &Concern<'_>,
+    ) -> Result<usize, InstallError<S::Error>> {
         let (before, plan) = (&extension.running, &extension.plan);
-        plan.fits(&self.capacity)?;
+        plan.fits_at(&extension.cost, &self.capacity)?;
         self.check_line(plan)?;
-        let new: Vec<_> =
-            plan.peers.iter().filter(|peer| self.numbers.of(&peer.key).is_none()).collect();
+        let new: Vec<_> = match concern.extension {
+            Some(known) => known.delta.new.iter().map(|at| &plan.peers[*at]).collect(),
+            None => plan.peers.iter().filter(|p| self.numbers.of(&p.key).is_none()).collect(),
+        };
         let numbers: Vec<u32> = self.numbers.vacant().take(new.len()).collect();
         if numbers.len() < new.len() {
             let (needed, have) = (new.len(), numbers.len());
@@ -85,7 +102,10 @@ impl<S: Store> Installer<S> {
             self.store.set_peer_class(slot, number, peer.class);
             self.numbers.name(peer.key.clone(), number);
         }
-        let identities = self.rename(before, plan);
+        let identities = match concern.extension.filter(|known| !known.delta.shares) {
+            Some(known) => self.rename_alone(plan, known),
+            None => self.rename(before, plan),
+        };
         self.plan = Some(Arc::clone(plan));
         Ok(cells + new.len() + identities)
     }
@@ -104,6 +124,19 @@ impl<S: Store> Installer<S> {
             self.store.set_identity(*number, identity.0);
         }
         changed.len()
+    }
+
+    /// The same, where none of them shares its number.
+    fn rename_alone(&mut self, plan: &Plan, extension: &Extension) -> usize {
+        let delta = &extension.delta;
+        let mut written = 0;
+        for peer in delta.new.iter().chain(&delta.renamed).map(|at| &plan.peers[*at]) {
+            if let Some(number) = self.numbers.of(&peer.key) {
+                self.store.set_identity(number, peer.identity.0);
+                written += 1;
+            }
+        }
+        written
     }
 
     fn check_line(&self, plan: &Plan) -> Result<(), Overflow> {
@@ -150,28 +183,32 @@ impl<S: Store> Installer<S> {
     }
 
     /// Addresses that lead elsewhere than a plan says.
-    fn changes(&self, plan: &Plan, owners: &HashMap<IpNet, u32>) -> Changes {
-        let numbers: Vec<Option<u32>> =
-            plan.peers.iter().map(|peer| self.numbers.of(&peer.key)).collect();
-        let is_known =
-            |net: &IpNet| plan.ipcache.binary_search_by_key(net, |(net, _)| *net).is_ok();
-        let leaving = self.ipcache.iter().map(|(net, _)| net).filter(|net| !is_known(net));
+    fn changes(&self, plan: &Plan, concern: &Concern<'_>, owners: &HashMap<IpNet, u32>) -> Changes {
         let is_there = |net: &IpNet, peer: u32| {
             let Some(leaf) = self.ipcache.get(*net) else { return false };
             let owned = leaf.as_endpoint() == owners.get(net).copied();
             owned && self.peer_of(*leaf, matches!(net, IpNet::V6(_))) == Some(peer)
         };
-        let planned =
-            plan.ipcache.iter().filter_map(|(net, p)| Some((*net, numbers[*p as usize]?)));
-        Changes {
-            leaving: leaving.collect(),
-            joining: planned.filter(|(net, peer)| !is_there(net, *peer)).collect(),
+        let (mut leaving, mut joining) = (Vec::new(), Vec::new());
+        for net in &concern.networks {
+            match peer_in(plan, net) {
+                None if self.ipcache.get(*net).is_some() => leaving.push(*net),
+                None => {}
+                Some(peer) => {
+                    let number = self.numbers.of(&plan.peers[peer as usize].key);
+                    joining.extend(number.filter(|n| !is_there(net, *n)).map(|n| (*net, n)));
+                }
+            }
         }
+        Changes { leaving, joining }
     }
 
     /// Closes the endpoints that a plan doesn't have.
-    fn shut(&mut self, plan: &Plan) -> usize {
-        let is_gone = |slot: &&u32| planned(&self.bindings[*slot], plan).is_none();
+    fn shut(&mut self, plan: &Plan, concern: &Concern<'_>) -> usize {
+        let is_gone = |slot: &&u32| {
+            let binding = &self.bindings[*slot];
+            concern.has(binding) && planned(binding, plan).is_none()
+        };
         let gone: Vec<u32> = self.open.iter().filter(is_gone).copied().collect();
         for &endpoint in &gone {
             let none = self.bindings[&endpoint].address.without_policy();
@@ -179,6 +216,19 @@ impl<S: Store> Installer<S> {
             self.open.remove(&endpoint);
         }
         gone.len()
+    }
+
+    /// Who joined by [`Installer::add`] has had the policies of somebody who may be gone: groups that get
+    /// no more columns.
+    fn regroup(&mut self, plan: &Plan, concern: &Concern<'_>) -> usize {
+        let concerned = self.open.iter().map(|slot| (*slot, &self.bindings[slot]));
+        let concerned = concerned.filter(|(_, binding)| concern.has(binding));
+        let policies: Vec<_> =
+            concerned.filter_map(|(slot, binding)| Some((slot, planned(binding, plan)?))).collect();
+        for (slot, (egress, ingress)) in &policies {
+            self.store.set_endpoint_policy(self.store.active() & 1, *slot, *egress, *ingress);
+        }
+        policies.len()
     }
 
     fn leave_all(
@@ -192,18 +242,26 @@ impl<S: Store> Installer<S> {
         Ok(leaving.len())
     }
 
-    fn join_all(&mut self, joining: &[(IpNet, u32)]) -> Result<usize, InstallError<S::Error>> {
-        let slots: Vec<(u32, Binding)> =
-            self.bindings.iter().map(|(slot, binding)| (*slot, binding.clone())).collect();
+    fn join_all(
+        &mut self,
+        joining: &[(IpNet, u32)],
+        owners: &HashMap<IpNet, u32>,
+    ) -> Result<usize, InstallError<S::Error>> {
         let mut written = 0;
         for (network, peer) in joining {
-            written += self.join(network, *peer, &slots)?;
+            written += self.join(network, *peer, owners.get(network).copied())?;
         }
         Ok(written)
     }
 
     /// Gives back the numbers of peers that nobody is any more.
-    fn give_back(&mut self, plan: &Plan) {
+    fn give_back(&mut self, plan: &Plan, concern: &Concern<'_>) {
+        if let Some(known) = concern.extension.filter(|known| !known.delta.shares) {
+            for number in self.numbers.retire_keys(&known.delta.gone) {
+                self.rob(number);
+            }
+            return;
+        }
         let keep = plan.peers.iter().filter_map(|peer| self.numbers.of(&peer.key)).collect();
         for peer in self.numbers.retire(&keep) {
             self.rob(peer);

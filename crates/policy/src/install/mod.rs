@@ -18,6 +18,7 @@
 mod add;
 mod adopt;
 mod apply;
+mod concern;
 mod endpoints;
 mod extend;
 mod nodes;
@@ -161,6 +162,8 @@ pub struct Installer<S> {
     line: usize,
     /// Slots of endpoints that have policies in the running generation, as far as is known.
     open: BTreeSet<u32>,
+    /// Networks that may not lead where the running plan says; `None`: nobody knows.
+    strays: Option<BTreeSet<IpNet>>,
     /// Peers that lost an address since the last grace period.
     robbed: BTreeSet<u32>,
 }

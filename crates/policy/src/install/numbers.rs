@@ -90,6 +90,16 @@ impl Numbers {
         gone
     }
 
+    /// Gives back the numbers of these keys, which nobody shares.
+    pub(super) fn retire_keys(&mut self, keys: &[PeerKey]) -> Vec<u32> {
+        let gone: Vec<u32> = keys.iter().filter_map(|key| self.by_key.remove(key)).collect();
+        for number in &gone {
+            self.used.remove(number);
+            self.retired.insert(*number);
+        }
+        gone
+    }
+
     /// Numbers that were given back may be used again: a grace period has passed.
     pub(super) fn reclaim(&mut self) {
         self.retired.clear();
