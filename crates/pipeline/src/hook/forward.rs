@@ -87,9 +87,9 @@ impl Route for V4 {
         frame.change(22, |word: u32| {
             let word = u32::from_le(word);
             let sum = (word >> 16) + 1;
-            let sum = sum + (sum + 1 >> 16);
+            let sum = sum + ((sum + 1) >> 16);
             let hops = word.wrapping_sub(1) & 0xff;
-            (sum << 16 | word & 0xff00 | hops).to_le()
+            ((sum << 16) | (word & 0xff00) | hops).to_le()
         })
     }
 }
