@@ -66,7 +66,7 @@ impl Generator {
             local_node,
             endpoints: if alone { EndpointScope::LocalNode } else { EndpointScope::All },
             allow_local_node: !self.choices.percent(25),
-            dense_cells: if case.policies.len() % 2 == 0 { 0 } else { 1 << 18 },
+            dense_cells: if case.policies.len().is_multiple_of(2) { 0 } else { 1 << 18 },
             ..Options::default()
         }
     }

@@ -91,7 +91,8 @@ fn server_id<F: Balanceable, B: Buffer>(buffer: &B, ids: QuicIds) -> (u32, bool)
 pub fn server<T: Balance>(tables: &T, naming: &Naming) -> u32 {
     let number = listed(tables, naming);
     let tail = tail_of(tables, naming.lines, number);
-    if !tail.has(Tail::GONE) && !(naming.long && tail.has(Tail::FAILS)) {
+    let fails = naming.long && tail.has(Tail::FAILS);
+    if !fails && !tail.has(Tail::GONE) {
         tables.count(Counter::QuicNamed);
         return number;
     }

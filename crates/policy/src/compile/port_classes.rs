@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn the_classes_of_some_rows_are_told_by_those_of_all() {
         let (few, more) = (row(&[(Tcp, 10, 20)]), row(&[(Tcp, 15, 30), (Udp, 53, 53)]));
-        let (own, all) = (classes(&[few.clone()]), classes(&[few, more]));
+        let (own, all) = (classes(std::slice::from_ref(&few)), classes(&[few, more]));
         assert_eq!((own.count, all.count), (2, 4));
         let (of, tables, own) = (own.of_classes(&all), all.tables(), own.tables());
         for (all, own) in tables.iter().flatten().zip(own.iter().flatten()) {
