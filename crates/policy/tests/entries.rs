@@ -79,7 +79,7 @@ fn cost(identities: usize, rules: impl Fn(usize) -> Rules) -> Cost {
     };
     let mut compiler = Compiler::new(LocalAllocator::new());
     let cost = compiler.compile(&inventory, &policies, &options).expect("it fits").cost();
-    println!("{cost:?}: {} MiB in both generations", 2 * cost.bytes >> 20);
+    println!("{cost:?}: {} MiB in both generations", (2 * cost.bytes) >> 20);
     cost
 }
 

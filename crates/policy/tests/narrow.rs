@@ -149,7 +149,7 @@ fn assert_runs(installer: &Installer<HostTables>, plan: &Plan, load: &Load) {
 fn a_narrow_plan_decides_as_the_dense_one_and_takes_a_fraction() {
     let [narrow, dense] = [0, usize::MAX].map(|cells| Load::SMALL.compile(cells));
     assert!(narrow.diff(&dense).is_empty());
-    let [few, many] = [&narrow, &dense].map(flowgate_policy::plan::Plan::cost);
+    let [few, many] = [&narrow, &dense].map(Plan::cost);
     assert_eq!((few.rows, few.port_classes), (many.rows, many.port_classes));
     assert!(few.decision_cells < many.decision_cells / 2, "{few:?}\n{many:?}");
     let plan = Arc::new(narrow);
