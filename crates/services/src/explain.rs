@@ -33,7 +33,8 @@ pub struct ClientFlow {
     pub frontend: Frontend,
 }
 
-/// Why a flow has its backend.
+/// Why a flow has its backend. A packet of QUIC whose connection id names a server ([`crate::model::ServiceOptions::quic`])
+/// goes there whatever is said here: ids are of packets, not of flows.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
