@@ -1,5 +1,7 @@
 //! What doesn't fit is refused by name, what runs stays, and how full the tables are is known before.
 
+mod running;
+
 use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::Settings;
@@ -8,7 +10,7 @@ use flowgate_policy::{
     compile::{CompileError, Session},
     cost::{Overflow, Table},
     host::{HostRoom, HostTables},
-    install::{EndpointAddress, InstallError, Installer, Store},
+    install::{InstallError, Installer, Store},
     inventory::{Workload, WorkloadRef},
     model::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
@@ -19,6 +21,7 @@ use flowgate_policy::{
     plan::Plan,
     simulate::simulate,
 };
+use running::running_in;
 
 fn pod(number: u8) -> Workload {
     Workload {
@@ -86,17 +89,6 @@ fn running_with_nodes(plan: &Arc<Plan>, nodes: usize) -> Installer<HostTables> {
     let room =
         HostRoom { ipcache_nodes: u32::try_from(nodes).expect("a few nodes"), events: 1 << 4 };
     running_in(HostTables::new(settings, room), plan)
-}
-
-fn running_in(tables: HostTables, plan: &Arc<Plan>) -> Installer<HostTables> {
-    let mut installer = Installer::adopt(tables).expect("host tables");
-    for (ifindex, endpoint) in (1..).zip(&plan.endpoints) {
-        let (v4, v6) = EndpointAddress::pairs(&endpoint.addresses)[0];
-        let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
-        installer.attach(endpoint.workload.clone(), address).expect("a free slot");
-    }
-    let _ = installer.apply(plan).expect("it fits");
-    installer
 }
 
 /// The tables decide about flows to the pods as the plan says.

@@ -1,5 +1,7 @@
 //! Many ports on one node take room in proportion to what policies say, and what is narrow is as safe.
 
+mod running;
+
 use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::policy::{EndpointPolicy, Generation, PortTable};
@@ -9,7 +11,7 @@ use flowgate_policy::{
     compile::{CompileError, Compiler, Numbered, Session},
     extension::{Extension, NotAnExtension},
     host::{HostRoom, HostTables},
-    install::{EndpointAddress, Installer},
+    install::Installer,
     inventory::{Inventory, Workload, WorkloadRef},
     model::{
         Directions, NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch,
@@ -20,6 +22,7 @@ use flowgate_policy::{
     plan::Plan,
     simulate::simulate,
 };
+use running::running_in;
 
 /// Pods of an app each; so many are on the node.
 struct Load {
@@ -121,15 +124,7 @@ fn running(plan: &Arc<Plan>, spare: usize) -> Installer<HostTables> {
     settings.decisions *= 2;
     settings.peers *= 2;
     let nodes = u32::try_from(2 * plan.cost().ipcache_nodes).expect("few");
-    let tables = HostTables::new(settings, HostRoom { ipcache_nodes: nodes, events: 16 });
-    let mut installer = Installer::adopt(tables).expect("host tables");
-    for (ifindex, endpoint) in (1..).zip(&plan.endpoints) {
-        let (v4, v6) = EndpointAddress::pairs(&endpoint.addresses)[0];
-        let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
-        installer.attach(endpoint.workload.clone(), address).expect("a free slot");
-    }
-    let _ = installer.apply(plan).expect("it fits");
-    installer
+    running_in(HostTables::new(settings, HostRoom { ipcache_nodes: nodes, events: 16 }), plan)
 }
 
 fn flow(from: usize, to: usize, port: u16) -> Flow {
