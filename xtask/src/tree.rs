@@ -86,7 +86,7 @@ pub(crate) const STAGE: Product = Product {
 /// What drives the kernel bench.
 pub(crate) const BENCH: Product = Product {
     programs: "benches/programs",
-    sources: &["benches/programs"],
+    sources: &["benches/programs", "crates/ebpf-progs/shared"],
     binary: "bench",
     objects: "benches/objects",
     object: "bench.o",

@@ -16,6 +16,8 @@
 #![feature(asm_experimental_arch)]
 
 mod course;
+#[path = "../../../crates/ebpf-progs/shared/src/object.rs"]
+mod object;
 mod tries;
 mod words;
 
@@ -201,14 +203,3 @@ pub fn tc_redirect_peer(_ctx: TcContext) -> i32 {
 fn target() -> Option<u32> {
     TARGET.get(0).map(|ifindex| *ifindex as u32)
 }
-
-/// VERIFIER: a panic path that survives optimisation must not load; an endless loop doesn't.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The string that the kernel knows: GPL-only helpers may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
