@@ -56,6 +56,10 @@ pub(crate) enum Error {
     #[error("the virtual machine ended without a result{}; its last lines:\n{tail}",
             if *timed_out { " (time ran out)" } else { "" })]
     Machine { timed_out: bool, tail: String },
+    #[error(
+        "the virtual machine's kernel went down before it ran a program; its last lines:\n{tail}"
+    )]
+    Boot { tail: String },
     #[error("{package} would bring a build-time compiler for eBPF: {found}")]
     CompilerInTree { package: String, found: String },
     #[error("{count} inputs make a fuzz target fail: see the list above")]

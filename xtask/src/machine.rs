@@ -32,9 +32,23 @@ pub(crate) struct Finished {
 }
 
 /// Boots and waits until all programs ended, at most for `limit`. Lines are passed on under a name.
+///
+/// Now and then a kernel panics in an interrupt of the emulated boot. As no program ran, that says nothing of
+/// them: it is booted once more.
 pub(crate) fn boot(
     kernel: &Path,
     initramfs: &Path,
+    limit: Duration,
+    name: &str,
+) -> Result<Vec<Finished>, Error> {
+    let first = boot_once((kernel, initramfs), limit, name);
+    let Err(error @ Error::Boot { .. }) = first else { return first };
+    println!("    {name:<8} | {error}\n    {name:<8} | It is booted once more.");
+    boot_once((kernel, initramfs), limit, name)
+}
+
+fn boot_once(
+    (kernel, initramfs): (&Path, &Path),
     limit: Duration,
     name: &str,
 ) -> Result<Vec<Finished>, Error> {
@@ -124,8 +138,12 @@ impl Console {
         if self.done {
             return Ok(self.finished);
         }
+        let began = self.running.is_some() || !self.finished.is_empty();
         let tail = Vec::from(self.tail).join("\n");
-        Err(Error::Machine { timed_out, tail })
+        match began || timed_out {
+            true => Err(Error::Machine { timed_out, tail }),
+            false => Err(Error::Boot { tail }),
+        }
     }
 }
 
@@ -166,5 +184,15 @@ mod tests {
         assert!(
             matches!(error, Err(Error::Machine { timed_out: true, tail }) if tail.contains("panic"))
         );
+    }
+
+    #[test]
+    fn only_a_kernel_that_ran_nothing_failed_to_boot() {
+        let boot = console(&["boot", "Kernel panic"]).result(false);
+        assert!(matches!(boot, Err(Error::Boot { tail }) if tail.contains("panic")));
+        for begun in [[BEGIN].as_slice(), &[BEGIN, "@@flowgate-exit:0"]] {
+            let ran = console(&[begun, &["Kernel panic"]].concat()).result(false);
+            assert!(matches!(ran, Err(Error::Machine { timed_out: false, .. })));
+        }
     }
 }

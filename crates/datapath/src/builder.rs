@@ -80,7 +80,8 @@ impl Builder {
         self
     }
 
-    /// Opens the datapath: fresh, or with the state of an earlier process.
+    /// Opens the datapath: fresh, or with the state of an earlier process. While programs are verified, the
+    /// calling thread takes no signals.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing is left behind.

@@ -51,8 +51,7 @@ impl Programs {
         let maps_of = Maps { all: maps::ALL, sizes, pins: None };
         let mut ebpf = object::make_maps(object, &Settings::default(), &maps_of)?;
         for (name, _) in PLACES {
-            let loaded = program(&mut ebpf, name).load();
-            loaded.map_err(|error| OpenError::program(name, error))?;
+            object::load(name, || program(&mut ebpf, name).load())?;
         }
         let table = map_data(&ebpf, maps::PROBES.name).fd().as_fd().try_clone_to_owned();
         Ok((Self(ebpf), Table(table.map_err(OpenError::Kernel)?)))

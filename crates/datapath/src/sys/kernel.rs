@@ -245,7 +245,7 @@ fn load(
 ) -> Result<Ebpf, OpenError> {
     let mut ebpf = make_maps(object, options, settings, pins)?;
     for name in ALL_PROGRAMS {
-        program(&mut ebpf, name).load().map_err(|error| OpenError::program(name, error))?;
+        object::load(name, || program(&mut ebpf, name).load())?;
     }
     Ok(ebpf)
 }

@@ -107,6 +107,14 @@ pub(super) fn make_maps(
     loader.load(object).map_err(OpenError::object)
 }
 
+/// Loads a program of one of our objects. Signals don't disturb it.
+pub(super) fn load(
+    name: &'static str,
+    program: impl FnOnce() -> Result<(), ProgramError>,
+) -> Result<(), OpenError> {
+    syscall::undisturbed(program).map_err(|error| OpenError::program(name, error))
+}
+
 /// A map of one of our objects.
 pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
     any_map(ebpf, name).unwrap_or_else(|| panic!("the object has no map {name} that we know"))

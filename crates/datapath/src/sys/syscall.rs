@@ -14,6 +14,7 @@ use std::{
 };
 
 use aya_obj::generated::bpf_insn;
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 /// Commands of `bpf(2)` (`include/uapi/linux/bpf.h`).
 const MAP_CREATE: libc::c_int = 0;
@@ -291,6 +292,24 @@ pub(super) enum ProgramKind {
     XdpFrags,
 }
 
+/// Does it while the calling thread takes no signal; those that come are taken afterwards.
+///
+/// The verifier gives up with `EAGAIN` once a signal waits for its thread (`do_check` in
+/// `kernel/bpf/verifier.c`), and a process may get more of them than it can try again: children that end,
+/// timers, a profiler.
+pub(super) fn undisturbed<T>(act: impl FnOnce() -> T) -> T {
+    /// Put back when dropped, also by a panic.
+    struct Mask(SigSet);
+    impl Drop for Mask {
+        fn drop(&mut self) {
+            let _ = self.0.thread_set_mask();
+        }
+    }
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let _mask = before.map(Mask).ok();
+    act()
+}
+
 /// Loads a program with the verifier's statistics (`BPF_LOG_STATS`, Linux 5.2), and returns its log, whatever
 /// became of the program.
 pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, String) {
@@ -325,7 +344,7 @@ pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, S
         attr.func_info = program.functions.as_ptr() as u64;
         attr.func_info_cnt = program.functions.len() as u32 / program.function_size;
     }
-    let loaded = made(PROG_LOAD, &attr);
+    let loaded = undisturbed(|| made(PROG_LOAD, &attr));
     let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
     (loaded, String::from_utf8_lossy(&log[..end]).into_owned())
 }

@@ -44,10 +44,8 @@ impl KernelEnds {
     /// Loads the object, with everything in its maps before a program can see them.
     pub(crate) fn load(object: &[u8], ends: &Ends) -> Result<Self, OpenError> {
         let mut ebpf = make_maps(object, ends)?;
-        let loaded = xdp(&mut ebpf).load();
-        loaded.map_err(|error| OpenError::program(progs::XDP_DECAPSULATE, error))?;
-        let loaded = classifier(&mut ebpf).load();
-        loaded.map_err(|error| OpenError::program(progs::TC_DECAPSULATE, error))?;
+        object::load(progs::XDP_DECAPSULATE, || xdp(&mut ebpf).load())?;
+        object::load(progs::TC_DECAPSULATE, || classifier(&mut ebpf).load())?;
         let cpus = syscall::possible_cpus().map_err(OpenError::Kernel)?;
         let kernel = Self { ebpf, cpus };
         kernel.fill(ends).map_err(OpenError::Kernel)?;

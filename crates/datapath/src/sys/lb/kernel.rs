@@ -80,8 +80,7 @@ impl BalancerTables {
         let (settings, origin) = object::settings(pins, hertz, || options.settings(hertz))?;
         let mut ebpf = make_maps(object, options, &settings, pins)?;
         for name in progs::PROGRAMS {
-            let loaded = program(&mut ebpf, name).load();
-            loaded.map_err(|error| OpenError::program(name, error))?;
+            object::load(name, || program(&mut ebpf, name).load())?;
         }
         let tables = Self::over(ebpf, settings).map_err(OpenError::Kernel)?;
         object::keep(&tables.ebpf, &settings, origin)?;

@@ -26,7 +26,10 @@ use super::{Attachment, BalancerTables, chain, kernel};
 use crate::{
     error::{OpenError, TableError},
     lb::SampleError,
-    sys::{object::any_map, syscall},
+    sys::{
+        object::{self, any_map},
+        syscall,
+    },
 };
 
 /// Where programs run, by interface index.
@@ -58,7 +61,7 @@ impl Sampler {
         syscall::update(slots, &0u32.to_ne_bytes(), &entry).map_err(OpenError::Kernel)?;
         let ring = SampleRing::take(&mut ebpf).map_err(OpenError::Kernel)?;
         let program = kernel::program(&mut ebpf, progs::XDP_SAMPLE);
-        program.load().map_err(|error| OpenError::program(progs::XDP_SAMPLE, error))?;
+        object::load(progs::XDP_SAMPLE, || program.load())?;
         Ok((Self { ebpf }, ring))
     }
 
