@@ -17,7 +17,10 @@ use flowgate_abi::policy::Decision;
 use flowgate_identity::NumericIdentity;
 use ipnet::IpNet;
 
-use crate::{inventory::WorkloadRef, model::PolicyRef, outcome::SideVerdict, peer_key::PeerKey};
+use crate::{
+    inventory::WorkloadRef, model::PolicyRef, options::EndpointScope, outcome::SideVerdict,
+    peer_key::PeerKey,
+};
 
 /// A compiled set of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Plan {
     pub networks: Vec<(PolicyRef, Vec<IpNet>)>,
     /// The node for which it was made: that of workloads whose node isn't known.
     pub local_node: Option<Arc<str>>,
+    /// Which workloads are among its endpoints.
+    pub scope: EndpointScope,
     /// Established connections that it denies live on, as [`crate::options::Options`] says.
     pub keep_established: bool,
 }

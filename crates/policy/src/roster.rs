@@ -80,15 +80,33 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The endpoint, as the plan would have it.
+    /// The endpoint, as the plan would have it. Both policies are 0 if the plan has none for such a workload:
+    /// it is on another node, and a peer alone.
     #[must_use]
     pub const fn endpoint(&self) -> &PlannedEndpoint {
         &self.endpoint
+    }
+
+    /// The plan has an endpoint for such a workload.
+    pub(crate) fn is_here(&self) -> bool {
+        (self.endpoint.egress, self.endpoint.ingress) != ELSEWHERE
     }
 }
 
 /// What is decided about a combination: egress and ingress policy.
 type Policies = (u32, u32);
+
+/// Of a workload for which the plan has no endpoint: nothing.
+const ELSEWHERE: Policies = (0, 0);
+
+/// Whose an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Node,
+    Workload(WorkloadRef),
+    /// A workload's for which the plan has no endpoint, and so no name.
+    Elsewhere,
+}
 
 /// Labels, named ports and node of workloads that nothing tells apart, but for their addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -128,7 +146,7 @@ pub struct Roster {
     networks: Ipcache<()>,
     policies: HashMap<Combination, Policies>,
     workloads: HashSet<WorkloadRef>,
-    owned: BTreeMap<IpAddr, Option<WorkloadRef>>,
+    owned: BTreeMap<IpAddr, Owner>,
 }
 
 impl Roster {
@@ -145,14 +163,16 @@ impl Roster {
             workloads: HashSet::new(),
             owned: BTreeMap::new(),
         };
+        for (network, peer) in &plan.ipcache {
+            let owner = match plan.peers.get(*peer as usize).map(|peer| &peer.key) {
+                Some(PeerKey::Node { .. }) => Owner::Node,
+                Some(PeerKey::Workload { .. }) => Owner::Elsewhere,
+                _ => continue,
+            };
+            roster.owned.insert(network.addr(), owner);
+        }
         for endpoint in &plan.endpoints {
             roster.note(endpoint);
-        }
-        for (network, peer) in &plan.ipcache {
-            if let Some(PeerKey::Node { .. }) = plan.peers.get(*peer as usize).map(|peer| &peer.key)
-            {
-                roster.owned.insert(network.addr(), None);
-            }
         }
         roster
     }
@@ -160,7 +180,7 @@ impl Roster {
     fn note(&mut self, endpoint: &PlannedEndpoint) {
         self.workloads.insert(endpoint.workload.clone());
         for &address in &endpoint.addresses {
-            self.owned.insert(address, Some(endpoint.workload.clone()));
+            self.owned.insert(address, Owner::Workload(endpoint.workload.clone()));
         }
         let Some(peer) = endpoint.peer4.or(endpoint.peer6) else { return };
         let PeerKey::Workload { namespace, namespace_labels, labels, ports, .. } =
@@ -192,19 +212,29 @@ impl Roster {
         let placement = self.place(workload, namespace_labels)?;
         self.workloads.insert(workload.id.clone());
         for &address in &workload.addresses {
-            self.owned.insert(address, Some(workload.id.clone()));
+            self.owned.insert(address, Owner::Workload(workload.id.clone()));
         }
         Ok(placement)
     }
 
-    /// Forgets a workload. `false`: there was none of that name.
+    /// Forgets a workload. `false`: there was none of that name, and the addresses are nobody's or others'.
+    ///
+    /// A plan for one node has no names of the workloads on others: of these the address says that there is
+    /// one.
     pub fn remove(&mut self, workload: &WorkloadRef, addresses: &[IpAddr]) -> bool {
+        let mut known = self.workloads.remove(workload);
         for address in addresses {
-            if self.owned.get(address).is_some_and(|owner| owner.as_ref() == Some(workload)) {
+            let is_theirs = match self.owned.get(address) {
+                Some(Owner::Workload(owner)) => owner == workload,
+                Some(Owner::Elsewhere) => true,
+                Some(Owner::Node) | None => false,
+            };
+            if is_theirs {
                 self.owned.remove(address);
+                known = true;
             }
         }
-        self.workloads.remove(workload)
+        known
     }
 
     fn check(&self, workload: &Workload) -> Result<(), PlaceError> {
@@ -230,8 +260,11 @@ impl Roster {
             ports: NamedPorts::of(workload),
             node: workload.node.clone(),
         };
-        let known = self.policies.get(&combination);
-        let &(egress, ingress) = known.ok_or_else(|| unknown(Novelty::Combination))?;
+        let known = match self.is_here(workload) {
+            true => self.policies.get(&combination).copied(),
+            false => Some(ELSEWHERE),
+        };
+        let (egress, ingress) = known.ok_or_else(|| unknown(Novelty::Combination))?;
         let mut peers = Vec::with_capacity(workload.addresses.len());
         for &address in &workload.addresses {
             let network = self.network(address);
@@ -249,6 +282,11 @@ impl Roster {
             ingress,
         };
         Ok(Placement { plan: Arc::clone(&self.plan), endpoint, peers })
+    }
+
+    fn is_here(&self, workload: &Workload) -> bool {
+        let Plan { scope, local_node, .. } = &*self.plan;
+        scope.contains(workload.node.as_ref(), local_node.as_ref())
     }
 
     /// The longest network that policies name around an address, or the default route.

@@ -1,7 +1,7 @@
 //! A workload that joins between two compilations is decided about as in a plan compiled with it,
 //! and costs the same number of writes whatever else there is.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, slice, sync::Arc};
 
 use flowgate_conformance::{
     generate::{Case, Generator},
@@ -18,8 +18,8 @@ use flowgate_policy::{
         NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
         WorkloadSelector,
     },
-    options::Options,
-    outcome::Flow,
+    options::{EndpointScope, Options},
+    outcome::{Flow, FlowProtocol},
     plan::Plan,
     roster::{Novelty, PlaceError, Roster},
     simulate::simulate,
@@ -69,7 +69,7 @@ fn beside(address: IpAddr, step: u8) -> IpAddr {
 #[test]
 fn who_joins_is_decided_about_as_if_it_had_been_there() {
     let mut generator = Generator::new(77);
-    let (mut joined, mut unknown, mut network) = (0, 0, 0);
+    let (mut joined, mut elsewhere, mut unknown, mut network) = (0, 0, 0, 0);
     for _ in 0..1000 {
         let mut case = generator.case();
         let options = generator.options(&case);
@@ -93,6 +93,7 @@ fn who_joins_is_decided_about_as_if_it_had_been_there() {
             Err(error) => panic!("{error}"),
         };
         joined += 1;
+        elsewhere += usize::from(placement.endpoint().egress == 0);
         let mut installer = tables(&with);
         let _ = installer.apply(&plan).expect("it fits");
         installer.add(&placement).expect("it fits");
@@ -111,8 +112,9 @@ fn who_joins_is_decided_about_as_if_it_had_been_there() {
         }
         leave(&mut installer, &last, &plan, &mut generator, &case);
     }
-    println!("{joined} joined, {unknown} of a new combination, {network} in a new network");
-    assert!(joined > 100 && unknown > 100 && network > 10);
+    println!("{joined} joined, {elsewhere} of them elsewhere");
+    println!("{unknown} of a new combination, {network} in a new network");
+    assert!(joined > 100 && elsewhere > 20 && unknown > 50 && network > 10);
 }
 
 /// Afterwards it is as if nobody had been there.
@@ -133,6 +135,56 @@ fn leave(
         let decided = simulate(installer.store().tables(), plan, &flow).expect("complete tables");
         assert_eq!(decided, plan.decide(&flow), "{flow}");
     }
+}
+
+/// The subject of `policy(0)` on the plan's node, and its peer on another one.
+fn on_two_nodes() -> [Workload; 2] {
+    let on = |number: usize, node: &str| Workload { node: Some(node.into()), ..pod(number) };
+    [on(1, "here"), on(7, "there")]
+}
+
+fn plan_for_here(workloads: &[Workload]) -> Arc<Plan> {
+    let options = Options {
+        local_node: Some("here".into()),
+        endpoints: EndpointScope::LocalNode,
+        ..Options::default()
+    };
+    let inventory = Inventory { workloads: workloads.to_vec(), ..Inventory::default() };
+    compile(&inventory, &[policy(0)], &options)
+}
+
+#[test]
+fn who_is_on_another_node_leaves_and_joins_as_a_peer() {
+    let [subject, peer] = on_two_nodes();
+    let plan = plan_for_here(&[subject.clone(), peer.clone()]);
+    let mut installer = tables(&plan);
+    let _ = installer.apply(&plan).expect("it fits");
+    let flow = |from: &Workload| Flow {
+        source: from.addresses[0],
+        destination: subject.addresses[0],
+        protocol: FlowProtocol::Tcp(80),
+    };
+    let decided = |installer: &Installer<Mortal<HostTables>>, from: &Workload| {
+        simulate(installer.store().tables(), &plan, &flow(from)).expect("complete tables")
+    };
+    assert!(decided(&installer, &peer).allowed());
+    let (mut roster, labels) =
+        (Roster::new(&plan), Inventory::default().namespace_labels(&NAMESPACE.into()));
+    let next = Workload { node: peer.node.clone(), ..pod(14) };
+    let taken = Workload { addresses: peer.addresses.clone(), ..next.clone() };
+    assert!(matches!(roster.add(&taken, &labels), Err(PlaceError::SharedAddress { .. })));
+
+    assert!(roster.remove(&peer.id, &peer.addresses), "it is one of the plan's");
+    assert!(!roster.remove(&peer.id, &peer.addresses), "it is gone");
+    assert!(!roster.remove(&peer.id, &subject.addresses), "another's addresses");
+    assert_eq!(installer.remove(&peer.id, &peer.addresses).expect("host tables"), 2);
+    let without = plan_for_here(slice::from_ref(&subject)).decide(&flow(&peer));
+    assert_eq!(decided(&installer, &peer), without);
+    assert!(!without.allowed());
+
+    let placement = roster.add(&next, &labels).expect("like the one that left");
+    installer.add(&placement).expect("it fits");
+    assert!(decided(&installer, &next).allowed());
 }
 
 const NAMESPACE: &str = "shop";

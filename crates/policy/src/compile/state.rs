@@ -253,6 +253,7 @@ impl Draft {
             networks: self.networks,
             local_node: state.options().local_node.clone(),
             keep_established: state.options().keep_established,
+            scope: state.options().endpoints,
         }
     }
 }

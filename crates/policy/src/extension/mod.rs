@@ -156,6 +156,7 @@ impl Extension {
             networks: next.networks.clone(),
             local_node: next.local_node.clone(),
             keep_established: next.keep_established,
+            scope: next.scope,
         };
         let delta = Delta::of(running, &plan, &known, &known_ends);
         let cost = plan.cost();

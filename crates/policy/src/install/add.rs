@@ -34,7 +34,11 @@ impl<S: Store> Installer<S> {
         let (egress, ingress) = (tabled(plan, egress), tabled(plan, ingress));
         self.check_nodes(peers.iter().map(|(net, _)| *net))?;
         self.stray(peers.iter().map(|(net, _)| *net));
-        let slots = self.slots_of(&placement.endpoint.workload, &placement.endpoint.addresses);
+        let PlannedEndpoint { workload, addresses, .. } = &placement.endpoint;
+        let slots = match placement.is_here() {
+            true => self.slots_of(workload, addresses),
+            false => Vec::new(),
+        };
         let mut written = 0;
         for (net, peer) in &peers {
             written += self.join(net, *peer, owner(&slots, net))?;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use flowgate_abi::endpoint::Endpoint;
 use flowgate_conformance::{attended::Attended, generate::Case, room};
 use flowgate_identity::LocalAllocator;
 use flowgate_policy::{
@@ -9,12 +10,14 @@ use flowgate_policy::{
     host::HostTables,
     install::{EndpointAddress, Installer},
     inventory::{Workload, WorkloadRef},
-    options::Options,
     plan::Plan,
     roster::Roster,
 };
 
-use crate::verdicts::{Watch, World};
+use crate::{
+    history::{HERE, of_node, options},
+    verdicts::{Watch, World},
+};
 
 /// What the agent knows, and the tables in which it has put it.
 pub(crate) struct Agent {
@@ -32,7 +35,7 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn start(watch: Watch) -> Self {
         let store = Attended::with(room::tables(), watch);
-        Self {
+        let mut agent = Self {
             installer: Installer::adopt(store).expect("host tables"),
             running: None,
             world: World::default(),
@@ -40,7 +43,9 @@ impl Agent {
             placed: 0,
             removed: 0,
             applied: 0,
-        }
+        };
+        agent.attach(&WorkloadRef::node(HERE), &of_node());
+        agent
     }
 
     /// The process is killed, and another one takes over what is in the tables, and the node's links.
@@ -61,7 +66,7 @@ impl Agent {
         next
     }
 
-    /// A pod's link has come.
+    /// A pod's link has come, or the node's uplink.
     pub(crate) fn attach(&mut self, id: &WorkloadRef, addresses: &[IpAddr]) {
         let mut after = self.world.clone();
         after.links.insert(id.clone(), addresses.to_vec());
@@ -69,7 +74,8 @@ impl Agent {
         for (v4, v6) in EndpointAddress::pairs(addresses) {
             self.interfaces += 1;
             let ifindex = 100 + self.interfaces;
-            let address = EndpointAddress { ifindex, v4, v6, ..EndpointAddress::default() };
+            let flags = if id.as_node().is_some() { Endpoint::NODE } else { 0 };
+            let address = EndpointAddress { ifindex, v4, v6, flags, ..EndpointAddress::default() };
             let own = address.prefixes().map(|prefix| (prefix.addr(), ifindex));
             self.installer.store_mut().attendant.interfaces.extend(own);
             self.installer.attach(id.clone(), address).expect("room");
@@ -115,7 +121,7 @@ impl Agent {
     /// Compiles and applies.
     fn apply(&mut self, state: Case) {
         let mut compiler = Compiler::new(LocalAllocator::new());
-        let plan = compiler.compile(&state.inventory, &state.policies, &Options::default());
+        let plan = compiler.compile(&state.inventory, &state.policies, &options());
         let plan: Arc<Plan> = Arc::new(plan.expect("a sound state"));
         let mut after = World { state: Some(state.clone()), ..self.world.clone() };
         after.known = after.links.keys().cloned().collect();
@@ -203,6 +209,11 @@ impl Agent {
         if let Some((state, _)) = self.running.take() {
             self.apply(state);
         }
+    }
+
+    pub(crate) fn denied_at_node(&self) -> usize {
+        let store = self.installer.store();
+        store.attendant.denied_at_node(store.tables())
     }
 
     pub(crate) fn decisions(&self) -> Vec<bool> {

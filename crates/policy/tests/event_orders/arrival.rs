@@ -8,7 +8,7 @@ use std::{
 use flowgate_conformance::generate::{Case, Generator};
 use flowgate_policy::inventory::{Inventory, WorkloadRef};
 
-use crate::history::{Event, History, list};
+use crate::history::{Event, History, is_local, list};
 
 /// Namespaces, pods, policies, nodes.
 pub(crate) const KINDS: usize = 4;
@@ -95,17 +95,17 @@ fn tell(
     }
 }
 
-/// Two of three pods are on this node. A link goes before another one gets its address.
+/// The links of the pods on this node. A link goes before another one gets its address.
 fn links(history: &History) -> VecDeque<Message> {
     let mut links = VecDeque::new();
     let mut there: Vec<WorkloadRef> = Vec::new();
     for state in &history.states {
         let pods = &state.inventory.workloads;
         let (stay, go): (Vec<_>, Vec<_>) =
-            there.into_iter().partition(|id| pods.iter().any(|pod| pod.id == *id));
+            there.into_iter().partition(|id| pods.iter().any(|pod| pod.id == *id && is_local(pod)));
         links.extend(go.into_iter().map(Message::Detach));
         there = stay;
-        for pod in pods.iter().filter(|pod| !pod.host_network && pod.id.name.len() % 3 != 0) {
+        for pod in pods.iter().filter(|pod| is_local(pod)) {
             if !there.contains(&pod.id) {
                 links.push_back(Message::Attach(pod.id.clone(), pod.addresses.clone()));
                 there.push(pod.id.clone());

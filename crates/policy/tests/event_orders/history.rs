@@ -6,8 +6,31 @@ use flowgate_conformance::generate::{Case, Generator};
 use flowgate_identity::Labels;
 use flowgate_policy::{
     inventory::{Inventory, Node, Workload, WorkloadRef},
-    model::{Policy, PolicyRef, Subject},
+    model::{Policy, PolicyRef},
+    options::{EndpointScope, Options},
 };
+
+/// The node that the agent is on. It keeps its addresses, and its uplink is there before any event.
+pub(crate) const HERE: &str = "node-1";
+
+/// The agent's.
+pub(crate) fn options() -> Options {
+    Options {
+        local_node: Some(HERE.into()),
+        endpoints: EndpointScope::LocalNode,
+        ..Options::default()
+    }
+}
+
+/// The addresses of the agent's node.
+pub(crate) fn of_node() -> Vec<IpAddr> {
+    ["198.51.100.1", "2001:db8:ffff::1"].map(|text| text.parse().expect("an address")).to_vec()
+}
+
+/// Whether a pod has a link on the agent's node.
+pub(crate) fn is_local(pod: &Workload) -> bool {
+    !pod.host_network && pod.node.as_ref().is_none_or(|node| &**node == HERE)
+}
 
 /// A change of one object; `None`: it goes.
 #[derive(Clone, Debug)]
@@ -25,7 +48,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn generate(generator: &mut Generator) -> Self {
-        let mut states = vec![of_pods(generator)];
+        let mut states = vec![case(generator)];
         states[0].inventory.workloads.truncate(7);
         for _ in 0..3 {
             let next = change(&states[states.len() - 1], generator);
@@ -124,10 +147,16 @@ fn gone(next: &mut Case, generator: &mut Generator) {
     next.inventory.workloads.retain(|_| generator.below(3) > 0);
 }
 
-/// A case whose policies speak of pods: a node's uplink is there before any event.
-fn of_pods(generator: &mut Generator) -> Case {
+/// A case in which the agent's node has no addresses but its own, and most of the pods.
+fn case(generator: &mut Generator) -> Case {
     let mut case = generator.case();
-    case.policies.retain(|policy| matches!(policy.subject, Subject::Workloads(_)));
+    for pod in &mut case.inventory.workloads {
+        match &pod.node {
+            Some(node) if &**node == HERE && pod.host_network => pod.addresses = of_node(),
+            Some(_) if !pod.host_network && generator.below(2) == 0 => pod.node = Some(HERE.into()),
+            _ => {}
+        }
+    }
     case
 }
 
@@ -141,6 +170,7 @@ fn nodes_change(next: &mut Case, generator: &mut Generator) {
     inventory.workloads.retain(|pod| pod.host_network || generator.below(4) > 0);
     for node in std::mem::take(&mut inventory.nodes) {
         let addresses = match generator.below(4) {
+            _ if &*node.name == HERE => node.addresses.clone(),
             0 => continue,
             1 => node.addresses.iter().map(|address| beside(*address)).collect(),
             2 if !free.is_empty() => vec![free[generator.below(free.len() as u64) as usize]],
@@ -166,7 +196,7 @@ fn add_node(inventory: &mut Inventory, node: Node) {
 /// Pods come, go, get other labels and others' addresses; namespaces get other labels; policies are
 /// replaced.
 fn anything(next: &mut Case, generator: &mut Generator) {
-    let other = of_pods(generator);
+    let other = case(generator);
     gone(next, generator);
     for workload in &mut next.inventory.workloads {
         if generator.below(4) == 0 {

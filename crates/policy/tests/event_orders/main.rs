@@ -2,7 +2,7 @@
 //! order, and at no single write allows what both the state before and the state after deny.
 //!
 //! The API server has one history: [`history`] makes some, changes of namespaces, pods, policies and nodes, group
-//! after group. What an agent is told of it comes in streams of its own for each kind, and what happens
+//! after group. Policies speak of pods and of nodes, the agent's own among them. What an agent is told of it comes in streams of its own for each kind, and what happens
 //! on its node (a pod's link comes or goes) in another: [`arrival`] puts them into any order. [`agent`] is the
 //! agent: it compiles, applies, places and removes, and is killed now and then. [`verdicts`] sends packets
 //! through the hooks after every write.
@@ -35,6 +35,7 @@ struct Tally {
     nodes: usize,
     allowed: usize,
     asked: usize,
+    denied_at_node: usize,
 }
 
 impl Tally {
@@ -47,6 +48,7 @@ impl Tally {
             nodes: self.nodes + other.nodes,
             allowed: self.allowed + other.allowed,
             asked: self.asked + other.asked,
+            denied_at_node: self.denied_at_node + other.denied_at_node,
         }
     }
 }
@@ -76,11 +78,13 @@ fn run(history: &History, watch: Watch, generator: &mut Generator) -> (Vec<bool>
     }
     agent.is_at(history.last());
     agent.fill_vacancies();
-    let decisions = agent.decisions();
+    let (decisions, denied_at_node) = (agent.decisions(), agent.denied_at_node());
     let Agent { applied, placed, removed, .. } = agent;
     let allowed = decisions.iter().filter(|allowed| **allowed).count();
     let asked = decisions.len();
-    (decisions, Tally { applied, placed, removed, restarts, nodes: 0, allowed, asked })
+    let tally =
+        Tally { applied, placed, removed, restarts, nodes: 0, allowed, asked, denied_at_node };
+    (decisions, tally)
 }
 
 /// A history in twenty orders.
@@ -103,12 +107,13 @@ fn orders(number: usize) -> Tally {
 #[test]
 fn a_thousand_orders_of_events_come_to_the_same_and_allow_nothing_between() {
     let all = parallel::fold(50, orders, Tally::and);
-    let Tally { applied, placed, removed, restarts, nodes, allowed, asked } = all;
+    let Tally { applied, placed, removed, restarts, nodes, allowed, asked, denied_at_node } = all;
     println!(
         "{applied} plans; {placed} pods joined and {removed} left without; {restarts} restarts"
     );
     println!("{nodes} nodes came, went or changed");
-    println!("{allowed} of {asked} flows allowed in the end");
+    println!("{allowed} of {asked} flows allowed in the end, {denied_at_node} denied at the node");
     assert!(applied > 2000 && placed > 200 && removed > 200 && restarts > 500 && nodes > 30);
+    assert!(denied_at_node > 100);
     assert!(allowed * 10 > asked && allowed * 10 < asked * 9);
 }

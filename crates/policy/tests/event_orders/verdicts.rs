@@ -15,30 +15,58 @@ use flowgate_pipeline::Verdict;
 use flowgate_policy::{
     host::HostTables,
     inventory::WorkloadRef,
-    options::Options,
     oracle,
     outcome::{Flow, FlowProtocol, Side},
 };
 
-use crate::history::History;
+use crate::history::{History, is_local, of_node, options};
 
 /// A flow, and a packet of it that is judged and leaves no trace: a RST.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     flow: Flow,
     frame: Vec<u8>,
+    /// From the node to an address that one of its own pods has at some time: it reaches them by their links
+    /// alone, and past its uplink.
+    to_own: bool,
 }
 
 impl Question {
     pub(crate) fn of(flow: Flow) -> Self {
-        Self { flow, frame: Frame::opening(flow, 40_000).flags(tcp::RST).bytes() }
+        let frame = Frame::opening(flow, 40_000).flags(tcp::RST).bytes();
+        Self { flow, frame, to_own: false }
+    }
+
+    fn among(self, history: &History) -> Self {
+        let pods = history.states.iter().flat_map(|state| &state.inventory.workloads);
+        let mut own = pods.filter(|pod| is_local(pod)).flat_map(|pod| &pod.addresses);
+        let to_own = self.is_from_node() && own.any(|address| *address == self.flow.destination);
+        Self { to_own, ..self }
+    }
+
+    /// Whether the agent's node is one of its ends.
+    fn is_of_node(&self) -> bool {
+        self.is_from_node() || self.is_to_node()
+    }
+
+    fn is_from_node(&self) -> bool {
+        of_node().contains(&self.flow.source)
+    }
+
+    fn is_to_node(&self) -> bool {
+        of_node().contains(&self.flow.destination)
     }
 
     /// Whether it comes through both of its ends, as far as they are on this node.
     fn passes(&self, tables: &HostTables, interfaces: &BTreeMap<IpAddr, u32>) -> bool {
-        if let Some(&ifindex) = interfaces.get(&self.flow.source) {
+        if self.to_own && !interfaces.contains_key(&self.flow.destination) {
+            return false;
+        }
+        if let Some(&ifindex) = interfaces.get(&self.flow.source).filter(|_| !self.to_own) {
             match tables.run(&self.frame, ifindex, Hook::FromEndpoint).verdict {
                 Verdict::Drop(_) => return false,
+                // The node's ingress is judged there, too.
+                _ if self.is_to_node() => return true,
                 Verdict::Pass | Verdict::HostAlone => {}
                 Verdict::Redirect(_) | Verdict::RedirectPeer(_) | Verdict::Stack(_) => return true,
             }
@@ -65,7 +93,7 @@ pub(crate) fn questions(history: &History, generator: &mut Generator) -> Vec<Que
         }
         flows.extend(from_nodes(state, generator));
     }
-    flows.into_iter().map(Question::of).collect()
+    flows.into_iter().map(|flow| Question::of(flow).among(history)).collect()
 }
 
 /// From an address of each node to somebody.
@@ -100,17 +128,26 @@ impl World {
         let Flow { source, destination, .. } = question.flow;
         let linked = |address| self.links.iter().find(|(_, own)| own.contains(address));
         let links = [linked(&source), linked(&destination)].map(|link| link.map(|(id, _)| id));
-        let Some(state) = &self.state else { return links == [None, None] };
+        if question.to_own && links[1].is_none() {
+            return false;
+        }
+        let is_node = |id: &WorkloadRef| id.as_node().is_some();
+        let Some(state) = &self.state else {
+            return links.into_iter().flatten().all(is_node);
+        };
         let mut inventory = state.inventory.clone();
         for pod in &mut inventory.workloads {
             pod.addresses.retain(|address| !self.vacant.contains(address));
         }
-        let options = Options::default();
-        let outcome = oracle::decide(&inventory, &state.policies, &options, &question.flow);
+        let outcome = oracle::decide(&inventory, &state.policies, &options(), &question.flow);
         let passes = |link: Option<&WorkloadRef>, side: &Side, address: IpAddr| {
             let Some(id) = link else { return true };
+            if is_node(id) {
+                return side.allowed();
+            }
             let mut pods = inventory.workloads.iter();
-            let there = pods.any(|pod| pod.id == *id && pod.addresses.contains(&address));
+            let there =
+                pods.any(|pod| pod.id == *id && is_local(pod) && pod.addresses.contains(&address));
             there && self.known.contains(id) && side.allowed()
         };
         passes(links[0], &outcome.egress, source) && passes(links[1], &outcome.ingress, destination)
@@ -152,6 +189,12 @@ impl Watch {
             let vacant = ends.iter().any(|end| world.vacant.contains(end));
             assert!(seen == wanted || vacant && !seen, "{}: {wanted} is wanted", question.flow);
         }
+    }
+
+    /// How many flows of the node's don't come through.
+    pub(crate) fn denied_at_node(&self, tables: &HostTables) -> usize {
+        let of_node = self.questions.iter().filter(|question| question.is_of_node());
+        of_node.filter(|question| !question.passes(tables, &self.interfaces)).count()
     }
 
     pub(crate) fn decisions(&self, tables: &HostTables) -> Vec<bool> {
