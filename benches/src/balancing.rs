@@ -33,12 +33,65 @@ pub struct Rig {
     pub balancer: LoadBalancer,
     /// The time that it is told.
     pub now: Instant,
-    ebpf: Ebpf,
-    course: Array<MapData, Element>,
-    tested: ProgramArray<MapData>,
+    driver: FrameDriver,
     /// What frames meet first.
     entry: ProgramFd,
     empty: ProgramFd,
+}
+
+/// The program that goes before programs for XDP.
+pub struct FrameDriver {
+    ebpf: Ebpf,
+    course: Array<MapData, Element>,
+    tested: ProgramArray<MapData>,
+}
+
+impl FrameDriver {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// The kernel doesn't take it.
+    pub fn load() -> Result<Self> {
+        let mut ebpf = Ebpf::load(OBJECT)?;
+        let program: &mut Xdp = ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
+        program.load()?;
+        let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
+        let tested = ProgramArray::try_from(ebpf.take_map("TESTED_XDP").ok_or(MISSING)?)?;
+        Ok(Self { ebpf, course, tested })
+    }
+
+    /// Runs a program on so many packets, from the course's next flow on.
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn run(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Run> {
+        self.course.set(0, course.element(), 0)?;
+        self.tested.set(0, tested, 0)?;
+        let data_in = Some(&course.packet.bytes[..]);
+        let options = TestRunOptions { data_in, repeat: runs, ..TestRunOptions::default() };
+        let program: &mut Xdp = self.ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
+        let result = program.test_run(options)?;
+        Ok(Run {
+            nanoseconds: result.duration.as_nanos() as f64,
+            action: result.return_value as i32,
+        })
+    }
+
+    /// One round: the program and the empty one; and what became of the last packet.
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn time(
+        &mut self,
+        [tested, empty]: [&ProgramFd; 2],
+        course: &mut Course,
+        sampling: Sampling,
+    ) -> Result<(Sample, i32)> {
+        let empty = self.run(empty, course, sampling.runs)?.nanoseconds;
+        let run = self.run(tested, course, sampling.runs)?;
+        course.next = (course.next + sampling.runs as usize) % course.flows;
+        Ok((Sample { program: run.nanoseconds, empty }, run.action))
+    }
 }
 
 impl Rig {
@@ -59,12 +112,7 @@ impl Rig {
         let now = Instant::now();
         let _ = balancer.apply(services, now)?;
         let (entry, empty) = (loaded(first(&balancer)?)?, loaded(own(&balancer, XDP_EMPTY)?)?);
-        let mut ebpf = Ebpf::load(OBJECT)?;
-        let program: &mut Xdp = ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
-        program.load()?;
-        let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
-        let tested = ProgramArray::try_from(ebpf.take_map("TESTED_XDP").ok_or(MISSING)?)?;
-        Ok(Self { balancer, now, ebpf, course, tested, entry, empty })
+        Ok(Self { balancer, now, driver: FrameDriver::load()?, entry, empty })
     }
 
     /// Packets sent to backends so far, and entries that were made for their flows.
@@ -84,11 +132,15 @@ impl Rig {
     /// # Errors
     /// The kernel doesn't run it.
     pub fn time(&mut self, course: &mut Course, sampling: Sampling) -> Result<(Sample, i32)> {
-        self.tested.set(0, &self.empty, 0)?;
-        let empty = self.run(course, sampling.runs)?.nanoseconds;
-        let run = self.send(course, sampling.runs)?;
-        course.next = (course.next + sampling.runs as usize) % course.flows;
-        Ok((Sample { program: run.nanoseconds, empty }, run.action))
+        self.driver.time([&self.entry, &self.empty], course, sampling)
+    }
+
+    /// The empty program.
+    ///
+    /// # Errors
+    /// There is no room for a descriptor.
+    pub fn empty(&self) -> Result<ProgramFd> {
+        Ok(self.empty.try_clone()?)
     }
 
     /// Runs the balancer's program, or all stages, on so many packets.
@@ -96,20 +148,7 @@ impl Rig {
     /// # Errors
     /// The kernel doesn't run it.
     pub fn send(&mut self, course: &Course, packets: u32) -> Result<Run> {
-        self.tested.set(0, &self.entry, 0)?;
-        self.run(course, packets)
-    }
-
-    fn run(&mut self, course: &Course, runs: u32) -> Result<Run> {
-        self.course.set(0, course.element(), 0)?;
-        let data_in = Some(&course.packet.bytes[..]);
-        let options = TestRunOptions { data_in, repeat: runs, ..TestRunOptions::default() };
-        let program: &mut Xdp = self.ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
-        let result = program.test_run(options)?;
-        Ok(Run {
-            nanoseconds: result.duration.as_nanos() as f64,
-            action: result.return_value as i32,
-        })
+        self.driver.run(&self.entry, course, packets)
     }
 }
 

@@ -10,16 +10,19 @@
 //! | `... --bin memory` | what the maps take |
 //! | `... --bin scale` | what size costs |
 //! | `... --bin lb` | the load balancer: kinds of packets, stages, a wire, size |
+//! | `... --bin katran` | the same packets to the load balancer and to Katran, of which it needs the objects |
 //! | `... --bin networks` | new flows among many networks, beside other schemes |
 //!
 //! All but the first need root; they work in network namespaces of their own, and where they can't,
 //! they print `SKIPPED` and why. Not here: a claim about what is fast enough; `docs/measurements.md`
 //! has the figures.
 
+pub mod balanced_rows;
 pub mod balancing;
 pub mod bouncing;
 pub mod course;
 pub mod ending;
+pub mod katran;
 pub mod live;
 pub mod manifests;
 pub mod packets;

@@ -30,6 +30,8 @@ pub(crate) enum Bench {
     Networks,
     /// The load balancer: kinds of packets, size
     Lb,
+    /// The load balancer beside Katran, of which it needs the objects
+    Katran,
 }
 
 /// Runs the benches named, or all.

@@ -1,12 +1,15 @@
 //! What a stage costs that does nothing: the hop to the balancer, and the one behind it.
 
-use flowgate_benches::{balancing::Rig, course::OBJECT, sampling::Sample, spread::Spread};
+use flowgate_benches::{
+    balanced_rows::{HOT, established, options, services},
+    balancing::Rig,
+    course::OBJECT,
+    sampling::Sample,
+    spread::Spread,
+};
 use flowgate_datapath::lb::{Builder, LoadBalancer, Stage, XdpAction};
 
-use crate::{
-    LOADS, ROUNDS, Result,
-    rows::{HOT, established, options, services},
-};
+use crate::{LOADS, ROUNDS, Result};
 
 /// A way to compose the balancer with stages.
 type Compose = fn(Builder) -> Builder;

@@ -7,14 +7,13 @@
 use std::{error::Error, time::Instant};
 
 use flowgate_benches::{
+    balanced_rows::{MANY, established, options, services},
     bouncing::{Link, Source},
     course::Course,
     live::stay_on_one_cpu,
     spread::Spread,
 };
 use flowgate_datapath::lb::{LoadBalancer, XdpAttach, XdpMode};
-
-use crate::rows::{MANY, established, options, services};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

@@ -6,12 +6,11 @@
 
 mod composition;
 mod live;
-mod rows;
 mod scale;
 
 use std::{error::Error, process::ExitCode};
 
-use flowgate_benches::{ending, sampling::Sample, spread::Spread};
+use flowgate_benches::{balanced_rows, ending, sampling::Sample, spread::Spread};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -36,7 +35,7 @@ fn run() -> Result<()> {
 fn packets() -> Result<()> {
     let mut lines: Vec<(String, Vec<Sample>)> = Vec::new();
     for load in 0..LOADS {
-        let mut rows = rows::rows(load, ROUNDS)?;
+        let mut rows = balanced_rows::rows(load, ROUNDS)?;
         if load == 0 {
             lines = rows.iter().map(|row| (row.name.clone(), Vec::new())).collect();
         }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, error::Error, net::IpAddr, rc::Rc, time::Duration};
 
-use flowgate_benches::{
+use crate::{
     balancing::{PASSED, Rig, TRANSMITTED},
     course::Course,
     packets::Packet,
@@ -19,11 +19,12 @@ use flowgate_services::{
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Shared = Rc<RefCell<Rig>>;
 
-pub(crate) const HOT: Sampling = Sampling::once(100_000);
+/// Packets of a round of a row with one flow.
+pub const HOT: Sampling = Sampling::once(100_000);
 /// The first source port.
 const PORT: u16 = 1024;
 /// Flows of the rows with many.
-pub(crate) const MANY: usize = 1 << 16;
+pub const MANY: usize = 1 << 16;
 /// New flows of a round, each of which takes a port.
 const NEW: usize = 1 << 13;
 const MOST: usize = 1 << 24;
@@ -48,8 +49,9 @@ enum Meaning {
 }
 
 /// A row of the table.
-pub(crate) struct Row {
-    pub(crate) name: String,
+pub struct Row {
+    /// What is sent, and how it is sent on.
+    pub name: String,
     rig: Shared,
     course: Course,
     sampling: Sampling,
@@ -57,8 +59,22 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// What it sends, from its first flow on; and how much of it.
+    #[must_use]
+    pub fn course(&self) -> (Course, Sampling) {
+        (self.course.clone(), self.sampling)
+    }
+
+    /// Sends less at once.
+    pub fn shorten(&mut self, runs: u32) {
+        self.sampling = Sampling::once(runs);
+    }
+
     /// One round; what was measured is what was meant.
-    pub(crate) fn measure(&mut self) -> Result<Sample> {
+    ///
+    /// # Errors
+    /// Something else became of its packets.
+    pub fn measure(&mut self) -> Result<Sample> {
         let mut rig = self.rig.borrow_mut();
         let before = rig.balanced()?;
         let (sample, action) = rig.time(&mut self.course, self.sampling)?;
@@ -83,7 +99,10 @@ impl Row {
 }
 
 /// All rows of one load of the programs, of so many rounds; loads are numbered from 0.
-pub(crate) fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
+///
+/// # Errors
+/// The kernel doesn't take the programs, or not the packets.
+pub fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
     let stable = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
     let moving = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
     set_moving(&mut moving.borrow_mut())?;
@@ -99,7 +118,9 @@ pub(crate) fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
     Ok(list.rows)
 }
 
-pub(crate) fn options() -> BalancerOptions {
+/// How the balancers are made.
+#[must_use]
+pub fn options() -> BalancerOptions {
     BalancerOptions {
         tracked: 1 << 20,
         errors_per_second: u32::MAX,
@@ -144,7 +165,10 @@ fn set_moving(rig: &mut Rig) -> Result<()> {
 }
 
 /// One service of each kind and family; `first`: the first ten backends are active, otherwise the other ten.
-pub(crate) fn services(first: bool) -> Result<Services> {
+///
+/// # Errors
+/// Never: they are good services.
+pub fn services(first: bool) -> Result<Services> {
     let mut services = Vec::new();
     for v6 in [false, true] {
         let family = if v6 { 6 } else { 4 };
@@ -171,14 +195,14 @@ pub(crate) fn services(first: bool) -> Result<Services> {
     Ok(Services::new(services)?)
 }
 
-fn vip(v6: bool) -> IpAddr {
+pub(crate) fn vip(v6: bool) -> IpAddr {
     match v6 {
         false => IpAddr::from([198, 51, 100, 1]),
         true => IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, 1]),
     }
 }
 
-fn backend(v6: bool, number: usize) -> IpAddr {
+pub(crate) fn backend(v6: bool, number: usize) -> IpAddr {
     let last = number as u16 + 1;
     match v6 {
         false => IpAddr::from([198, 18, 0, last as u8]),
@@ -200,7 +224,8 @@ fn packet(destination: IpAddr, protocol: FlowProtocol, flags: u8) -> Packet {
 }
 
 /// A packet of an established connection's, to a backend by IPIP.
-pub(crate) fn established() -> Course {
+#[must_use]
+pub fn established() -> Course {
     Course { grown: 20, ..Course::of(&packet(vip(false), TCP, tcp::ACK), 1) }
 }
 
