@@ -25,8 +25,10 @@ pub const HOT: Sampling = Sampling::once(100_000);
 const PORT: u16 = 1024;
 /// Flows of the rows with many.
 pub const MANY: usize = 1 << 16;
-/// New flows of a round, each of which takes a port.
+/// New flows of a round, each of which takes a port, or an entry of few.
 const NEW: usize = 1 << 13;
+/// Entries of a table that fits into the caches of one CPU: 2 MiB.
+const SMALL: usize = 1 << 17;
 const MOST: usize = 1 << 24;
 const MOST_AT_ONCE: usize = 1 << 20;
 /// The MTU of the path on which packets are too big.
@@ -106,10 +108,14 @@ pub fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
     let stable = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
     let moving = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
     set_moving(&mut moving.borrow_mut())?;
+    let small = BalancerOptions { tracked: SMALL, ..options() };
+    let small = Rc::new(RefCell::new(Rig::new(small, &services(true)?)?));
+    set_moving(&mut small.borrow_mut())?;
     let mut list = List { load, rounds, rows: Vec::new() };
     for v6 in [false, true] {
         list.stable(&stable, v6)?;
         list.moving(&moving, v6)?;
+        list.opening("SYN of new flows, every slot moving, 2 MiB of entries", &small, v6, NEW)?;
     }
     let snat = Rc::new(RefCell::new(Rig::new(with_sources(), &snat()?)?));
     for v6 in [false, true] {
@@ -319,13 +325,18 @@ impl List {
             // Each flow gets its entry.
             rig.borrow_mut().send(&row.course, MANY as u32)?;
         }
+        self.opening("SYN of new flows, every slot moving", rig, v6, MANY)
+    }
+
+    /// So many flows of a round, each of which is tracked.
+    fn opening(&mut self, name: &str, rig: &Shared, v6: bool, flows: usize) -> Result<()> {
         let rounds = self.rounds;
-        // Beside the flows of the rows before.
-        let mut opening = to(TCP, tcp::SYN);
+        // Beside the flows of other rows.
+        let mut opening = packet(vip(v6), TCP, tcp::SYN);
         opening.bytes[opening.address_at] ^= 0x80;
-        let row = self.row("SYN of new flows, every slot moving", rig, &opening)?;
-        (row.course.flows, row.course.next) = (MANY * rounds, 1);
-        row.sampling = Sampling::once(MANY as u32 - 1);
+        let row = self.row(name, rig, &opening)?;
+        (row.course.flows, row.course.next) = (flows * rounds, 1);
+        row.sampling = Sampling::once(flows as u32 - 1);
         row.meaning = Meaning::Tracked;
         Ok(())
     }
