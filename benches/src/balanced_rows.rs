@@ -33,6 +33,8 @@ const MOST: usize = 1 << 24;
 const MOST_AT_ONCE: usize = 1 << 20;
 /// The MTU of the path on which packets are too big.
 const NARROW: u16 = 1320;
+/// That of the other paths.
+const ETHERNET: u16 = 1500;
 
 const TCP: FlowProtocol = FlowProtocol::Tcp(80);
 const UDP: FlowProtocol = FlowProtocol::Udp(80);
@@ -58,6 +60,8 @@ pub struct Row {
     course: Course,
     sampling: Sampling,
     meaning: Meaning,
+    /// What is measured is what it costs beyond making frames as long as their answers: so many bytes.
+    answer: Option<usize>,
 }
 
 impl Row {
@@ -79,7 +83,10 @@ impl Row {
     pub fn measure(&mut self) -> Result<Sample> {
         let mut rig = self.rig.borrow_mut();
         let before = rig.balanced()?;
-        let (sample, action) = rig.time(&mut self.course, self.sampling)?;
+        let (sample, action) = match self.answer {
+            Some(answer) => rig.time_beyond_cutting(&mut self.course, (answer, self.sampling))?,
+            None => rig.time(&mut self.course, self.sampling)?,
+        };
         let after = rig.balanced()?;
         let (balanced, tracked) = (after.0 - before.0, after.1 - before.1);
         let packets = self.sampling.packets();
@@ -253,6 +260,7 @@ impl List {
             course,
             sampling: HOT,
             meaning: Meaning::Balanced,
+            answer: None,
         });
         self.rows.last_mut().ok_or_else(|| "just pushed".into())
     }
@@ -285,9 +293,17 @@ impl List {
     }
 
     fn odd(&mut self, rig: &Shared, v6: bool) -> Result<()> {
-        let big = large(packet(vip(v6), FlowProtocol::Tcp(8080), tcp::ACK));
-        let row = self.row("too big for the path, answered", rig, &big)?;
-        (row.meaning, row.course.grown) = (Meaning::Answered, if v6 { 48 } else { 28 });
+        let to = |protocol, flags| packet(vip(v6), protocol, flags);
+        let narrow = to(FlowProtocol::Tcp(8080), tcp::ACK);
+        let paths = [
+            ("too big for the path, answered", large(narrow, NARROW)),
+            ("too big for a path of 1,500 bytes, answered", large(to(TCP, tcp::ACK), ETHERNET)),
+        ];
+        for (name, big) in paths {
+            self.answered(name, rig, &big, None)?;
+            let answer = rig.borrow_mut().balancer.replay(&big.bytes)?.frame.len();
+            self.answered(&format!("{name}, beyond cutting"), rig, &big, Some(answer))?;
+        }
         let echo = match v6 {
             false => FlowProtocol::Icmp { icmp_type: 8 },
             true => FlowProtocol::Icmp6 { icmp_type: 128 },
@@ -296,6 +312,19 @@ impl List {
         self.row("echo request, answered", rig, &echo)?.meaning = Meaning::Answered;
         let other = packet(backend(v6, 99), TCP, tcp::ACK);
         self.row("not a service's", rig, &other)?.meaning = Meaning::Passed;
+        Ok(())
+    }
+
+    fn answered(
+        &mut self,
+        name: &str,
+        rig: &Shared,
+        packet: &Packet,
+        answer: Option<usize>,
+    ) -> Result<()> {
+        let row = self.row(name, rig, packet)?;
+        row.course.grown = if row.name.ends_with("IPv6") { 48 } else { 28 };
+        (row.meaning, row.answer) = (Meaning::Answered, answer);
         Ok(())
     }
 
@@ -343,8 +372,8 @@ impl List {
 }
 
 /// One that its path doesn't carry.
-fn large(mut packet: Packet) -> Packet {
-    let length = usize::from(NARROW) + 80;
+fn large(mut packet: Packet, mtu: u16) -> Packet {
+    let length = usize::from(mtu) + 80;
     packet.bytes.resize(14 + length, 0);
     let (at, length) = if packet.bytes[12] == 8 { (16, length) } else { (18, length - 40) };
     packet.bytes[at..at + 2].copy_from_slice(&(length as u16).to_be_bytes());

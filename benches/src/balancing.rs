@@ -25,6 +25,7 @@ pub const PASSED: i32 = 2;
 pub const TRANSMITTED: i32 = 3;
 
 const DRIVER: &str = "xdp_next_frame";
+const CUT: &str = "xdp_cut";
 const MISSING: &str = "the bench's object isn't what it should be";
 
 /// A balancer in the kernel, and maybe stages around it.
@@ -44,6 +45,8 @@ pub struct FrameDriver {
     ebpf: Ebpf,
     course: Array<MapData, Element>,
     tested: ProgramArray<MapData>,
+    cut: ProgramFd,
+    lengths: Array<MapData, [u64; 2]>,
 }
 
 impl FrameDriver {
@@ -53,11 +56,23 @@ impl FrameDriver {
     /// The kernel doesn't take it.
     pub fn load() -> Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT)?;
-        let program: &mut Xdp = ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
-        program.load()?;
+        for name in [DRIVER, CUT] {
+            xdp(&mut ebpf, name)?.load()?;
+        }
+        let cut = xdp(&mut ebpf, CUT)?.fd()?.try_clone()?;
         let course = Array::try_from(ebpf.take_map("COURSE").ok_or(MISSING)?)?;
         let tested = ProgramArray::try_from(ebpf.take_map("TESTED_XDP").ok_or(MISSING)?)?;
-        Ok(Self { ebpf, course, tested })
+        let lengths = Array::try_from(ebpf.take_map("CUT").ok_or(MISSING)?)?;
+        Ok(Self { ebpf, course, tested, cut, lengths })
+    }
+
+    /// The program that makes each frame of a course as long as an answer, and nothing else.
+    ///
+    /// # Errors
+    /// The kernel refuses to write that down.
+    pub fn cutting(&mut self, course: &Course, answer: usize) -> Result<ProgramFd> {
+        self.lengths.set(0, [course.grown as u64, answer as u64], 0)?;
+        Ok(self.cut.try_clone()?)
     }
 
     /// Runs a program on so many packets, from the course's next flow on.
@@ -69,8 +84,7 @@ impl FrameDriver {
         self.tested.set(0, tested, 0)?;
         let data_in = Some(&course.packet.bytes[..]);
         let options = TestRunOptions { data_in, repeat: runs, ..TestRunOptions::default() };
-        let program: &mut Xdp = self.ebpf.program_mut(DRIVER).ok_or(MISSING)?.try_into()?;
-        let result = program.test_run(options)?;
+        let result = xdp(&mut self.ebpf, DRIVER)?.test_run(options)?;
         Ok(Run {
             nanoseconds: result.duration.as_nanos() as f64,
             action: result.return_value as i32,
@@ -135,6 +149,19 @@ impl Rig {
         self.driver.time([&self.entry, &self.empty], course, sampling)
     }
 
+    /// One round: the program, and one that only makes frames as long as its answers instead of the empty one.
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn time_beyond_cutting(
+        &mut self,
+        course: &mut Course,
+        (answer, sampling): (usize, Sampling),
+    ) -> Result<(Sample, i32)> {
+        let cutting = self.driver.cutting(course, answer)?;
+        self.driver.time([&self.entry, &cutting], course, sampling)
+    }
+
     /// The empty program.
     ///
     /// # Errors
@@ -150,6 +177,10 @@ impl Rig {
     pub fn send(&mut self, course: &Course, packets: u32) -> Result<Run> {
         self.driver.run(&self.entry, course, packets)
     }
+}
+
+fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
+    Ok(ebpf.program_mut(name).ok_or(MISSING)?.try_into()?)
 }
 
 /// The kernel's number for the program that frames meet first.

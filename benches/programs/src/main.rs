@@ -48,6 +48,9 @@ pub static TESTED_XDP: ProgramArray<1> = ProgramArray::new();
 /// that [`tc_next_target`] and [`xdp_next_target`] take in turn.
 #[btf_map]
 pub static TARGETS: Array<[u64; 2], 1> = Array::new();
+/// How much [`xdp_cut`] puts in front of a frame, and how long that is then.
+#[btf_map]
+pub static CUT: Array<[u64; 2], 1> = Array::new();
 /// Where [`tc_redirect`] and [`tc_redirect_peer`] send packets: an interface index.
 #[btf_map]
 pub static TARGET: Array<u64, 1> = Array::new();
@@ -118,6 +121,26 @@ fn restore(ctx: *mut xdp_md) -> Option<()> {
     }
     let (head, end) = (field!(ctx, data), field!(ctx, data_end));
     course.put_next(head as usize as *mut u8, end as usize as *mut u8)
+}
+
+/// Nothing but making the frame as long as its answer, by as much more at its head and less at its end: what
+/// answering costs at least, [`xdp_next_frame`]'s putting back among it.
+#[xdp(frags)]
+pub fn xdp_cut(ctx: XdpContext) -> u32 {
+    match cut(ctx.ctx) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+fn cut(ctx: *mut xdp_md) -> Option<()> {
+    let [grown, answer] = *CUT.get(0)?;
+    let missing = answer.wrapping_sub(grown).wrapping_sub(length(ctx)) as i32;
+    // SAFETY: plain helper calls; no pointer into the frame is older than they.
+    let failed =
+        unsafe { bpf_xdp_adjust_tail(ctx, missing) | bpf_xdp_adjust_head(ctx, -(grown as i32)) };
+    (failed == 0).then_some(())
 }
 
 #[inline(always)]

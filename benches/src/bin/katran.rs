@@ -31,9 +31,9 @@ const ROUNDS: usize = 5;
 /// flood (`MAX_CONN_RATE`), and doesn't.
 const NEW: u32 = 1 << 16;
 
-/// What is compared: a row of the balancer's, and whose object it is for Katran. Packets that are too big aren't among
-/// them: Katran answers those beyond a size that is built in.
-const COMPARED: [(&str, &str); 9] = [
+/// What is compared: a row of the balancer's, and whose object it is for Katran. Katran answers packets that
+/// are too big beyond a size that is built in.
+const COMPARED: [(&str, &str); 10] = [
     ("TCP, established, I", "ipip.o"),
     ("TCP, established, 65,536 flows, I", "ipip.o"),
     ("SYN of 16M flows, I", "ipip.o"),
@@ -42,6 +42,7 @@ const COMPARED: [(&str, &str); 9] = [
     ("UDP, 65,536 flows, I", "ipip.o"),
     ("TCP, established, GUE", "gue.o"),
     ("TCP, established, 65,536 flows, GUE", "gue.o"),
+    ("too big for a path of 1,500 bytes, answered, I", "ipip.o"),
     ("not a service's", "ipip.o"),
 ];
 
