@@ -28,7 +28,9 @@ use crate::{
         Backend, BackendId, Forwarding, Fragments, Frontend, HashMode, Protocol, QuicServers,
         Service, ServiceName,
     },
-    nat, quic,
+    nat,
+    places::Places,
+    quic,
     ranges::{Range, Ranges},
     running::Running,
     sources::{self, Placed},
@@ -48,7 +50,7 @@ impl<S: Store> Balancer<S> {
         let directory = Directory::adopt(&mut store);
         let mut balancer = Self {
             clock: Clock::adopt(store.head(), store.settings()),
-            ports: nat::Ports::default(),
+            ports: nat::Ports { places: Places::adopt(&store), ..nat::Ports::default() },
             uplink,
             seed,
             services: Services::default(),

@@ -127,6 +127,9 @@ impl<S: Store> Balancer<S> {
         self.claim(services);
         let plan = self.plan(services)?;
         self.clock.tick(time, self.store.head());
+        if let Some(sources) = plan.sources {
+            self.change_sources(sources)?;
+        }
         let mut applied = Applied { removed: plan.removed.len(), ..Applied::default() };
         for name in &plan.removed {
             self.remove(name);
@@ -155,7 +158,9 @@ impl<S: Store> Balancer<S> {
     pub fn tick(&mut self, time: Duration) -> Result<Ticked, S::Error> {
         let aged = self.clock.tick(time, self.store.head());
         let under_way = self.running.values().any(Running::is_under_way);
-        let left = !self.retired.is_empty() || self.directory.has_left();
+        let left = !self.retired.is_empty()
+            || self.directory.has_left()
+            || self.ports.places.is_under_way();
         let has_pins = self.running.values().any(Running::has_pins);
         if left || (under_way && (aged || self.unswept)) || (has_pins && aged) {
             self.settle()?;
@@ -169,6 +174,7 @@ impl<S: Store> Balancer<S> {
         }
         self.begin(&mut ticked);
         ticked.ports = self.ports.sweep(&mut self.store, now)?;
+        self.release_sources()?;
         ticked.next = self.next();
         Ok(ticked)
     }
@@ -189,7 +195,7 @@ impl<S: Store> Balancer<S> {
     fn next(&self) -> Duration {
         let age = Duration::from_millis(self.clock.age_length());
         if self.unswept
-            || !self.ports.is_empty()
+            || !self.ports.places.is_empty()
             || !self.retired.is_empty()
             || self.directory.has_left()
         {
@@ -228,6 +234,7 @@ impl<S: Store> Balancer<S> {
             running.swept(&mut self.store, found, now);
         }
         self.directory.release(&mut self.store);
+        self.ports.places.settled();
         let Retired { slots, lines, sources, numbers } = std::mem::take(&mut self.retired);
         slots.into_iter().for_each(|range| self.slots.give(range));
         lines.into_iter().for_each(|range| self.lines.give(range));
@@ -380,7 +387,7 @@ impl<S: Store> Balancer<S> {
 
     fn count_wildcards(&mut self) {
         let wildcards = self.services.iter().filter(|service| service.port == 0).count();
-        let sources = self.ports.frontends();
+        let sources = self.ports.places.frontends(self.ports.places.active());
         self.store.head().wildcards.store((wildcards + sources) as u32);
     }
 }

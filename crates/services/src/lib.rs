@@ -22,6 +22,7 @@ pub mod maglev;
 mod members;
 pub mod model;
 mod nat;
+mod places;
 mod quic;
 mod ranges;
 mod room;

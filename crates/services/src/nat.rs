@@ -1,20 +1,16 @@
-//! Full NAT's sources and ports: which addresses packets to backends come from, and when a flow's port is
-//! free again.
+//! Full NAT's ports: how long flows have them, and when they are free again.
 //!
-//! Not here: which port a flow gets, and what its packets become (`flowgate-pipeline`'s `lb::nat`).
+//! Not here: which port a flow gets, and what its packets become (`flowgate-pipeline`'s `lb::nat`); where sources
+//! have their ports, and how they change (`places.rs`).
 //!
 //! Invariant: a port is freed only after a grace period in which its flow was over, so no packet under way
-//! can still take it for that flow's. Tested by `tests/nat.rs`, the pipeline itself running.
+//! can still take it for that flow's. Tested by `tests/nat`, the pipeline itself running.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use flowgate_abi::{
-    Addr6, Shared32,
     flow::Class,
-    lb::{
-        Frontend,
-        nat::{GROUP, Life, Mapping, Source},
-    },
+    lb::nat::{GROUP, Life, Mapping, Source},
 };
 use flowgate_pipeline::{conntrack, lb::nat::table::Place};
 use thiserror::Error;
@@ -22,8 +18,8 @@ use thiserror::Error;
 use crate::{
     balancer::Balancer,
     clock::{Millis, millis},
-    frontends::{address_target, target_of},
-    model::{self, Protocol, Service},
+    model::Protocol,
+    places::Places,
     room::ApplyError,
     store::Store,
 };
@@ -72,31 +68,33 @@ impl NatTimeouts {
     }
 }
 
-/// Why addresses can't be sources.
+/// Why addresses can't be sources. Nothing was changed.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SourcesError {
-    /// The tables were made for other ones, and flows have their ports.
-    #[error(
-        "the balancer's NAT runs with other sources ({was:?}): open it with those, or afresh, which ends its flows"
-    )]
-    Changed {
-        /// The sources that it has.
-        was: Vec<IpAddr>,
-    },
     /// An address is listed twice.
     #[error("source {address} is listed twice")]
     Duplicate {
         /// The address.
         address: IpAddr,
     },
-    /// There are more than the tables were made for.
-    #[error("{sources} sources, room for {have}")]
-    TooMany {
-        /// How many.
-        sources: usize,
-        /// Room for so many.
+    /// Every place for a source of its family is taken; tables get no more of them.
+    #[error(
+        "source {address} finds no place: there are {have} for its family, and {retired} of them have sources that aren't listed any more and keep their flows: list fewer, wait until those flows are over, or open the balancer afresh with more places"
+    )]
+    NoPlace {
+        /// The address.
+        address: IpAddr,
+        /// Places for its family.
         have: usize,
+        /// Those among them whose sources aren't listed.
+        retired: usize,
+    },
+    /// It is a service's address.
+    #[error("source {address} is a service's address: take it from the service first, and apply")]
+    Taken {
+        /// The address.
+        address: IpAddr,
     },
     /// It can't be hashed beside the frontends that are there.
     #[error("source {address} can't be hashed beside the frontends: use another one")]
@@ -109,21 +107,11 @@ pub enum SourcesError {
 /// What the balancer knows of sources and ports.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
-    sources: BTreeSet<IpAddr>,
+    pub(crate) places: Places,
     pub(crate) timeouts: NatTimeouts,
 }
 
 impl Ports {
-    /// Full NAT has no source.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sources.is_empty()
-    }
-
-    /// Frontends that sources take: for either protocol, and the address as such.
-    pub(crate) fn frontends(&self) -> usize {
-        self.sources.len() * 3
-    }
-
     /// Ends flows that are over, and frees the ports of those that ended; how many are taken.
     pub(crate) fn sweep<S: Store>(&self, store: &mut S, now: Millis) -> Result<usize, S::Error> {
         let mut taken = 0;
@@ -166,97 +154,28 @@ fn bits(word: u64) -> impl Iterator<Item = u32> {
     (0..GROUP).filter(move |bit| word >> bit & 1 != 0)
 }
 
-/// An address as tables have it.
-fn wide(address: IpAddr) -> Source {
-    Source { address: Addr6::wide(address) }
-}
-
 impl<S: Store> Balancer<S> {
-    /// Gives full NAT the addresses that its packets to backends come from, in place of none. The tables must
-    /// have been made for so many of each family. An address may be the balancer's own interface's: then the
+    /// Gives full NAT the addresses that its packets to backends come from, as [`Balancer::apply`] does by
+    /// [`Services::with_nat_sources`](crate::Services::with_nat_sources): for a balancer that was just made. The tables
+    /// must have places for so many of each family. An address may be the balancer's own interface's: then the
     /// host's own packets come from other ports.
     ///
     /// # Errors
-    /// See [`SourcesError`]; state that was adopted keeps its sources.
-    pub fn set_sources(&mut self, sources: &[IpAddr]) -> Result<(), SourcesError> {
-        let mut known = BTreeSet::new();
-        if let Some(&address) = sources.iter().find(|address| !known.insert(**address)) {
-            return Err(SourcesError::Duplicate { address });
+    /// [`ApplyError::Sources`], and what a failing table says.
+    pub fn set_sources(&mut self, sources: &[IpAddr]) -> Result<(), ApplyError<S::Error>> {
+        let mut wanted = BTreeSet::new();
+        if let Some(&address) = sources.iter().find(|address| !wanted.insert(**address)) {
+            return Err(SourcesError::Duplicate { address }.into());
         }
-        let have = self.store.room().nat_sources as usize;
-        if sources.len() > have {
-            return Err(SourcesError::TooMany { sources: sources.len(), have });
+        match self.plan_sources(&wanted)? {
+            Some(places) => self.change_sources(places),
+            None => Ok(()),
         }
-        // IPv4 first, as their groups of ports are.
-        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = sources.iter().partition(|one| one.is_ipv4());
-        let wanted: Vec<Source> = v4.iter().chain(&v6).copied().map(wide).collect();
-        self.agree(&wanted)?;
-        for (number, (&address, source)) in v4.iter().chain(&v6).zip(wanted).enumerate() {
-            self.store.set_nat_source(number as u32, source);
-            self.add_source(number as u32, address)?;
-        }
-        // Services with port 0 that were adopted are counted there, and not known here yet.
-        let wildcards = &self.store.head().wildcards;
-        wildcards.store(wildcards.load().max(self.ports.frontends() as u32));
-        Ok(())
     }
 
     /// How long flows with a port of a source may be silent; those that live as well.
     pub const fn set_nat_timeouts(&mut self, timeouts: NatTimeouts) {
         self.ports.timeouts = timeouts;
-    }
-
-    /// An earlier process had no other sources.
-    fn agree(&self, wanted: &[Source]) -> Result<(), SourcesError> {
-        let was: Vec<Source> = (0..self.store.room().nat_sources)
-            .map(|number| self.store.nat_source(number))
-            .collect();
-        // One that was killed while it wrote them has written the first ones.
-        let mut written = was.iter().enumerate().filter(|(_, was)| **was != Source::default());
-        if written.all(|(number, was)| wanted.get(number) == Some(was)) {
-            return Ok(());
-        }
-        let groups = self.store.settings().nat_groups[0];
-        let each = self.store.settings().nat_groups_each.max(1);
-        let v4 = (groups / each) as usize;
-        let was = was.into_iter().enumerate().map(|(n, source)| narrow(source, n < v4)).collect();
-        Err(SourcesError::Changed { was })
-    }
-
-    /// Makes a source known to packets: its answers, of either protocol.
-    fn add_source(&mut self, number: u32, address: IpAddr) -> Result<(), SourcesError> {
-        let slots = number * self.store.settings().nat_groups_each;
-        let with = |target| Frontend {
-            target,
-            slots,
-            flags: Shared32::new(Frontend::SOURCE),
-            ..Frontend::default()
-        };
-        let each = [Protocol::Tcp, Protocol::Udp];
-        let targets =
-            each.map(|protocol| target_of(model::Frontend { address, protocol, port: 0 }));
-        for target in targets.into_iter().chain([address_target(address)]) {
-            let known = self.directory.find(&self.store, &target).is_some();
-            if !known && !self.directory.insert(&mut self.store, with(target)) {
-                return Err(SourcesError::Collision { address });
-            }
-        }
-        self.ports.sources.insert(address);
-        Ok(())
-    }
-
-    /// A service with full NAT has sources, and none is a source.
-    pub(crate) fn check_sources(&self, service: &Service) -> Result<(), ApplyError<S::Error>> {
-        let sources = &self.ports.sources;
-        if let Some(&address) = service.addresses.iter().find(|one| sources.contains(one)) {
-            return Err(ApplyError::SourceAddress { service: service.name.clone(), address });
-        }
-        let is_v4 = service.addresses[0].is_ipv4();
-        let has = sources.iter().any(|source| source.is_ipv4() == is_v4);
-        if service.forwarding == model::Forwarding::Snat && !has {
-            return Err(ApplyError::NoSource { service: service.name.clone() });
-        }
-        Ok(())
     }
 }
 

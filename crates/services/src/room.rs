@@ -15,6 +15,8 @@ use crate::{
     balancer::Balancer,
     clock::{Clock, millis},
     model::{Forwarding, Frontend, QuicServers, Service, ServiceName},
+    nat::SourcesError,
+    places::Placed,
     quic,
     ranges::Ranges,
     running::{self, Running},
@@ -123,6 +125,9 @@ pub enum ApplyError<E: std::error::Error + 'static> {
         /// The longest that can be told.
         longest: Duration,
     },
+    /// Full NAT can't have these sources. Nothing was changed.
+    #[error(transparent)]
+    Sources(#[from] SourcesError),
     /// Full NAT needs addresses for packets to come from. Nothing was changed.
     #[error(
         "service {service} has full NAT, and the balancer has no source address of its family: give it one"
@@ -133,7 +138,7 @@ pub enum ApplyError<E: std::error::Error + 'static> {
     },
     /// What comes to a source is an answer. Nothing was changed.
     #[error(
-        "service {service}: {address} is a source of the balancer's NAT: give the service another one"
+        "service {service}: {address} is a source of the balancer's NAT, or was and has flows still: give the service another one"
     )]
     SourceAddress {
         /// The service.
@@ -166,6 +171,7 @@ impl<E: std::error::Error + 'static> ApplyError<E> {
             Self::Resized { service, from, to } => ApplyError::Resized { service, from, to },
             Self::ServerIds { service } => ApplyError::ServerIds { service },
             Self::Idle { service, idle, longest } => ApplyError::Idle { service, idle, longest },
+            Self::Sources(error) => ApplyError::Sources(error),
             Self::NoSource { service } => ApplyError::NoSource { service },
             Self::SourceAddress { service, address } => {
                 ApplyError::SourceAddress { service, address }
@@ -182,6 +188,8 @@ pub(crate) struct Plan {
     pub(crate) removed: Vec<ServiceName>,
     pub(crate) changed: Vec<Arc<Service>>,
     pub(crate) added: Vec<Arc<Service>>,
+    /// Sources of full NAT, if they are other ones.
+    pub(crate) sources: Option<Placed>,
     /// What is added fits only where something else was.
     pub(crate) needs_what_was_removed: bool,
 }
@@ -209,9 +217,12 @@ pub struct Cost {
 impl<S: Store> Balancer<S> {
     /// Compares services with those that run, and checks that they fit.
     pub(crate) fn plan(&self, services: &Services) -> Result<Plan, ApplyError<S::Error>> {
-        let mut plan = Plan::default();
+        let sources = services.nat_sources().map(|wanted| self.plan_sources(wanted));
+        let mut plan = Plan { sources: sources.transpose()?.flatten(), ..Plan::default() };
+        let sources = plan.sources.as_ref().unwrap_or(self.ports.places.active());
         for service in services.iter() {
             self.check(service)?;
+            self.check_sources(service, sources)?;
             match self.running.get(&service.name) {
                 None => plan.added.push(Arc::clone(service)),
                 Some(running) if running.service == *service => {}
@@ -224,7 +235,7 @@ impl<S: Store> Balancer<S> {
         }
         let gone = self.running.keys().filter(|name| services.get(name).is_none());
         plan.removed.extend(gone.cloned());
-        self.check_frontends(services)?;
+        self.check_frontends(services, self.ports.places.frontends(sources))?;
         if self.fits(&plan, false).is_err() {
             self.fits(&plan, true).map_err(|table| self.overflow(table, services))?;
             plan.needs_what_was_removed = true;
@@ -234,7 +245,6 @@ impl<S: Store> Balancer<S> {
 
     fn check(&self, service: &Service) -> Result<(), ApplyError<S::Error>> {
         check_mtu(service, &self.uplink)?;
-        self.check_sources(service)?;
         let longest = Clock::longest_idle(self.clock.age_length());
         if millis(service.idle()) > longest {
             let longest = Duration::from_millis(longest);
@@ -257,11 +267,16 @@ impl<S: Store> Balancer<S> {
         }
     }
 
-    fn check_frontends(&self, services: &Services) -> Result<(), ApplyError<S::Error>> {
+    /// Those of sources are so many.
+    fn check_frontends(
+        &self,
+        services: &Services,
+        of_sources: usize,
+    ) -> Result<(), ApplyError<S::Error>> {
         let addresses: BTreeSet<_> = services.iter().flat_map(|s| s.addresses.iter()).collect();
         let frontends: usize = services.iter().map(|service| service.addresses.len()).sum();
         let have = self.store.room().frontends as usize / 2;
-        if addresses.len() + frontends + self.ports.frontends() > have {
+        if addresses.len() + frontends + of_sources > have {
             return Err(self.overflow(Table::Frontends, services));
         }
         Ok(())

@@ -42,7 +42,10 @@ const LONGEST_AFFINITY: Duration = Duration::from_secs(86_400);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Services(BTreeMap<ServiceName, Arc<Service>>);
+pub struct Services {
+    services: BTreeMap<ServiceName, Arc<Service>>,
+    nat_sources: Option<Arc<BTreeSet<IpAddr>>>,
+}
 
 impl Services {
     /// Checks services.
@@ -57,30 +60,48 @@ impl Services {
                 return Err(ServiceError::DuplicateName { name });
             }
         }
-        Self(checked).checked()
+        Self { services: checked, nat_sources: None }.checked()
+    }
+
+    /// With the addresses that packets of services with full NAT come from. Without them, those stay that the
+    /// balancer has.
+    ///
+    /// New flows get ports of these alone. A source that isn't among them any more is retired: flows keep the ports
+    /// that they have there, and it is gone with the last of them
+    /// ([`SourceStats::retired`](crate::SourceStats::retired)).
+    #[must_use]
+    pub fn with_nat_sources(&self, sources: impl IntoIterator<Item = IpAddr>) -> Self {
+        let nat_sources = Some(Arc::new(sources.into_iter().collect()));
+        Self { services: self.services.clone(), nat_sources }
+    }
+
+    /// The addresses that packets of services with full NAT come from; `None`: those that the balancer has.
+    #[must_use]
+    pub fn nat_sources(&self) -> Option<&BTreeSet<IpAddr>> {
+        self.nat_sources.as_deref()
     }
 
     /// The services, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.0.values()
+        self.services.values()
     }
 
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.services.len()
     }
 
     /// There are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.services.is_empty()
     }
 
     /// A service by its name.
     #[must_use]
     pub fn get(&self, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.0.get(name)
+        self.services.get(name)
     }
 
     /// With a service more, or with another one in the place of that of its name.
@@ -88,9 +109,9 @@ impl Services {
     /// # Errors
     /// It contradicts itself or another one.
     pub fn with(&self, service: Service) -> Result<Self, ServiceError> {
-        let mut services = self.0.clone();
+        let mut services = self.services.clone();
         services.insert(service.name.clone(), Arc::new(service));
-        Self(services).checked()
+        self.replaced(services).checked()
     }
 
     /// Without a service.
@@ -98,9 +119,9 @@ impl Services {
     /// # Errors
     /// [`ServiceError::UnknownService`].
     pub fn without(&self, name: &ServiceName) -> Result<Self, ServiceError> {
-        let mut services = self.0.clone();
+        let mut services = self.services.clone();
         match services.remove(name) {
-            Some(_) => Ok(Self(services)),
+            Some(_) => Ok(self.replaced(services)),
             None => Err(ServiceError::UnknownService { service: name.clone() }),
         }
     }
@@ -140,14 +161,18 @@ impl Services {
         self.with(changed)
     }
 
+    fn replaced(&self, services: BTreeMap<ServiceName, Arc<Service>>) -> Self {
+        Self { services, nat_sources: self.nat_sources.clone() }
+    }
+
     fn known(&self, name: &ServiceName) -> Result<&Service, ServiceError> {
-        let service = self.0.get(name).map(|service| &**service);
+        let service = self.services.get(name).map(|service| &**service);
         service.ok_or_else(|| ServiceError::UnknownService { service: name.clone() })
     }
 
     fn checked(self) -> Result<Self, ServiceError> {
         let mut taken: BTreeMap<Frontend, &ServiceName> = BTreeMap::new();
-        for service in self.0.values() {
+        for service in self.services.values() {
             check(service)?;
             for frontend in service.frontends() {
                 if let Some(first) = taken.insert(frontend, &service.name) {

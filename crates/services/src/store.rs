@@ -22,7 +22,7 @@ pub struct Room {
     pub tracked: u32,
     /// Pins of clients.
     pub pins: u32,
-    /// Sources of full NAT.
+    /// Places for sources of full NAT.
     pub nat_sources: u32,
 }
 
@@ -49,9 +49,9 @@ pub struct NatFlow {
 /// The tables of full NAT, for reading and writing. Packets take ports and give them their owners; here
 /// they are given back. A port's index says where it lies: [`flowgate_abi::lb::nat`].
 pub trait NatStore {
-    /// A source.
+    /// A place of sources.
     fn nat_source(&self, number: u32) -> Source;
-    /// Writes a source that no packet can reach.
+    /// Writes a place's address, and turns; what packets can reach of it is as it was.
     fn set_nat_source(&mut self, number: u32, source: Source);
     /// Which ports of a group are taken.
     fn taken(&self, group: u32) -> u64;

@@ -1,6 +1,6 @@
 //! What full NAT has made of flows: of one flow, and how many ports of each source are taken.
 //!
-//! Read from the tables, without effect on them. Not here: who frees ports (`nat.rs`). Tested by `tests/nat.rs`.
+//! Read from the tables, without effect on them. Not here: who frees ports (`nat.rs`). Tested by `tests/nat`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,6 +18,7 @@ use crate::{
     explain::ClientFlow,
     model::BackendId,
     nat::narrow,
+    places::occupied,
     running::Running,
     store::{NatFlow, Store},
 };
@@ -38,6 +39,8 @@ pub struct Translated {
 pub struct SourceStats {
     /// The source.
     pub address: IpAddr,
+    /// It isn't wanted any more: new flows get no port of it, and it is gone with the last that has one.
+    pub retired: bool,
     /// Its ports.
     pub ports: usize,
     /// Those among them that are taken: by a flow, or by one that has ended and wasn't swept yet.
@@ -48,19 +51,17 @@ impl<S: Store> Balancer<S> {
     /// How many ports of each source are taken, in the order in which the tables have them.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceStats> {
-        let settings = self.store.settings();
-        let each = settings.nat_groups_each;
-        let v4 = settings.nat_groups[0] / each.max(1);
-        let of = |number: u32| {
+        let each = self.store.settings().nat_groups_each;
+        let of = |(address, number): (IpAddr, u32)| {
             let groups = number * each..(number + 1) * each;
-            let source = self.store.nat_source(number);
-            (source != Source::default()).then(|| SourceStats {
-                address: narrow(source, number < v4),
+            SourceStats {
+                address,
+                retired: self.ports.places.is_retired(&address),
                 ports: (each * GROUP) as usize,
                 taken: groups.map(|group| self.store.taken(group).count_ones() as usize).sum(),
-            })
+            }
         };
-        (0..self.store.room().nat_sources).filter_map(of).collect()
+        occupied(&self.store).map(of).collect()
     }
 
     /// What becomes of a flow with this hash; `None`: it has no port.
@@ -106,5 +107,5 @@ fn is_of(described: &NatFlow, flow: &ClientFlow) -> bool {
 }
 
 fn address([first, last]: [u64; 2], is_v4: bool) -> IpAddr {
-    narrow(Source { address: Addr6 { first, last } }, is_v4)
+    narrow(Source { address: Addr6 { first, last }, ..Source::default() }, is_v4)
 }

@@ -36,11 +36,11 @@ maps! {
     SOURCES: MappedArray[u32 => SourceNode];
     /// Flows whose backend isn't known from their slot, by their hash.
     TRACKED: MappedArray[u32 => Bucket];
-    /// The addresses from which packets to backends come, IPv4 first.
+    /// Places of the addresses from which packets to backends come, IPv4 first.
     NAT_SOURCES: MappedArray[u32 => Source];
     /// By group of ports: a bit for each that is taken.
     NAT_TAKEN: MappedArray[u32 => u64];
-    /// By port, all of one source after another: whose it is.
+    /// By port, all of one place after another: whose it is.
     NAT_PORTS: MappedArray[u32 => Translation];
     /// Clients' flows that have a port, by their hash.
     NAT_FLOWS: MappedArray[u32 => Bucket];

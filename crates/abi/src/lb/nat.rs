@@ -11,7 +11,11 @@ pub const GROUP: u32 = 64;
 /// Ports that there may be at all: a flow's word names its port in 26 bits.
 pub const MAX_PORTS: u32 = 1 << 26;
 
-/// An address from which packets to backends come.
+/// A place, which a source may have: an address from which packets to backends come. And apart from that, which
+/// place's turn is here in each of two lists of those whose ports new flows get.
+///
+/// ABI: packets go by one of the lists ([`Active`]), and the other is written meanwhile; so sources change all
+/// at once. Places of IPv4 come first, in both lists as well.
 #[repr(C)]
 #[derive(
     Clone,
@@ -26,8 +30,48 @@ pub const MAX_PORTS: u32 = 1 << 26;
     zerocopy::KnownLayout,
 )]
 pub struct Source {
-    /// The address; an IPv4 address lies in the first word's first four bytes.
+    /// The address; an IPv4 address lies in the first word's first four bytes. Zero: nobody has the place.
     pub address: Addr6,
+    /// For each list, the number of a place.
+    pub turns: [u32; 2],
+}
+
+/// Whose ports new flows get: which list is valid ([`Source::turns`]), and how many places of each family it names.
+///
+/// Bits 0 to 30: of IPv4; 32 to 62: of IPv6; 63: the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Active(pub u64);
+
+impl Active {
+    const COUNT: u64 = 0x7fff_ffff;
+
+    /// Of its parts; of the list's number the lowest bit counts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(list: u32, [v4, v6]: [u32; 2]) -> Self {
+        Self(v4 as u64 & Self::COUNT | (v6 as u64 & Self::COUNT) << 32 | (list as u64) << 63)
+    }
+
+    /// The list, 0 or 1.
+    #[inline(always)]
+    #[must_use]
+    pub const fn list(self) -> u32 {
+        (self.0 >> 63) as u32
+    }
+
+    /// Places of IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4(self) -> u32 {
+        (self.0 & Self::COUNT) as u32
+    }
+
+    /// Places of IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v6(self) -> u32 {
+        (self.0 >> 32 & Self::COUNT) as u32
+    }
 }
 
 /// A port of a source: the flow that has it.
@@ -231,7 +275,7 @@ impl Mapping {
     }
 }
 
-const _: () = assert!(size_of::<Translation>() == 128 && size_of::<Source>() == 16);
+const _: () = assert!(size_of::<Translation>() == 128 && size_of::<Source>() == 24);
 
 #[cfg(test)]
 mod tests {
@@ -249,6 +293,16 @@ mod tests {
         assert!(life.is_tcp() && !Life::new(false, 0, 0).is_tcp());
         assert!(Life::new(true, 0, 0).lives() && !Life::default().lives());
         assert_eq!(Life::moment(511), 1);
+    }
+
+    #[test]
+    fn lists_and_counts_keep_apart() {
+        let most = 0x7fff_ffff;
+        for (list, counts) in [(0, [1, 2]), (1, [most, 0]), (1, [0, most])] {
+            let active = Active::new(list, counts);
+            assert_eq!((active.list(), [active.v4(), active.v6()]), (list, counts));
+        }
+        assert_eq!(Active::default(), Active::new(0, [0, 0]));
     }
 
     #[test]

@@ -32,9 +32,9 @@ pub struct Settings {
     pub age_length: u32,
     /// Buckets of the flows that have a port of a source, less one; a power of two less one.
     pub nat_mask: u32,
-    /// Groups of ports that IPv4 sources have, which come first; and IPv6 sources.
+    /// Groups of ports that places of IPv4 sources have, which come first; and those of IPv6.
     pub nat_groups: [u32; 2],
-    /// Groups of ports that each source has.
+    /// Groups of ports that each place has.
     pub nat_groups_each: u32,
     /// The first port of each source.
     pub nat_first_port: u32,
@@ -63,8 +63,10 @@ pub struct Head {
     pub reserved: Shared32,
     /// Milliseconds that were counted so far: flows with a port of a source are seen by it.
     pub clock: Shared64,
+    /// [`super::nat::Active`].
+    pub nat_active: Shared64,
     /// Zero.
-    pub padding: [Shared64; 5],
+    pub padding: [Shared64; 4],
 }
 
 const _: () = assert!(size_of::<Settings>() == 64 && size_of::<Head>() == 64);

@@ -1,6 +1,6 @@
 //! Random walks of clients and backends past a balancer with full NAT, beside the model.
 //!
-//! The balancer has [`sources`], so many groups of ports each from 1024 on, [`TIMEOUTS`](super::model::TIMEOUTS),
+//! The balancer has [`sources`] at first, so many groups of ports each from 1024 on, [`TIMEOUTS`](super::model::TIMEOUTS),
 //! and services with full NAT at 198.51.100.1 and `2001:db8:1::1`, port 80 of TCP and 53 of UDP.
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +31,8 @@ pub trait Plane {
     fn run(&mut self, frame: &[u8]) -> Fate;
     /// So many milliseconds have passed since it began.
     fn tick(&mut self, millis: u64);
+    /// New flows get ports of these sources alone, from this moment on; `false`: one of them finds no place.
+    fn turn_to(&mut self, sources: &[IpAddr], millis: u64) -> bool;
 }
 
 /// The last byte of the Ethernet address of who delivers clients' packets.
@@ -53,6 +55,16 @@ pub fn sources() -> [IpAddr; 3] {
     ["198.18.9.1", "2001:db8:9::1", "198.18.9.2"].map(address)
 }
 
+/// Sources of which a walk has some: of IPv4, and of IPv6.
+#[must_use]
+pub fn pool() -> [Vec<IpAddr>; 2] {
+    [
+        ["198.18.9.1", "198.18.9.2", "198.18.9.3"],
+        ["2001:db8:9::1", "2001:db8:9::2", "2001:db8:9::3"],
+    ]
+    .map(|family| family.map(address).to_vec())
+}
+
 /// A walk.
 #[derive(Debug)]
 pub struct Walk<P> {
@@ -64,6 +76,8 @@ pub struct Walk<P> {
     pub opened: u32,
     /// Packets that found no port.
     pub refused: u32,
+    /// Of which sources new flows get ports.
+    pub active: Vec<IpAddr>,
     generator: Generator,
     now: u64,
     each: u32,
@@ -73,7 +87,8 @@ impl<P: Plane> Walk<P> {
     /// Past a balancer with so many groups of ports for each source.
     pub fn new(plane: P, each: u32, seed: u64) -> Self {
         let (generator, model) = (Generator::new(seed), Model::default());
-        Self { plane, model, opened: 0, refused: 0, generator, now: 0, each }
+        let active = sources().to_vec();
+        Self { plane, model, opened: 0, refused: 0, active, generator, now: 0, each }
     }
 
     /// Milliseconds since it began.
@@ -95,7 +110,8 @@ impl<P: Plane> Walk<P> {
         match self.plane.run(&packet.frame(CLIENT, 64)) {
             Fate::Sent(frame) => {
                 let sent = Packet::read(&frame);
-                assert!(sources().contains(&sent.source.ip()), "from {}", sent.source);
+                let kept = self.model.flows.get(&key).is_some_and(|flow| flow.port == sent.source);
+                assert!(kept || self.active.contains(&sent.source.ip()), "from {}", sent.source);
                 let ports = 1024..1024 + (self.each * GROUP) as u16;
                 assert!(ports.contains(&sent.source.port()), "from {}", sent.source);
                 assert_eq!(sent.tcp, packet.tcp);
@@ -184,6 +200,21 @@ impl<P: Plane> Walk<P> {
         self.now += millis;
         self.plane.tick(self.now);
         self.model.expire(self.now);
+    }
+
+    /// Other sources for new flows, some of [`pool`] of each family; `false`: one of them finds no place.
+    pub fn turn(&mut self) -> bool {
+        let mut wanted = Vec::new();
+        for family in pool() {
+            let chosen = 1 + self.below((1 << family.len()) - 1);
+            let some = family.into_iter().enumerate().filter(|(at, _)| chosen >> at & 1 != 0);
+            wanted.extend(some.map(|(_, source)| source));
+        }
+        let turned = self.plane.turn_to(&wanted, self.now);
+        if turned {
+            self.active = wanted;
+        }
+        turned
     }
 
     fn some_key(&mut self) -> Option<Key> {

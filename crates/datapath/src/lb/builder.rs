@@ -1,9 +1,9 @@
 //! The decisions that an embedder makes before a balancer is opened.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::{borrow::Cow, io, path::PathBuf};
 
 use flowgate_ebpf_progs::lb as progs;
-use flowgate_services::{Balancer, host::HostTables, store::Store};
+use flowgate_services::{ApplyError, Balancer, host::HostTables, store::Store};
 
 use super::{
     BalancerOptions, BalancerReport, BalancerState, LoadBalancer, Stage, StageError, Stages,
@@ -171,7 +171,10 @@ impl Builder {
 
     fn prepare_nat<S: Store>(&self, balancer: &mut Balancer<S>) -> Result<(), OpenError> {
         balancer.set_nat_timeouts(self.options.nat.timeouts);
-        Ok(balancer.set_sources(&self.options.nat.sources)?)
+        balancer.set_sources(&self.options.nat.sources).map_err(|error| match error {
+            ApplyError::Sources(error) => OpenError::Sources(error),
+            other => OpenError::Kernel(io::Error::other(other)),
+        })
     }
 }
 

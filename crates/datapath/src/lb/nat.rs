@@ -15,13 +15,19 @@ use crate::error::OpenError;
 /// has no sources, and takes next to no memory.
 ///
 /// A port is a flow's, of either protocol. Each takes 128 bytes, and 32 of the table by which flows find
-/// their ports. Adopted state keeps sources and ports; time-outs are what is given.
+/// their ports. Adopted state keeps ports and places; sources and time-outs are what is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatOptions {
     /// Addresses that packets to backends come from, of either family. What is sent to them must reach an
     /// interface that has the balancer, the one by which the flow's first packet came: by a route, or as
-    /// an address of that interface. Nobody else may send from them.
+    /// an address of that interface. Nobody else may send from them. They may change while the balancer runs
+    /// ([`Services::with_nat_sources`](flowgate_services::Services::with_nat_sources)).
     pub sources: Vec<IpAddr>,
+    /// Places for sources of IPv4. A source has one until the last of its flows is over, also when it isn't wanted
+    /// any more; their number is fixed. `None`: one more than `sources` has of that family, none if it has none.
+    pub places4: Option<usize>,
+    /// Places for sources of IPv6, likewise.
+    pub places6: Option<usize>,
     /// Ports of each source, in whole groups of 64 from the first on. Packets to other ports are the host's.
     ///
     /// If a source is an address of the host's own, its own connections must come from other ports: the
@@ -35,7 +41,13 @@ pub struct NatOptions {
 impl Default for NatOptions {
     /// No sources; ports 1024 to 32767.
     fn default() -> Self {
-        Self { sources: Vec::new(), ports: 1024..=32767, timeouts: NatTimeouts::default() }
+        Self {
+            sources: Vec::new(),
+            places4: None,
+            places6: None,
+            ports: 1024..=32767,
+            timeouts: NatTimeouts::default(),
+        }
     }
 }
 
@@ -49,10 +61,30 @@ impl NatOptions {
         if ports == 0 {
             return problem("nat.ports", self.ports.len(), "is less than a group of 64");
         }
-        if self.sources.len() * ports * GROUP as usize > MAX_PORTS as usize {
-            return problem("nat.sources", self.sources.len(), "is too large");
+        let [v4, v6] = self.places();
+        let most = MAX_PORTS as usize / (ports * GROUP as usize);
+        for (option, places, is_v4) in [("nat.places4", v4, true), ("nat.places6", v6, false)] {
+            if places < self.count(is_v4) {
+                return problem(option, places, "is less than there are sources");
+            }
+            if v4.saturating_add(v6) > most {
+                return problem(option, places, "is too large");
+            }
         }
         Ok(())
+    }
+
+    /// Sources of a family.
+    fn count(&self, is_v4: bool) -> usize {
+        self.sources.iter().filter(|source| source.is_ipv4() == is_v4).count()
+    }
+
+    /// Places for sources of IPv4, and of IPv6.
+    fn places(&self) -> [usize; 2] {
+        [(self.places4, true), (self.places6, false)].map(|(places, is_v4)| {
+            let sources = self.count(is_v4);
+            places.unwrap_or(if sources == 0 { 0 } else { sources + 1 })
+        })
     }
 
     /// Groups of each source.
@@ -63,8 +95,7 @@ impl NatOptions {
     /// Sizes, in settings that have none.
     pub(super) fn settings(&self, settings: Settings) -> Settings {
         let each = self.each();
-        let v4 = self.sources.iter().filter(|source| source.is_ipv4()).count() as u32;
-        let v6 = self.sources.len() as u32 - v4;
+        let [v4, v6] = self.places().map(|places| places as u32);
         let ports = (v4 + v6) * each * GROUP;
         // At most half full, so that a mapping finds room wherever a port is free.
         let buckets = (2 * ports).div_ceil(CELLS as u32).next_power_of_two().max(2);
@@ -88,7 +119,7 @@ impl NatOptions {
         ]
     }
 
-    /// Sources that there is room for.
+    /// Places for sources.
     pub(super) fn room(settings: &Settings) -> u32 {
         settings.nat_groups.iter().sum::<u32>() / settings.nat_groups_each.max(1)
     }

@@ -15,7 +15,7 @@ use flowgate_conformance::nat::{
 };
 use flowgate_datapath::lb::{self, BalancerOptions, LoadBalancer, NatOptions};
 use flowgate_services::{
-    NatTimeouts, Services,
+    ApplyError, NatTimeouts, Services, SourcesError,
     model::{AFFINITY, Backend, Forwarding, NextHop, Service},
 };
 
@@ -29,6 +29,8 @@ fn options() -> BalancerOptions {
         sources: sources().to_vec(),
         ports: 1024..=1024 + (GROUPS * GROUP) as u16 - 1,
         timeouts: NatTimeouts { opening, established, answered, closing },
+        places4: Some(3),
+        places6: Some(2),
     };
     BalancerOptions { nat, ..rig::options() }
 }
@@ -101,6 +103,21 @@ impl walk::Plane for Plane {
             assert_eq!(host, kernel.tick(now).expect("it ticks"));
         }
     }
+
+    fn turn_to(&mut self, sources: &[IpAddr], millis: u64) -> bool {
+        let now = self.start + Duration::from_millis(millis);
+        let services = services().with_nat_sources(sources.iter().copied());
+        let done = [&mut self.host].into_iter().chain(&mut self.kernel).map(|balancer| {
+            match balancer.apply(&services, now) {
+                Ok(_) => true,
+                Err(ApplyError::Sources(SourcesError::NoPlace { .. })) => false,
+                Err(error) => panic!("{error}"),
+            }
+        });
+        let done: Vec<bool> = done.collect();
+        assert!(done.iter().all(|one| *one == done[0]), "{done:?}");
+        done[0]
+    }
 }
 
 #[test]
@@ -110,6 +127,20 @@ fn full_nat_agrees_with_its_model() {
     assert!(walk.opened > 300 && walk.refused > 0, "{} and {}", walk.opened, walk.refused);
     walk.plane.agree();
     println!("{} flows, {} refused", walk.opened, walk.refused);
+}
+
+/// Beside the same walk, sources come, are retired, come back, and are gone.
+#[test]
+fn full_nat_agrees_with_its_model_while_its_sources_change() {
+    let mut walk = Walk::new(Plane::new(), GROUPS, 7);
+    let mut turned = [0; 2];
+    for _ in 0..80 {
+        (0..50).for_each(|_| walk.step(100));
+        turned[usize::from(walk.turn())] += 1;
+        walk.plane.agree();
+    }
+    assert!(turned[0] > 5 && turned[1] > 20, "refused and done: {turned:?}");
+    println!("{} flows, {} refused, {turned:?} changes", walk.opened, walk.refused);
 }
 
 /// Frames that a walk doesn't have: too many of them for a port, too large, too old, not translatable.

@@ -26,7 +26,7 @@ pub enum Action {
 
 /// The tables of full NAT.
 pub trait Translations {
-    /// A source, by its number.
+    /// A place of sources, by its number.
     fn nat_source(&self, number: u32) -> Option<&Source>;
     /// Which ports of a group are taken.
     fn nat_taken(&self, group: u32) -> Option<&Shared64>;

@@ -15,16 +15,19 @@ use super::BalancerTables;
 
 const LIFE: usize = offset_of!(Translation, life);
 const HASH: usize = offset_of!(Translation, hash);
+const TURNS: usize = offset_of!(Source, turns);
 
 impl NatStore for BalancerTables {
     fn nat_source(&self, number: u32) -> Source {
         let word = |at| self.nat.sources.word64(number as usize, at).load(Ordering::Acquire);
-        Source { address: Addr6 { first: word(0), last: word(8) } }
+        let address = Addr6 { first: word(0), last: word(8) };
+        Source { address, turns: zerocopy::transmute!(word(TURNS)) }
     }
 
     fn set_nat_source(&mut self, number: u32, source: Source) {
         let Addr6 { first, last } = source.address;
-        for (at, word) in [(0, first), (8, last)] {
+        let turns: u64 = zerocopy::transmute!(source.turns);
+        for (at, word) in [(0, first), (8, last), (TURNS, turns)] {
             self.nat.sources.word64(number as usize, at).store(word, Ordering::Release);
         }
     }

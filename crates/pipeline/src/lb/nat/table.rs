@@ -1,7 +1,8 @@
 //! Which port a flow has: found by its hash, taken by a bit, given up by a word.
 //!
-//! A flow may have its port in either of two groups of 64, of whatever source; it gets one of the emptier.
+//! A flow may have its port in either of two groups of 64, of whatever active source; it gets one of the emptier.
 //! By that, groups are nearly equally full: none is found full before more than nine of ten ports are taken.
+//! Which sources are active, user space changes in one step ([`Active`]); ports of others live on.
 //!
 //! The life of a port. A bit in [`Translations::nat_taken`](super::super::Translations::nat_taken) is set:
 //! it has an owner, who writes down what the flow is, and [`Life`] last. The flow's mapping leads to it. Who
@@ -12,7 +13,7 @@ use flowgate_abi::{
     Be16, DropReason,
     lb::{
         Bucket, Settings,
-        nat::{GROUP, Life, Mapping, Translation},
+        nat::{Active, GROUP, Life, Mapping, Translation},
     },
 };
 
@@ -69,7 +70,7 @@ const fn share(part: u64, count: u32) -> u32 {
     ((part * count as u64) >> 32) as u32
 }
 
-/// The source that a port is of, by its number, and the port as packets have it.
+/// The place that a port is of, by its number, and the port as packets have it.
 #[inline(always)]
 #[must_use]
 pub const fn source_of(settings: &Settings, index: u32) -> (u32, Be16) {
@@ -135,15 +136,14 @@ fn is_flow<F: Nat>(port: &Translation, tuple: &Tuple<F::Addr>) -> bool {
 /// Takes a port for a flow of a family; `None`: there is none. The caller is its owner.
 #[inline(always)]
 pub fn take<F: Nat, T: Balance>(tables: &T, place: &Place) -> Option<u32> {
-    let settings = tables.settings();
-    let (start, count) = match F::NUMBER {
-        4 => (0, settings.nat_groups[0]),
-        _ => (settings.nat_groups[0], settings.nat_groups[1]),
-    };
+    let active = Active(tables.head()?.nat_active.load());
+    let count = if F::NUMBER == 4 { active.v4() } else { active.v6() };
     if count == 0 {
         return None;
     }
-    let [one, other] = place.groups(count).map(|group| start + group);
+    let [one, other] = place.groups(count * tables.settings().nat_groups_each);
+    let one = group_of::<F, T>(tables, active, one)?;
+    let other = group_of::<F, T>(tables, active, other)?;
     let taken = [tables.nat_taken(one)?, tables.nat_taken(other)?];
     let (mut best, mut rest) = ((one, taken[0]), (other, taken[1]));
     if taken[1].load().count_ones() < taken[0].load().count_ones() {
@@ -157,6 +157,18 @@ pub fn take<F: Nat, T: Balance>(tables: &T, place: &Place) -> Option<u32> {
         return Some(port);
     }
     take_of(tables, best)
+}
+
+/// The group that active sources of a family have there, one source's after another's.
+#[inline(always)]
+fn group_of<F: Nat, T: Balance>(tables: &T, active: Active, number: u32) -> Option<u32> {
+    let settings = tables.settings();
+    // Without groups nobody is active; no divisor is 0.
+    let each = if settings.nat_groups_each == 0 { 1 } else { settings.nat_groups_each };
+    let first = if F::NUMBER == 4 { 0 } else { settings.nat_groups[0] / each };
+    let turn = tables.nat_source(first + number / each)?;
+    let own = if active.list() == 0 { turn.turns[0] } else { turn.turns[1] };
+    Some(own * each + number % each)
 }
 
 /// Takes the first free port of a group.

@@ -1,6 +1,8 @@
 //! Full NAT by the pipeline over host tables, beside a model that knows flows alone: no two live flows
 //! share a port, every answer finds its client, and none is refused while nine of ten ports suffice.
 
+mod changing;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -25,7 +27,7 @@ use flowgate_services::{
     store::{NatStore, Room},
 };
 
-/// Tables for sources of each family, with so many groups of ports from 1024 on.
+/// Tables with three places for sources of IPv4 and two for IPv6, and so many groups of ports from 1024 on.
 fn tables(each: u32) -> HostTables {
     let settings = Settings {
         fragment_seed: 1,
@@ -36,8 +38,8 @@ fn tables(each: u32) -> HostTables {
         hz: 1000,
         errors_per_second: 1000,
         age_length: 10_000,
-        nat_mask: (3 * each * GROUP / 4).next_power_of_two() - 1,
-        nat_groups: [2 * each, each],
+        nat_mask: (5 * each * GROUP / 4).next_power_of_two() - 1,
+        nat_groups: [3 * each, 2 * each],
         nat_groups_each: each,
         nat_first_port: 1024,
         pin_mask: 1,
@@ -49,7 +51,7 @@ fn tables(each: u32) -> HostTables {
         lines: 256,
         services: 8,
         tracked: 512,
-        nat_sources: 3,
+        nat_sources: 5,
         sources: 16,
         pins: 16,
     };
@@ -100,6 +102,15 @@ impl walk::Plane for Plane {
 
     fn tick(&mut self, millis: u64) {
         let Ok(_) = self.0.tick(Duration::from_millis(millis));
+    }
+
+    fn turn_to(&mut self, sources: &[IpAddr], millis: u64) -> bool {
+        let services = self.0.services().with_nat_sources(sources.iter().copied());
+        match self.0.apply(&services, Duration::from_millis(millis)) {
+            Ok(_) => true,
+            Err(ApplyError::Sources(SourcesError::NoPlace { .. })) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -251,21 +262,27 @@ fn sources_and_services_keep_apart() {
     let Ok(mut balancer) = Balancer::adopt(tables(1), Uplink::default(), 0);
     let refused = balancer.apply(&services(), Duration::ZERO).expect_err("no source");
     assert!(matches!(refused, ApplyError::NoSource { .. }), "{refused}");
+    let sources_refused = |balancer: &mut Balancer<HostTables>, list: &[IpAddr]| {
+        let refused = balancer.set_sources(list).expect_err("they can't be sources");
+        let ApplyError::Sources(why) = refused else { panic!("{refused}") };
+        why
+    };
     let twice = [sources()[0], sources()[0]];
-    assert!(matches!(balancer.set_sources(&twice), Err(SourcesError::Duplicate { .. })));
-    let many = [sources().as_slice(), &[address("198.18.9.3")]].concat();
-    assert!(matches!(balancer.set_sources(&many), Err(SourcesError::TooMany { .. })));
-    balancer.set_sources(&sources()).expect("room for them");
+    let why = sources_refused(&mut balancer, &twice);
+    assert_eq!(why, SourcesError::Duplicate { address: sources()[0] });
+    let many: Vec<IpAddr> = (1..=4).map(|last| IpAddr::from([198, 18, 9, last])).collect();
+    let why = sources_refused(&mut balancer, &many);
+    assert_eq!(why, SourcesError::NoPlace { address: many[3], have: 3, retired: 0 });
+    balancer.set_sources(&sources()).expect("places for them");
     balancer.set_sources(&sources()).expect("the same again");
-    let others = ["198.18.9.7", "198.18.9.2", "2001:db8:9::1"].map(address);
-    let refused = balancer.set_sources(&others).expect_err("they were other ones");
-    let SourcesError::Changed { mut was } = refused else { panic!("{refused}") };
-    was.sort_unstable();
-    assert_eq!(was, ["198.18.9.1", "198.18.9.2", "2001:db8:9::1"].map(address));
     let at_source = Service::tcp("at a source", 80).address(sources()[0]);
     let at_source = Services::new([at_source]).expect("good by itself");
     let refused = balancer.apply(&at_source, Duration::ZERO).expect_err("it's taken");
     assert!(matches!(refused, ApplyError::SourceAddress { .. }), "{refused}");
+    balancer.apply(&services(), Duration::ZERO).expect("it fits");
+    let address = address("198.51.100.1");
+    let why = sources_refused(&mut balancer, &[sources()[0], address, sources()[1]]);
+    assert_eq!(why, SourcesError::Taken { address });
 }
 
 /// What comes to a source and is no answer.
