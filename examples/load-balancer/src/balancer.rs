@@ -342,7 +342,10 @@ fn fixed(old: &Config, new: &Config) -> Result<(), Refused> {
         ("pin", old.pin == new.pin),
         ("limits", old.limits == new.limits),
         ("uplink", old.uplink == new.uplink),
-        ("nat", old.nat == new.nat),
+        ("nat.first_port", old.nat.first_port == new.nat.first_port),
+        ("nat.last_port", old.nat.last_port == new.nat.last_port),
+        ("nat.places4", old.nat.places4 == new.nat.places4),
+        ("nat.places6", old.nat.places6 == new.nat.places6),
     ];
     match fields.into_iter().find(|(_, same)| !same) {
         Some((field, _)) => Err(Refused::Fixed(field)),

@@ -104,7 +104,8 @@ impl Desired {
     /// They contradict it.
     pub fn with_changes(&self, changes: Changes) -> Result<Self, ChangeError> {
         let services = self.file.services.iter().map(|service| overlaid(service, &changes).typed());
-        let services = Services::new(services)?;
+        let sources = self.file.nat.sources.iter().copied();
+        let services = Services::new(services)?.with_nat_sources(sources);
         Ok(Self { file: self.file.clone(), changes, services })
     }
 
@@ -180,7 +181,8 @@ impl Desired {
             quarantine(&mut service, fail_open, fails);
             service
         });
-        Services::new(services).expect("states contradict nothing")
+        let services = Services::new(services).expect("states contradict nothing");
+        services.with_nat_sources(self.file.nat.sources.iter().copied())
     }
 
     /// What is to be checked.

@@ -1,20 +1,27 @@
 //! What changes from one configuration to another, in words.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     config::model::{Backend, Service},
     desired::Desired,
 };
 
-/// A line for each service and backend that comes, goes or changes.
+/// A line for each source, service and backend that comes, goes or changes.
 pub(crate) fn between(old: &Desired, new: &Desired) -> Vec<String> {
+    let (before, after) = (&old.file().nat.sources, &new.file().nat.sources);
+    let only = |of: &[IpAddr], other: &[IpAddr], what: &str| -> Vec<String> {
+        let some = of.iter().filter(|source| !other.contains(source));
+        some.map(|source| format!("source {source} {what}")).collect()
+    };
+    let mut said = only(before, after, "retired");
+    said.extend(only(after, before, "added"));
     let by_name = |desired: &Desired| -> BTreeMap<String, Service> {
         desired.written().map(|service| (service.name.clone(), service)).collect()
     };
     let (old, new) = (by_name(old), by_name(new));
     let gone = old.keys().filter(|name| !new.contains_key(*name));
-    let mut said: Vec<String> = gone.map(|name| format!("service {name} removed")).collect();
+    said.extend(gone.map(|name| format!("service {name} removed")));
     for (name, service) in &new {
         match old.get(name) {
             None => said.push(format!("service {name} added")),

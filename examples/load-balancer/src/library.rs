@@ -96,6 +96,8 @@ fn options(config: &Config) -> BalancerOptions {
         uplink: config.uplink.typed(),
         nat: NatOptions {
             sources: config.nat.sources.clone(),
+            places4: config.nat.places4,
+            places6: config.nat.places6,
             ports: config.nat.first_port..=config.nat.last_port,
             ..NatOptions::default()
         },
@@ -334,7 +336,8 @@ fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
 }
 
 const fn source_counts(stats: flowgate_services::SourceStats) -> SourceCounts {
-    SourceCounts { address: stats.address, ports: stats.ports, taken: stats.taken }
+    let flowgate_services::SourceStats { address, retired, ports, taken } = stats;
+    SourceCounts { address, retired, ports, taken }
 }
 
 fn explained(explained: flowgate_services::Explained) -> Explained {

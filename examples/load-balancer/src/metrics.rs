@@ -126,7 +126,9 @@ impl Measured {
             })
         };
         gauges(to, "nat_ports", "Ports of a source", source(|one| one.ports))?;
-        gauges(to, "nat_taken_ports", "Ports of a source that are taken", source(|one| one.taken))
+        gauges(to, "nat_taken_ports", "Ports of a source that are taken", source(|one| one.taken))?;
+        let retired = source(|one| one.retired.into());
+        gauges(to, "nat_retired", "Whether a source gets no new flows any more", retired)
     }
 
     fn of_backends(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -240,7 +242,12 @@ mod tests {
             pinned: 6,
             backends: vec![counted],
         };
-        let source = SourceCounts { address: [198, 18, 9, 1].into(), ports: 31_744, taken: 12 };
+        let source = SourceCounts {
+            address: [198, 18, 9, 1].into(),
+            retired: true,
+            ports: 31_744,
+            taken: 12,
+        };
         let counts = Counts {
             services: vec![service],
             drops: vec![("no backend".into(), 5)],
@@ -275,6 +282,7 @@ mod tests {
             format!("flowgate_lb_backend_active{labels} 0"),
             "flowgate_lb_nat_ports{source=\"198.18.9.1\"} 31744".into(),
             "flowgate_lb_nat_taken_ports{source=\"198.18.9.1\"} 12".into(),
+            "flowgate_lb_nat_retired{source=\"198.18.9.1\"} 1".into(),
             "flowgate_lb_config_refused 1".into(),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");

@@ -114,6 +114,8 @@ pub struct Counts {
 pub struct SourceCounts {
     /// The source.
     pub address: IpAddr,
+    /// It isn't listed any more, and is left with the last of its flows.
+    pub retired: bool,
     /// Its ports.
     pub ports: usize,
     /// Those among them that are taken.

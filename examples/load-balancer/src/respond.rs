@@ -208,7 +208,8 @@ fn value(answer: impl Serialize) -> Value {
 }
 
 const fn source(counts: SourceCounts) -> answer::Source {
-    answer::Source { source: counts.address, ports: counts.ports, taken: counts.taken }
+    let SourceCounts { address, retired, ports, taken } = counts;
+    answer::Source { source: address, retired, ports, taken }
 }
 
 const fn state(state: BackendState) -> &'static str {

@@ -163,8 +163,13 @@ pub(crate) fn rates(before: Option<&Stats>, now: &Stats) -> String {
     });
     let mut text = table(&header, rows);
     for one in &now.sources {
-        writeln!(text, "source {}: {} of {} ports taken", one.source, one.taken, one.ports)
-            .expect("a string takes all text");
+        let retired = if one.retired { ", no new ones" } else { "" };
+        writeln!(
+            text,
+            "source {}: {} of {} ports taken{retired}",
+            one.source, one.taken, one.ports
+        )
+        .expect("a string takes all text");
     }
     for drop in &now.drops {
         writeln!(text, "dropped: {} ({})", drop.packets, drop.reason)

@@ -131,12 +131,34 @@ fn what_is_fixed_while_it_runs_is_refused() {
         ("pin", "/sys/fs/bpf/other"),
         ("limits", "{flows: 1}"),
         ("uplink", "{mtu: 9000}"),
-        ("nat", "{sources: [198.18.9.1]}"),
+        ("nat.last_port", "nat: {last_port: 2000}"),
+        ("nat.places6", "nat: {places6: 3}"),
     ] {
-        let error = balancer.reload(checked(&format!("{FILE}{field}: {value}\n")), Instant::now());
+        let added = if field.contains('.') { value.into() } else { format!("{field}: {value}") };
+        let error = balancer.reload(checked(&format!("{FILE}{added}\n")), Instant::now());
         let expected = format!("`{field}` is fixed while flowgate-lb runs: restart it");
         assert_eq!(error.unwrap_err().to_string(), expected);
     }
+}
+
+#[test]
+fn sources_of_full_nat_change_with_the_file() {
+    let (mut balancer, fake) = begin(FILE, None, Instant::now());
+    let sources = || fake.0.borrow().services.nat_sources().expect("the file's").clone();
+    assert!(sources().is_empty());
+    for (listed, said) in [
+        ("198.18.9.1, 198.18.9.2", ["source 198.18.9.1 added", "source 198.18.9.2 added"]),
+        ("198.18.9.2, 198.18.9.3", ["source 198.18.9.1 retired", "source 198.18.9.3 added"]),
+    ] {
+        let file = format!("{FILE}nat: {{sources: [{listed}]}}\n");
+        assert_eq!(balancer.reload(checked(&file), Instant::now()).expect("taken over"), said);
+        let expected: Vec<String> = sources().iter().map(ToString::to_string).collect();
+        assert_eq!(expected.join(", "), listed);
+    }
+    // What operators do and checks find out leaves them as they are.
+    let drain = json!({"command": "drain", "service": "web", "backend": "198.18.0.1"});
+    ask(&mut balancer, drain).expect("it's drained");
+    assert_eq!(sources().len(), 2);
 }
 
 #[test]

@@ -242,6 +242,8 @@ fn full_nat_has_sources_of_the_services_family() {
     at(&snat(twice, "forwarding: tunnel"), (9, "nat.sources[1]", "198.18.9.1 is named twice"));
     let short = "nat: {first_port: 2000, last_port: 2062}\n";
     at(&snat(short, "forwarding: tunnel"), (9, "nat.last_port", "2063"));
+    let narrow = "nat: {sources: [198.18.9.1, 198.18.9.2], places4: 1}\n";
+    at(&snat(narrow, "forwarding: snat"), (9, "nat.places4", "2"));
     let own = "nat: {sources: [198.51.100.1]}\n";
     at(&snat(own, "forwarding: tunnel"), (4, "services[0].addresses[0]", "is a source"));
     let port = good.replace("198.18.0.1}", "198.18.0.1, port: 8080}");

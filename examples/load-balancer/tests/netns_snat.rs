@@ -6,6 +6,7 @@
 mod process;
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -43,6 +44,11 @@ fn sources() -> [IpAddr; 2] {
     both(200)
 }
 
+/// What they know later.
+fn others() -> [IpAddr; 2] {
+    both(201)
+}
+
 /// A client, the balancer's host, and two backends in one segment.
 struct Stage {
     client: Pod,
@@ -68,7 +74,7 @@ impl Stage {
             node.add_host(&segment, name, addresses).expect("a host")
         };
         let client = host("client", &both(1));
-        let balancer = host("balancer", &[both(2), services(), sources()].concat());
+        let balancer = host("balancer", &[both(2), services(), sources(), others()].concat());
         let backends = vec![host("one", &both(11)), host("two", &both(12))];
         // Pages tell whom they are for.
         let serve = |pod: &Pod| pod.serve_http(HTTP, |peer| peer.to_string());
@@ -152,9 +158,9 @@ impl Stage {
         services().into_iter().flat_map(|vip| (0..count).map(move |_| to(vip))).collect()
     }
 
-    /// New flows of every service come through, from a source as their backends see it.
-    fn all_serve(&self) {
-        for (vip, source) in services().into_iter().zip(sources()) {
+    /// New flows of every service come through, from these sources as their backends see it.
+    fn all_serve(&self, sources: [IpAddr; 2]) {
+        for (vip, source) in services().into_iter().zip(sources) {
             for _ in 0..4 {
                 let page = self.client.get(SocketAddr::new(vip, PORT), PATIENCE).expect("a page");
                 assert!(page.ends_with(&format!("\r\n\r\n{source}")), "{page}");
@@ -194,14 +200,14 @@ fn backends_that_know_nothing_of_it_serve_and_flows_outlive_a_kill() {
         return;
     };
     let mut running = stage.start();
-    stage.all_serve();
+    stage.all_serve(sources());
     let mut open = stage.talks(4);
     all_answer(&mut open);
     for _ in 0..2 {
         drop(running);
         all_answer(&mut open);
         open.extend(stage.talks(2));
-        stage.all_serve();
+        stage.all_serve(sources());
         running = stage.start();
         all_answer(&mut open);
     }
@@ -212,4 +218,32 @@ fn backends_that_know_nothing_of_it_serve_and_flows_outlive_a_kill() {
     open.iter().for_each(|talk| is_explained(&running, talk));
     let status = running.try_ask::<Status>(&Request::Status).expect("it answers");
     assert_eq!((status.services, status.backends, status.dropped), (6, 12, 0));
+}
+
+#[test]
+fn sources_change_by_a_reload_and_flows_stay() {
+    let Some(stage) = Stage::set("sources_change_by_a_reload_and_flows_stay") else { return };
+    let mut running = stage.start();
+    let mut open = stage.talks(3);
+    stage.write(&others());
+    let listed = |running: &Running| -> Vec<(IpAddr, bool)> {
+        let stats = running.try_ask::<Stats>(&Request::Stats).expect("it answers");
+        stats.sources.iter().map(|one| (one.source, one.retired)).collect()
+    };
+    let retired = |source| (source, true);
+    let expected: BTreeSet<_> =
+        sources().map(retired).into_iter().chain(others().map(|one| (one, false))).collect();
+    let turned = |running: &Running| expected == listed(running).into_iter().collect();
+    running.wait("the file is taken over", turned);
+    for _ in 0..2 {
+        all_answer(&mut open);
+        stage.all_serve(others());
+        open.iter().for_each(|talk| is_explained(&running, talk));
+        drop(running);
+        all_answer(&mut open);
+        running = stage.start();
+        assert!(turned(&running), "the next process has them: {:?}", listed(&running));
+    }
+    let status = running.try_ask::<Status>(&Request::Status).expect("it answers");
+    assert_eq!(status.dropped, 0);
 }

@@ -102,6 +102,9 @@ pub struct Stats {
 pub struct Source {
     /// The source.
     pub source: IpAddr,
+    /// It isn't listed any more, and is left with the last of its flows.
+    #[serde(default)]
+    pub retired: bool,
     /// Its ports.
     pub ports: usize,
     /// Those among them that are taken.

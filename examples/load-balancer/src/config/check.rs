@@ -18,6 +18,8 @@ use super::{
 /// Intervals of checks: shorter ones are a load, longer ones no check.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 const LONGEST_NAME: usize = 63;
+/// Places of each family for sources: flows name their ports among 2^26.
+const MOST_PLACES: usize = 1 << 10;
 /// What fits into one datagram of any path.
 const LONGEST_PROBE: usize = 1200;
 
@@ -41,7 +43,7 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
         has_source(service, &config.nat, &place)?;
         services.push(service.typed());
     }
-    Services::new(services).map_err(|error| Mistake {
+    let services = Services::new(services).map_err(|error| Mistake {
         field: place_of(&error, &config.services),
         reason: match error {
             ServiceError::NoWeight { .. } => Reason::NoWeight,
@@ -49,7 +51,8 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
             ServiceError::OnePort { .. } => Reason::OnePort,
             other => other.into(),
         },
-    })
+    })?;
+    Ok(services.with_nat_sources(config.nat.sources.iter().copied()))
 }
 
 fn mistake(field: impl Display, reason: Reason) -> Mistake {
@@ -81,6 +84,13 @@ fn sources(nat: &Nat) -> Checking {
         }
     }
     let plain = |port: u16| port.to_string();
+    for (is_v4, places, field) in
+        [(true, nat.places4, "nat.places4"), (false, nat.places6, "nat.places6")]
+    {
+        let sources = nat.sources.iter().filter(|source| source.is_ipv4() == is_v4).count();
+        let number = |places: usize| places.to_string();
+        within(places.unwrap_or(sources), [sources, MOST_PLACES], number, field)?;
+    }
     within(nat.first_port, [1, u16::MAX - 63], plain, "nat.first_port")?;
     within(nat.last_port, [nat.first_port + 63, u16::MAX], plain, "nat.last_port")
 }

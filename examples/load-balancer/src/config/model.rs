@@ -39,7 +39,7 @@ pub struct Config {
     /// The network between the balancer and its backends. Fixed while it runs.
     #[serde(default)]
     pub uplink: Uplink,
-    /// Where packets to backends come from with `snat` forwarding. Fixed while it runs.
+    /// Where packets to backends come from with `snat` forwarding. Fixed while it runs, but for `sources`.
     #[serde(default)]
     pub nat: Nat,
     /// What is balanced.
@@ -148,8 +148,14 @@ impl Default for Uplink {
 #[serde(deny_unknown_fields, default)]
 pub struct Nat {
     /// The addresses, of either family: one for each 31,744 flows. Backends answer to them, so they are routed
-    /// to the balancer, or are its interface's own. Each takes 5 MiB.
+    /// to the balancer, or are its interface's own. They may change while it runs: new flows come from those that
+    /// are listed, and one that isn't any more is left when the last of its flows is over.
     pub sources: Vec<IpAddr>,
+    /// Places for IPv4 sources, those among them that flows still have and that aren't listed any more. Each takes
+    /// 5 MiB. Without it: one more than are listed; none if none is.
+    pub places4: Option<usize>,
+    /// Places for IPv6 sources, likewise.
+    pub places6: Option<usize>,
     /// The first port of each. If a source is an address of this host, nothing of the host itself may listen
     /// on these ports or come from them: leave out `net.ipv4.ip_local_port_range`.
     pub first_port: u16,
@@ -160,7 +166,13 @@ pub struct Nat {
 impl Default for Nat {
     fn default() -> Self {
         let ports = flowgate_datapath::lb::NatOptions::default().ports;
-        Self { sources: Vec::new(), first_port: *ports.start(), last_port: *ports.end() }
+        Self {
+            sources: Vec::new(),
+            places4: None,
+            places6: None,
+            first_port: *ports.start(),
+            last_port: *ports.end(),
+        }
     }
 }
 
