@@ -35,7 +35,7 @@ fn opening(port: u16) -> Packet {
 fn turn_to(walk: &mut Walk<Plane>, wanted: &[&str]) {
     let wanted: Vec<IpAddr> = wanted.iter().map(|one| address(one)).collect();
     let now = walk.now();
-    assert!(Plane::turn_to(&mut walk.plane, &wanted, now));
+    assert!(walk::Plane::turn_to(&mut walk.plane, &wanted, now));
     walk.active = wanted;
 }
 
