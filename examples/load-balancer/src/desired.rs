@@ -52,6 +52,16 @@ pub enum ChangeError {
         /// The backend.
         backend: IpAddr,
     },
+    /// It can't be checked as its service is to be.
+    #[error(
+        "service {service} is checked through tunnels (`check.path`), and has no address of the family of {backend}: give it one, or write `direct`"
+    )]
+    Unasked {
+        /// The service.
+        service: String,
+        /// The backend.
+        backend: IpAddr,
+    },
     /// The services would contradict themselves.
     #[error(transparent)]
     Services(#[from] ServiceError),
@@ -103,7 +113,12 @@ impl Desired {
     ///
     /// They contradict it.
     pub fn with_changes(&self, changes: Changes) -> Result<Self, ChangeError> {
-        let services = self.file.services.iter().map(|service| overlaid(service, &changes).typed());
+        let written = self.file.services.iter().map(|service| overlaid(service, &changes));
+        let services = written.map(|service| match service.unasked() {
+            Some(backend) => Err(ChangeError::Unasked { service: service.name, backend }),
+            None => Ok(service.typed()),
+        });
+        let services = services.collect::<Result<Vec<_>, _>>()?;
         let sources = self.file.nat.sources.iter().copied();
         let services = Services::new(services)?.with_nat_sources(sources);
         Ok(Self { file: self.file.clone(), changes, services })
@@ -385,6 +400,18 @@ services:
         assert_eq!(known.to_string(), "service web has backend 198.18.0.1 already");
         let weightless = Backend { weight: 0, ..backend(3) };
         assert!(matches!(file.with_backend("web", weightless), Err(ChangeError::Services(_))));
+    }
+
+    #[test]
+    fn who_cant_be_asked_through_a_tunnel_is_refused_where_that_is_written() {
+        let other = serde_json::from_str::<Backend>("{\"address\": \"2001:db8::1\"}").unwrap();
+        let written = FILE.replace("port: 8080", "path: tunnel");
+        let tunnelled = Desired::new(config::parse("lb.yaml", &written).unwrap());
+        let refused = tunnelled.with_backend("web", other.clone()).unwrap_err();
+        let said = "service web is checked through tunnels (`check.path`), and has no address of the family of 2001:db8::1";
+        assert!(refused.to_string().starts_with(said), "{refused}");
+        assert!(tunnelled.with_backend("web", backend(3)).is_ok());
+        assert!(desired().with_backend("web", other).is_ok(), "it's asked directly");
     }
 
     #[test]

@@ -171,14 +171,13 @@ fn checking(check: &Check, place: &str) -> Checking {
 /// Only who is reached by a tunnel can be asked through it, and only by a packet of the tunnel's family.
 fn path(service: &Service, path: Option<CheckPath>, place: &str) -> Checking {
     let wrong = |what| Err(mistake(place, Reason::Contradiction(what)));
-    let mut backends = service.backends.iter();
     match path {
         Some(CheckPath::Tunnel)
             if !matches!(service.forwarding, Forwarding::Tunnel | Forwarding::Gue(_)) =>
         {
             wrong("no tunnel leads to the backends: `forwarding` is neither `tunnel` nor `gue`")
         }
-        Some(CheckPath::Tunnel) if !backends.all(|one| service.asked(one.address).is_some()) => {
+        _ if service.unasked().is_some() => {
             wrong("the service has no address of the family of all backends: write `direct`")
         }
         _ => Ok(()),

@@ -8,8 +8,8 @@ use flowgate_services::{
 };
 
 use super::model::{
-    Backend, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service, Sources, State,
-    Uplink,
+    Backend, CheckPath, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service, Sources,
+    State, Uplink,
 };
 
 impl Service {
@@ -51,6 +51,17 @@ impl Service {
     #[must_use]
     pub fn asked(&self, backend: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|one| one.is_ipv4() == backend.is_ipv4())
+    }
+
+    /// A backend that can't be asked as it is written: through its tunnel, for an address of its family.
+    #[must_use]
+    pub fn unasked(&self) -> Option<IpAddr> {
+        let path = self.check.as_ref().and_then(|check| check.path);
+        let mut backends = self.backends.iter().map(|one| one.address);
+        match path {
+            Some(CheckPath::Tunnel) => backends.find(|one| self.asked(*one).is_none()),
+            _ => None,
+        }
     }
 }
 
