@@ -17,6 +17,7 @@ use crate::{
     frontends::target_of,
     life::Stage,
     model::{BackendId, Frontend, ServiceName},
+    quic::ConnectionId,
     running::Running,
     store::Store,
     translated::Translated,
@@ -31,10 +32,13 @@ pub struct ClientFlow {
     pub port: u16,
     /// Where it sends to.
     pub frontend: Frontend,
+    /// The connection id of its packets, if it is of QUIC and that is known.
+    pub quic: Option<ConnectionId>,
 }
 
 /// Why a flow has its backend. A packet of QUIC whose connection id names a server ([`crate::model::ServiceOptions::quic`])
-/// goes there whatever is said here: ids are of packets, not of flows.
+/// goes there, unless full NAT has given its flow a port: who asks says which id ([`ClientFlow::quic`]), as ids are of
+/// packets, not of flows.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
@@ -54,6 +58,9 @@ pub struct Explained {
     pub entry: Option<BackendId>,
     /// What its packets become, if full NAT has given it a port: it keeps that, and its backend.
     pub translated: Option<Translated>,
+    /// Whom the connection id names that was asked about: of packets with short headers, which go there. Those of
+    /// handshakes don't if it is quarantined.
+    pub named: Option<BackendId>,
     /// Whom the client's pin names, if the service has affinity and it has one: that one gets its packets, but for
     /// flows to which full NAT has given a port.
     pub pin: Option<BackendId>,
@@ -67,7 +74,12 @@ impl Explained {
     #[must_use]
     pub fn backend(&self) -> Option<BackendId> {
         let translated = self.translated.map(|translated| translated.backend);
-        translated.or(self.pin).or(self.entry).or(self.default).filter(|_| !self.refused)
+        translated
+            .or(self.named)
+            .or(self.pin)
+            .or(self.entry)
+            .or(self.default)
+            .filter(|_| !self.refused)
     }
 }
 
@@ -98,6 +110,7 @@ impl<S: Store> Balancer<S> {
             fresh: named(word.fresh_backend()),
             target: named(u32::from(running.target[slot as usize])),
             entry: found.and_then(|entry| named(entry.backend())),
+            named: client.quic.and_then(|id| running.whom(&self.store, &id)),
             pin: pin.and_then(|pin| named(pin.backend())),
             translated: self.translated(running, client, flow.hash),
             refused,

@@ -44,7 +44,7 @@ pub use error::ServiceError;
 pub use explain::{ClientFlow, Explained};
 pub use header::line_to;
 pub use nat::{NatTimeouts, SourcesError};
-pub use quic::QuicServers;
+pub use quic::{ConnectionId, QuicServers};
 pub use room::{ApplyError, Cost, Overflow, Table};
 pub use services::Services;
 pub use stats::{ServiceStats, Traffic};

@@ -6,12 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use flowgate_abi::lb::{NOBODY, QuicIds, Slot};
+use flowgate_abi::{
+    Be16,
+    lb::{NOBODY, QuicIds, Slot},
+};
+use flowgate_pipeline::lb::quic::id_in;
 
 use crate::{
     TableSize,
     error::ServiceError,
-    model::{Protocol, Service},
+    model::{BackendId, Protocol, Service},
     running::Running,
     store::Store,
 };
@@ -52,6 +56,41 @@ impl QuicServers {
     const fn is_good(self) -> bool {
         let rotation = self.rotation < 7 && self.octets > 0 && self.octets < 5;
         rotation && self.ids.is_power_of_two() && self.ids >= 16 && self.ids <= 16384
+    }
+}
+
+/// The destination's connection id in packets of QUIC with short headers: those of a connection that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Its octets, and zeroes.
+    octets: [u8; Self::MOST],
+    length: u8,
+}
+
+impl ConnectionId {
+    /// Octets of the longest (RFC 9000, section 17.2).
+    pub const MOST: usize = 20;
+
+    /// Of its octets; `None`: they are more than [`ConnectionId::MOST`].
+    #[must_use]
+    pub fn new(id: &[u8]) -> Option<Self> {
+        let mut octets = [0; Self::MOST];
+        octets.get_mut(..id.len())?.copy_from_slice(id);
+        Some(Self { octets, length: id.len() as u8 })
+    }
+
+    /// Its octets.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.octets[..usize::from(self.length)]
+    }
+
+    /// The server id that it has, as a packet's reader sees it. One that is too short for it names nobody.
+    fn server(&self, ids: QuicIds) -> Option<u32> {
+        let [first, a, b, c, d, ..] = self.octets;
+        let words = [[0, first], [a, b], [c, d]].map(|word| Be16::new(u16::from_be_bytes(word)));
+        let id = id_in(words, ids);
+        (u32::from(self.length) > ids.octets() && id < ids.count()).then_some(id)
     }
 }
 
@@ -102,6 +141,13 @@ impl Running {
                 store.set_slot(place, word);
             }
         }
+    }
+
+    /// The backend that a connection id names, if the service has such ids.
+    pub(crate) fn whom<S: Store>(&self, store: &S, id: &ConnectionId) -> Option<BackendId> {
+        let ids = QuicIds(self.flags);
+        let place = ids.is_some().then(|| id.server(ids)).flatten()?;
+        self.members.named(store.slot(self.server(place)).default_backend())
     }
 
     /// Where the word of a server id lies.

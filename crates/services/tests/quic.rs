@@ -6,7 +6,8 @@ use flowgate_abi::lb::{Counter, Settings};
 use flowgate_conformance::checksum;
 use flowgate_pipeline::lb::Action;
 use flowgate_services::{
-    ApplyError, Balancer, QuicServers, ServiceError, Services, TableSize, Uplink,
+    ApplyError, Balancer, ClientFlow, ConnectionId, QuicServers, ServiceError, Services, TableSize,
+    Uplink,
     host::HostTables,
     model::{Backend, BackendState, Protocol, Service, ServiceName},
     store::Room,
@@ -175,6 +176,41 @@ fn handshakes_leave_a_server_that_fails() {
     let table = by_table(&balancer);
     let initial = long(0, &short(0x102)[1..9]);
     assert!((4000..4064).map(|port| sent(&balancer, port, &initial)).eq(table));
+}
+
+/// Of each port the backend that is told, and the one to which packets go, with ids that name servers and others.
+#[test]
+fn an_account_of_a_flow_tells_whom_its_connection_id_names() {
+    let mut balancer = begin(service());
+    let told = |balancer: &Balancer<HostTables>, port, id: &[u8]| {
+        let frontend = service().frontends().next().expect("one");
+        let quic = Some(ConnectionId::new(id).expect("20 octets at most"));
+        let client = Ipv4Addr::new(203, 0, 113, 7).into();
+        balancer.explain(&ClientFlow { client, port, frontend, quic }).expect("a service's")
+    };
+    let ids: Vec<Vec<u8>> =
+        [0, 0x102, 0x3ff, 0x103, 0x400, 0xffff].map(|id| short(id)[1..9].to_vec()).into();
+    let others = [vec![0x27, 1, 2, 9, 9, 9, 9], vec![0xe7, 1, 2, 9, 9, 9, 9]];
+    for state in [BackendState::Active, BackendState::Draining, BackendState::Quarantined] {
+        let (name, second) = (ServiceName::from("quic"), service().backends[1].id());
+        let services = balancer.services().with_state(&name, second, state).expect("listed");
+        let _ = balancer.apply(&services, Duration::ZERO).expect("it fits");
+        for (port, id) in
+            (4000..4016).flat_map(|port| ids.iter().chain(&others).map(move |id| (port, id)))
+        {
+            let to = sent(&balancer, port, &[&[0x40], &id[..]].concat());
+            let told = told(&balancer, port, id);
+            assert_eq!(
+                told.backend().map(|one| one.address),
+                Some([198, 18, 0, to].into()),
+                "{id:02x?}"
+            );
+        }
+    }
+    let named = |id: &[u8]| told(&balancer, 4000, id).named.map(|one| one.address);
+    assert_eq!(named(&ids[1]), Some([198, 18, 0, 2].into()));
+    assert_eq!([named(&others[0]), named(&ids[3]), named(&[0x47, 1]), named(&[])], [None; 4]);
+    assert_eq!(ConnectionId::new(&[0; 21]), None);
 }
 
 #[test]

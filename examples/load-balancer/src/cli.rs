@@ -79,6 +79,9 @@ pub(crate) enum Command {
         /// Its protocol
         #[arg(value_enum, default_value_t = Transport::Tcp)]
         protocol: Transport,
+        /// The connection id of its packets, if it is of QUIC, in hexadecimal digits
+        #[arg(long, value_name = "HEX")]
+        quic_connection_id: Option<String>,
         #[command(flatten)]
         client: Client,
     },

@@ -73,9 +73,14 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
         Command::Stats { watch: false, client } => ask::<Stats>(client, &Request::Stats),
         Command::Stats { watch: true, client } => watch(client),
         Command::Flows(client) => ask::<Vec<Flows>>(client, &Request::Flows),
-        Command::Explain { from, service, protocol, client } => {
-            let (from, service, protocol) = (*from, *service, (*protocol).into());
-            ask::<Explained>(client, &Request::Explain { client: from, service, protocol })
+        Command::Explain { from, service, protocol, quic_connection_id, client } => {
+            let request = Request::Explain {
+                client: *from,
+                service: *service,
+                protocol: (*protocol).into(),
+                quic_connection_id: quic_connection_id.clone(),
+            };
+            ask::<Explained>(client, &request)
         }
         Command::Simulate { file, write, client } => simulate(client, file, write.as_deref()),
         Command::Sample(wanted) => sample::run(wanted),

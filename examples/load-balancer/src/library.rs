@@ -234,7 +234,8 @@ impl Plane for Library {
             protocol: protocol(flow.protocol),
             port: flow.service.port(),
         };
-        let flow = ClientFlow { client: flow.client.ip(), port: flow.client.port(), frontend };
+        let (client, port, quic) = (flow.client.ip(), flow.client.port(), flow.quic);
+        let flow = ClientFlow { client, port, frontend, quic };
         Ok(self.shared().explain(&flow).map(explained))
     }
 
@@ -344,6 +345,7 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     let why = match (explained.entry, explained.stage) {
         _ if explained.refused => "the service's source ranges refuse the client",
         _ if explained.translated.is_some() => "the flow has a port, and keeps it and its backend",
+        _ if explained.named.is_some() => "the packet's connection id names the backend",
         _ if explained.pin.is_some() => "the client's backend, by affinity",
         (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
         (None, Stage::Stable) => "the slot's backend, for every flow of it",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flowgate_datapath::health::Checks;
-use flowgate_services::{Services, model::ServiceName};
+use flowgate_services::{ConnectionId, Services, model::ServiceName};
 
 use crate::{
     capture::Frame,
@@ -163,6 +163,8 @@ pub struct Flow {
     pub service: SocketAddr,
     /// The protocol.
     pub protocol: Protocol,
+    /// The connection id of its packets, if it is of QUIC and that is known.
+    pub quic: Option<ConnectionId>,
 }
 
 /// Where a flow goes.

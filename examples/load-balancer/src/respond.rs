@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use flowgate_services::model::{BackendState, Forwarding};
+use flowgate_services::{
+    ConnectionId,
+    model::{BackendState, Forwarding},
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -25,9 +28,11 @@ impl<P: Plane> Balancer<P> {
             Request::Backends { service } => Ok(value(self.backends(service.as_deref(), now))),
             Request::Stats => self.stats(now).map(value),
             Request::Flows => self.flows().map(value),
-            Request::Explain { client, service, protocol } => {
-                let flow = Flow { client: *client, service: *service, protocol: *protocol };
-                self.explain(&flow).map(value)
+            Request::Explain { client, service, protocol, quic_connection_id } => {
+                let quic = quic_connection_id.as_deref().map(connection_id).transpose();
+                let flow =
+                    |quic| Flow { client: *client, service: *service, protocol: *protocol, quic };
+                quic.and_then(|quic| self.explain(&flow(quic))).map(value)
             }
             Request::Simulate { frames } => self.simulate(frames).map(value),
             Request::Sample { every, snaplen } => {
@@ -201,6 +206,11 @@ impl<P: Plane> Balancer<P> {
     fn health(&self, target: &Target) -> Health {
         self.checks.state(target).map_or(Health::Unknown, |state| state.health)
     }
+}
+
+fn connection_id(digits: &str) -> Result<ConnectionId, PlaneError> {
+    let id = ConnectionId::new(&hex::bytes(digits)?);
+    id.ok_or_else(|| format!("a connection id has up to {} octets", ConnectionId::MOST).into())
 }
 
 fn value(answer: impl Serialize) -> Value {

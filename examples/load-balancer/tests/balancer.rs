@@ -225,6 +225,13 @@ fn answers_say_how_it_is() {
         ask(&mut balancer, explain("198.51.100.9:80")),
         Err("no service has 198.51.100.9:80".into())
     );
+    let mut of_quic = explain("198.51.100.1:80");
+    of_quic["quic_connection_id"] = json!("47:01:02");
+    assert_eq!(ask(&mut balancer, of_quic.clone()).unwrap()["backend"], "198.18.0.1");
+    for wrong in ["4", "00".repeat(21).as_str()] {
+        of_quic["quic_connection_id"] = json!(wrong);
+        assert!(ask(&mut balancer, of_quic.clone()).is_err(), "{wrong}");
+    }
     let simulated = ask(&mut balancer, json!({"command": "simulate", "frames": ["00"]})).unwrap();
     assert_eq!(
         simulated,

@@ -79,11 +79,18 @@ fn server_id<F: Balanceable, B: Buffer>(buffer: &B, ids: QuicIds) -> (u32, bool)
         }
         octets = after;
     }
+    (id_in(octets, ids), long)
+}
+
+/// The server id that a connection id has, by its first five octets behind another one; beyond all that there are: none.
+#[inline(always)]
+#[must_use]
+pub fn id_in(octets: [Be16; 3], ids: QuicIds) -> u32 {
     let [first, high, low] = octets.map(|word| u32::from(word.get()));
     if first >> 5 & 7 != ids.rotation() {
-        return (NO_ID, long);
+        return NO_ID;
     }
-    ((high << 16 | low) >> (32 - 8 * ids.octets()), long)
+    (high << 16 | low) >> (32 - 8 * ids.octets())
 }
 
 /// The number of the backend that a packet's connection id names, which is counted; [`NOBODY`]: none.

@@ -33,7 +33,12 @@ fn begin(services: &Services) -> Balancer<HostTables> {
 /// A flow of a client, by its number, from another port each time.
 fn flow(client: u32, port: u16) -> ClientFlow {
     let frontend = Frontend { address: flow::SERVICE, protocol: Protocol::Tcp, port: flow::PORT };
-    ClientFlow { client: IpAddr::from((0xc612_8000 + client).to_be_bytes()), port, frontend }
+    ClientFlow {
+        client: IpAddr::from((0xc612_8000 + client).to_be_bytes()),
+        port,
+        frontend,
+        quic: None,
+    }
 }
 
 fn open(balancer: &Balancer<HostTables>, client: u32, port: u16) -> BackendId {

@@ -38,6 +38,7 @@ pub(crate) fn client(number: u32, protocol: Protocol) -> ClientFlow {
         client: Ipv4Addr::from(0xcb00_7100 + number % 7).into(),
         port: 1024 + (number / 7) as u16,
         frontend: Frontend { address: SERVICE, protocol, port: PORT },
+        quic: None,
     }
 }
 

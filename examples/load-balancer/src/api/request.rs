@@ -60,6 +60,9 @@ pub enum Request {
         service: SocketAddr,
         /// The protocol.
         protocol: Protocol,
+        /// The connection id of its packets, if it is of QUIC: hexadecimal digits of up to 20 octets.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quic_connection_id: Option<String>,
     },
     /// What becomes of frames: a list of [`super::answer::Simulated`].
     Simulate {
