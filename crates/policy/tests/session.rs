@@ -47,7 +47,7 @@ struct Editor<'g> {
 impl Editor<'_> {
     fn edit(&mut self) {
         let other = self.generator.case();
-        match self.generator.below(12) {
+        match self.generator.below(13) {
             0..4 => self.change_policy(&other),
             4 | 5 => self.remove_policy(),
             6 => self.change_workload(&other),
@@ -55,6 +55,7 @@ impl Editor<'_> {
             8 => self.relabel(&other),
             9 => self.relabel_namespace(&other),
             10 => self.change_node(),
+            11 => self.retune(&other),
             _ => other.policies.iter().for_each(|policy| self.session.set_policy(policy.clone())),
         }
     }
@@ -131,6 +132,21 @@ impl Editor<'_> {
                 self.session.set_node(node);
             }
         }
+    }
+
+    /// Other ports and another value for the log, with the peers that there were: their classes stay.
+    fn retune(&mut self, other: &Case) {
+        let known = self.policies();
+        let (known, like) = (pick(self.generator, &known), pick(self.generator, &other.policies));
+        let (Some(known), Some(like)) = (known, like) else { return };
+        let rules = [&like.ingress, &like.egress].into_iter().flatten().flatten();
+        let ports: Vec<_> = rules.map(|rule| rule.ports.clone()).collect();
+        let mut policy = Policy { log: like.log, ..known };
+        let rules = [&mut policy.ingress, &mut policy.egress].into_iter().flatten().flatten();
+        for rule in rules {
+            rule.ports = pick(self.generator, &ports).unwrap_or(rule.ports.clone());
+        }
+        self.session.set_policy(policy);
     }
 
     /// The session's plan and that of a compilation of its input from nothing.

@@ -16,6 +16,7 @@ use crate::{
     compile::{
         census::Census,
         classes::{PeerClasses, Resolved, resolve},
+        group::Group,
         interned::Interned,
         policies::{Applying, PolicyId, Standing, Version},
         population::Endpoint,
@@ -39,19 +40,10 @@ pub(super) struct Key {
     node: Option<Arc<str>>,
 }
 
-/// A row for each class of peers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Group {
-    /// That of everybody whom nobody knows, and of all classes that aren't named.
-    pub(super) rest: RowId,
-    /// The classes that have another, ascending.
-    pub(super) others: Vec<(u16, RowId)>,
-}
-
 /// The groups of a plan, each once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
-    pub(super) all: Interned<Group>,
+    pub(super) all: Interned<Arc<Group>>,
     pub(super) by_key: HashMap<Key, GroupId>,
 }
 
@@ -62,6 +54,8 @@ pub(super) struct Lineage {
     become_of: Vec<Vec<u16>>,
     /// The classes that nobody of it is in, ascending.
     fresh: Vec<u16>,
+    /// Each class has become the one of its number: every group is what it was.
+    same: bool,
 }
 
 impl Lineage {
@@ -77,14 +71,17 @@ impl Lineage {
                 origin[usize::from(class)] = Some(before.of_peer[*peer as usize]);
             }
         }
-        let mut lineage =
-            Self { become_of: vec![Vec::new(); before.count as usize], fresh: Vec::new() };
+        let become_of = vec![Vec::new(); before.count as usize];
+        let mut lineage = Self { become_of, fresh: Vec::new(), same: false };
         for (class, origin) in (0..=u16::MAX).zip(origin).skip(1) {
             match origin {
                 Some(origin) => lineage.become_of[usize::from(origin)].push(class),
                 None => lineage.fresh.push(class),
             }
         }
+        lineage.same = (classes.count, classes.world) == (before.count, before.world)
+            && lineage.fresh.is_empty()
+            && (0..).zip(&lineage.become_of).skip(1).all(|(class, now)| *now == [class]);
         lineage
     }
 }
@@ -120,8 +117,9 @@ impl GroupMaker<'_> {
             Some((before.groups.all.get(*number), before.lineage))
         });
         let group = match known {
-            Some((before, lineage)) => self.taken_over(before, lineage, &key, policies),
-            None => self.by_rules(&key, policies),
+            Some((before, lineage)) if lineage.same => Arc::clone(before),
+            Some((before, lineage)) => Arc::new(self.taken_over(before, lineage, &key, policies)),
+            None => Arc::new(self.by_rules(&key, policies)),
         };
         let number = self.made.all.intern(&group);
         self.made.by_key.insert(key, number);
@@ -312,7 +310,7 @@ impl GroupMaker<'_> {
             rows = (0..).zip(every).skip(1).collect();
         }
         rows.retain(|(_, row)| *row != unknown);
-        Group { rest: unknown, others: rows }
+        Group::new(unknown, rows)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Layout {
 /// Rows that have the same columns.
 pub(super) struct Shape {
     /// What the columns are; `None`: the classes of all rows.
-    pub(super) classes: Option<PortClasses>,
+    pub(super) classes: Option<Arc<PortClasses>>,
     pub(super) order: Vec<RowId>,
     pub(super) numbers: HashMap<RowId, u16>,
 }
@@ -142,7 +142,7 @@ fn step(shapes: &[(usize, usize)]) -> u32 {
 #[derive(Default)]
 struct Shapes {
     by_columns: HashMap<Arc<[u16]>, usize>,
-    made: Vec<(PortClasses, Numbering)>,
+    made: Vec<(Arc<PortClasses>, Numbering)>,
 }
 
 impl Shapes {
@@ -152,11 +152,8 @@ impl Shapes {
         group: GroupId,
         ports: &PortClasses,
     ) -> Result<(usize, Arc<[u16]>), CompileError> {
-        let mut rows = Numbering::default();
-        for row in source.rows_of(group) {
-            rows.number(row);
-        }
-        let own = PortClasses::new(rows.order.iter().map(|&row| source.rows.runs(row)))?;
+        let group = source.groups.get(group);
+        let own = group.ports(source.rows)?;
         let columns: Arc<[u16]> = own.of_classes(ports).into();
         let (columns, shape) = match self.by_columns.get_key_value(&columns) {
             Some((known, shape)) => (Arc::clone(known), *shape),
@@ -167,7 +164,7 @@ impl Shapes {
             }
         };
         let known = &mut self.made[shape].1;
-        for row in rows.order {
+        for &row in group.rows() {
             known.number(row);
         }
         Ok((shape, columns))

@@ -15,6 +15,7 @@
 mod census;
 mod classes;
 mod error;
+mod group;
 mod groups;
 mod identities;
 mod interned;

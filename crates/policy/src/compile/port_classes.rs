@@ -5,10 +5,7 @@
 //! of the last service, which no rule can name. So it is for all rows, and in narrow tables once more
 //! for those of each group, whose classes are the columns of its rows.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use flowgate_abi::policy::PortTable;
 
@@ -18,8 +15,8 @@ use crate::compile::{
     rows::{AccountId, Run, SERVICES, ServiceKey},
 };
 
-/// Services from one up to another that is left out.
-type Stretch = Range<ServiceKey>;
+/// A set of services: stretches, each from one up to another that is left out, ascending.
+pub(super) type ServiceSet = Vec<(ServiceKey, ServiceKey)>;
 
 /// The port classes of some rows.
 #[derive(Debug)]
@@ -33,15 +30,11 @@ pub(super) struct PortClasses {
 }
 
 impl PortClasses {
-    /// The coarsest classes on each of which all rows are constant.
-    pub(super) fn new<R: AsRef<[Run]>>(
-        rows: impl Iterator<Item = R>,
-    ) -> Result<Self, CompileError> {
-        let sets: BTreeSet<Vec<(ServiceKey, ServiceKey)>> =
-            rows.flat_map(|row| sets_of(row.as_ref())).collect();
-        let stretches = sets.iter().flatten().map(|&(first, end)| first..end);
-        let mut partition = Partition::cut(stretches);
-        for set in &sets {
+    /// The coarsest classes on each of which all rows are constant; `sets`: those of all rows
+    /// ([`sets_of`]).
+    pub(super) fn new(sets: &HashSet<&ServiceSet>) -> Result<Self, CompileError> {
+        let mut partition = Partition::cut(sets.iter().copied().flatten().copied());
+        for set in sets {
             partition.split(set);
         }
         partition.publish()
@@ -94,9 +87,14 @@ impl PortClasses {
     }
 }
 
-/// The sets of services about which a row decides alike, but for what it decides at its end.
-fn sets_of(row: &[Run]) -> impl Iterator<Item = Vec<(ServiceKey, ServiceKey)>> + use<> {
-    let mut sets: BTreeMap<AccountId, Vec<(ServiceKey, ServiceKey)>> = BTreeMap::new();
+/// The sets of services about which some row decides alike, but for what it decides at its end; each once.
+pub(super) fn sets_of<R: AsRef<[Run]>>(rows: impl Iterator<Item = R>) -> Vec<ServiceSet> {
+    let distinct: BTreeSet<ServiceSet> = rows.flat_map(|row| sets_of_row(row.as_ref())).collect();
+    distinct.into_iter().collect()
+}
+
+fn sets_of_row(row: &[Run]) -> impl Iterator<Item = ServiceSet> + use<> {
+    let mut sets: BTreeMap<AccountId, ServiceSet> = BTreeMap::new();
     for pair in row.windows(2) {
         sets.entry(pair[0].account).or_default().push((pair[0].first, pair[1].first));
     }
@@ -115,10 +113,10 @@ struct Partition {
 }
 
 impl Partition {
-    fn cut(stretches: impl Iterator<Item = Stretch>) -> Self {
+    fn cut(stretches: impl Iterator<Item = (ServiceKey, ServiceKey)>) -> Self {
         let tables = (0..PortTable::COUNT).map(|table| (table * PortTable::PORTS) as ServiceKey);
         let mut starts: Vec<ServiceKey> =
-            tables.chain(stretches.flat_map(|stretch| [stretch.start, stretch.end])).collect();
+            tables.chain(stretches.flat_map(|(first, end)| [first, end])).collect();
         starts.sort_unstable();
         starts.dedup();
         Self { class: vec![0; starts.len()], starts, classes: 1 }
@@ -187,7 +185,8 @@ mod tests {
     }
 
     fn classes(rows: &[Vec<Run>]) -> PortClasses {
-        PortClasses::new(rows.iter().map(Vec::as_slice)).unwrap()
+        let sets = sets_of(rows.iter());
+        PortClasses::new(&sets.iter().collect()).unwrap()
     }
 
     #[test]

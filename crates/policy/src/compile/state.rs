@@ -5,7 +5,7 @@
 //! input, or taken over by way of representatives ([`super::groups`]); so the result doesn't depend on
 //! what was built before.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{mem::take, net::IpAddr, sync::Arc};
 
 use flowgate_identity::{IdentityLabels, NumericIdentity};
 use ipnet::IpNet;
@@ -16,12 +16,12 @@ use crate::{
         classes::{Parts, PeerClasses},
         error::CompileError,
         groups::{Before, GroupId, GroupMaker, Groups, Lineage},
-        interned::Interned,
+        interned::{Interned, index},
         policies::{Policies, with_default_routes},
         population::{Endpoint, PeerId, Population, Who, representatives},
         rows::{RowMaker, Rows},
         rules::{DIRECTIONS, Terms},
-        tables::{Source, Tables},
+        tables::{Source, Tables, Told},
     },
     inventory::Inventory,
     model::{Policy, PolicyRef},
@@ -52,6 +52,8 @@ struct Built {
     groups: Groups,
     /// How many of the rows are used.
     rows: usize,
+    /// What was made of accounts.
+    told: Told,
 }
 
 /// What may be remembered beside what there is.
@@ -170,6 +172,7 @@ impl State {
             applying: &applying,
             peer_classes: classes.count,
             options: census.options(),
+            told: built.as_ref().map(|built| &built.told),
         };
         let tables = tables.tables(used.iter().flatten().copied())?;
         let endpoints = endpoints
@@ -177,7 +180,7 @@ impl State {
             .zip(used)
             .map(|(endpoint, groups)| endpoint.planned(groups.map(|group| tables.numbers[&group])));
         let peers = population.peers.iter().copied().zip(classes.of_peer.iter().copied());
-        let draft = Draft {
+        let mut draft = Draft {
             peers: peers.collect(),
             ipcache: population.ipcache.clone(),
             peer_classes: classes.count,
@@ -185,8 +188,8 @@ impl State {
             networks,
             tables,
         };
-        let rows = draft.tables.rows;
-        self.built = Some(Built { population, classes, groups, rows });
+        let (rows, told) = (draft.tables.rows, take(&mut draft.tables.told));
+        self.built = Some(Built { population, classes, groups, rows, told });
         Ok(draft)
     }
 
@@ -260,7 +263,10 @@ impl Draft {
 
 impl Built {
     fn become_of(&self, population: &Population, classes: &PeerClasses) -> Lineage {
-        let representatives = representatives(&self.population, population);
+        let representatives = match std::ptr::eq(&*self.population, population) {
+            true => (0..index(population.peers.len())).map(Some).collect(),
+            false => representatives(&self.population, population),
+        };
         Lineage::new(classes, &self.classes, &representatives)
     }
 }

@@ -10,12 +10,13 @@ use flowgate_abi::policy::{Action, Decision, PortTable};
 use crate::{
     compile::{
         error::{CompileError, Numbered},
-        groups::{Group, GroupId},
+        group::Group,
+        groups::GroupId,
         interned::{Interned, index},
         layout::Layout,
         policies::{Applying, PolicyName},
         port_classes::PortClasses,
-        rows::{Account, AccountId, RowId, Rows},
+        rows::{Account, AccountId, Rows},
     },
     model::{PolicyRef, Response},
     options::Options,
@@ -40,16 +41,27 @@ pub(super) struct Tables {
     pub(super) numbers: HashMap<GroupId, u32>,
     /// How many rows there are.
     pub(super) rows: usize,
+    /// What it made of accounts, for the plan after it.
+    pub(super) told: Told,
 }
 
 /// What tables are made from.
 pub(super) struct Source<'a> {
-    pub(super) groups: &'a Interned<Group>,
+    pub(super) groups: &'a Interned<Arc<Group>>,
     pub(super) rows: &'a Rows,
     pub(super) names: &'a Interned<PolicyRef>,
     pub(super) applying: &'a Applying,
     pub(super) peer_classes: u32,
     pub(super) options: &'a Options,
+    /// What the plan before made of accounts.
+    pub(super) told: Option<&'a Told>,
+}
+
+/// The cookies of accounts, as they are with some values for the log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    logs: HashMap<PolicyName, Arc<str>>,
+    cookies: HashMap<AccountId, Arc<Cookie>>,
 }
 
 /// Numbers in the order in which they are asked for, from 1 on.
@@ -80,10 +92,11 @@ impl Source<'_> {
             groups.number(group);
         }
         let mut rows = Numbering::default();
-        for row in groups.order.iter().flat_map(|&group| self.rows_of(group)) {
+        for &row in groups.order.iter().flat_map(|&group| self.groups.get(group).rows()) {
             rows.number(row);
         }
-        let ports = PortClasses::new(rows.order.iter().map(|&row| self.rows.runs(row)))?;
+        let sets = groups.order.iter().flat_map(|&group| self.groups.get(group).sets(self.rows));
+        let ports = PortClasses::new(&sets.collect())?;
         let count = rows.order.len();
         let layout = self.layout(rows, &groups.order, &ports)?;
         let row = self.row_cells(&groups.order, &layout, &ports)?;
@@ -100,6 +113,7 @@ impl Source<'_> {
             cookies: made.cookies,
             numbers: groups.numbers,
             rows: count,
+            told: made.told,
         })
     }
 
@@ -120,12 +134,6 @@ impl Source<'_> {
         Layout::dense(rows, groups.len(), ports.count)
     }
 
-    /// The rows of a group, as its classes of peers come to them.
-    pub(super) fn rows_of(&self, group: GroupId) -> impl Iterator<Item = RowId> {
-        let Group { rest, others } = self.groups.get(group);
-        [*rest].into_iter().chain(others.iter().map(|(_, row)| *row))
-    }
-
     fn row_cells(
         &self,
         groups: &[GroupId],
@@ -137,12 +145,15 @@ impl Source<'_> {
         self.checked(Numbered::RowCells, (groups.len() + 1) * (width + columns))?;
         let mut cells = vec![0; (groups.len() + 1) * width];
         let lines = cells.chunks_mut(width).skip(1);
+        let mut numbers = vec![0; self.rows.len()];
         for ((group, shape), cells) in groups.iter().zip(&layout.shape_of).zip(lines) {
-            let numbers = &layout.shapes[*shape].numbers;
-            let Group { rest, others } = self.groups.get(*group);
-            cells[1..].fill(numbers[rest]);
-            for (class, row) in others {
-                cells[usize::from(*class)] = numbers[row];
+            let group = self.groups.get(*group);
+            for row in group.rows() {
+                numbers[*row as usize] = layout.shapes[*shape].numbers[row];
+            }
+            cells[1..].fill(numbers[group.rest as usize]);
+            for &(class, row) in &group.others {
+                cells[usize::from(class)] = numbers[row as usize];
             }
         }
         Ok(cells)
@@ -158,7 +169,7 @@ impl Source<'_> {
         let room = self.checked(Numbered::DecisionCells, layout.count as usize * step)?;
         let mut cells = Vec::with_capacity(room);
         for shape in &layout.shapes {
-            let classes = shape.classes.as_ref().unwrap_or(ports);
+            let classes = shape.classes.as_deref().unwrap_or(ports);
             for row in &shape.order {
                 let runs = self.rows.runs(*row);
                 // What is decided elsewhere is numbered before what is decided about some services.
@@ -188,58 +199,68 @@ struct Decisions<'a> {
     source: &'a Source<'a>,
     decisions: Vec<Decision>,
     cookies: Vec<Arc<Cookie>>,
-    by_account: HashMap<AccountId, u16>,
-    logs: HashMap<PolicyName, Arc<str>>,
-    cookie_numbers: HashMap<Cookie, u32>,
+    /// By account: its decision; 0: none needs it so far.
+    by_account: Vec<u16>,
+    /// By what makes a cookie what it is, beside the values for the log.
+    cookie_numbers: HashMap<(&'a [PolicyName], Option<SideVerdict>), u32>,
+    told: Told,
+    /// The cookies of the plan before, if it had the same values for the log.
+    before: Option<&'a HashMap<AccountId, Arc<Cookie>>>,
 }
 
 impl<'a> Decisions<'a> {
     fn new(source: &'a Source<'a>) -> Self {
-        let mut made = Self {
+        let told = Told { logs: source.applying.logs(), cookies: HashMap::new() };
+        let before = source.told.filter(|before| before.logs == told.logs);
+        Self {
             source,
             decisions: vec![Decision::UNREACHABLE],
-            cookies: Vec::new(),
-            by_account: HashMap::new(),
-            logs: source.applying.logs(),
-            cookie_numbers: HashMap::new(),
-        };
-        made.cookie(Cookie::default());
-        made
+            cookies: vec![Arc::default()],
+            by_account: vec![0; source.rows.accounts.all().len()],
+            cookie_numbers: HashMap::from([((&[][..], None), 0)]),
+            told,
+            before: before.map(|before| &before.cookies),
+        }
     }
 
     fn known(&self, account: AccountId) -> u16 {
-        self.by_account.get(&account).copied().unwrap_or_default()
+        self.by_account[account as usize]
     }
 
-    fn number(&mut self, account: AccountId) -> Result<u16, CompileError> {
-        if let Some(&known) = self.by_account.get(&account) {
-            return Ok(known);
+    fn number(&mut self, account: AccountId) -> Result<(), CompileError> {
+        if self.known(account) != 0 {
+            return Ok(());
         }
-        let Account { verdict, policies, response, staged } =
-            self.source.rows.accounts.get(account);
-        let cookie = self.cookie(Cookie {
-            policies: policies
-                .iter()
-                .map(|policy| self.source.names.get(*policy).clone())
-                .collect(),
-            staged: *staged,
-            log: policies.iter().filter_map(|policy| self.logs.get(policy).cloned()).collect(),
-        });
+        let Account { verdict, response, .. } = self.source.rows.accounts.get(account);
+        let cookie = self.cookie(account);
         let too_many = |_| too_many(Numbered::Decisions, 1 << 16);
         let number = u16::try_from(self.decisions.len()).map_err(too_many)?;
         self.decisions.push(decision(*verdict, *response, cookie));
-        self.by_account.insert(account, number);
-        Ok(number)
+        self.by_account[account as usize] = number;
+        Ok(())
     }
 
-    fn cookie(&mut self, cookie: Cookie) -> u32 {
-        if let Some(&known) = self.cookie_numbers.get(&cookie) {
+    fn cookie(&mut self, account: AccountId) -> u32 {
+        let Account { policies, staged, .. } = self.source.rows.accounts.get(account);
+        if let Some(&known) = self.cookie_numbers.get(&(policies.as_slice(), *staged)) {
             return known;
         }
+        let cookie = self.before.and_then(|before| before.get(&account).cloned());
+        let cookie = cookie.unwrap_or_else(|| Arc::new(self.told_of(policies, *staged)));
         let number = index(self.cookies.len());
-        self.cookies.push(Arc::new(cookie.clone()));
-        self.cookie_numbers.insert(cookie, number);
+        self.told.cookies.insert(account, Arc::clone(&cookie));
+        self.cookies.push(cookie);
+        self.cookie_numbers.insert((policies, *staged), number);
         number
+    }
+
+    fn told_of(&self, policies: &[PolicyName], staged: Option<SideVerdict>) -> Cookie {
+        let logs = &self.told.logs;
+        Cookie {
+            policies: policies.iter().map(|name| self.source.names.get(*name).clone()).collect(),
+            staged,
+            log: policies.iter().filter_map(|name| logs.get(name).cloned()).collect(),
+        }
     }
 }
 
