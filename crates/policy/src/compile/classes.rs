@@ -42,9 +42,21 @@ pub(super) struct PeerClasses {
     pub(super) declaring: Vec<u16>,
     /// The classes of the nodes that may reach their workloads whatever policies say.
     pub(super) of_node: HashMap<Arc<str>, BTreeSet<u16>>,
-    /// By list of peers that a rule names, ascending.
-    of_list: HashMap<PeersId, Vec<u16>>,
+    /// The lists of peers that rules name.
+    lists: HashMap<PeersId, List>,
 }
+
+/// A list of peers.
+#[derive(Clone, Debug)]
+struct List {
+    /// Ascending.
+    peers: Arc<[PeerId]>,
+    /// Theirs, ascending.
+    classes: Arc<[u16]>,
+}
+
+/// Lists of peers, each with its peers.
+type Lists = HashMap<PeersId, Arc<[PeerId]>>;
 
 /// What the classes are made of.
 pub(super) struct Parts<'a> {
@@ -56,8 +68,9 @@ pub(super) struct Parts<'a> {
 }
 
 impl PeerClasses {
-    pub(super) fn new(parts: &mut Parts<'_>) -> Result<Self, CompileError> {
-        let lists = parts.lists();
+    /// `before`: the classes of the plan before, if it was of the same population.
+    pub(super) fn new(parts: &mut Parts<'_>, before: Option<&Self>) -> Result<Self, CompileError> {
+        let lists = parts.lists(before);
         let begun = Beginning::new(parts, &lists);
         let mut partition = Partition::new(&begun.of_peer);
         for members in lists.values() {
@@ -70,22 +83,24 @@ impl PeerClasses {
             named: vec![Vec::new(); numbered.count as usize],
             declaring: Vec::new(),
             of_node: HashMap::new(),
-            of_list: HashMap::new(),
+            lists: HashMap::new(),
             of_peer: numbered.of_peer,
         };
         classes.describe(begun);
-        classes.of_list = lists.iter().map(|(&list, of)| (list, classes.of_peers(of))).collect();
+        let before = before.filter(|before| before.of_peer == classes.of_peer);
+        let list = |(list, peers)| (list, classes.list(list, peers, before));
+        classes.lists = lists.into_iter().map(list).collect();
         Ok(classes)
     }
 
     /// The classes of the peers that a rule names, ascending; not asked of [`EVERYBODY`].
     pub(super) fn of_list(&self, list: PeersId) -> &[u16] {
-        self.of_list.get(&list).map_or(&[], Vec::as_slice)
+        self.lists.get(&list).map_or(&[], |list| &*list.classes)
     }
 
     /// How many lists of peers rules name.
     pub(super) fn lists(&self) -> usize {
-        self.of_list.len()
+        self.lists.len()
     }
 
     fn describe(&mut self, begun: Beginning) {
@@ -102,6 +117,16 @@ impl PeerClasses {
         self.declaring = (0..=u16::MAX).take(self.named.len()).filter(declares).collect();
     }
 
+    /// `before`: classes of the plan before, if they are of the same peers.
+    fn list(&self, list: PeersId, peers: Arc<[PeerId]>, before: Option<&Self>) -> List {
+        let known = before.and_then(|before| before.lists.get(&list));
+        let classes = match known {
+            Some(known) => Arc::clone(&known.classes),
+            None => self.of_peers(&peers).into(),
+        };
+        List { peers, classes }
+    }
+
     fn of_peers(&self, peers: &[PeerId]) -> Vec<u16> {
         let mut classes: Vec<u16> = peers.iter().map(|&peer| self.of_peer[peer as usize]).collect();
         classes.sort_unstable();
@@ -115,11 +140,15 @@ const TOO_MANY: CompileError =
 
 impl Parts<'_> {
     /// The lists of peers that rules name, but for [`EVERYBODY`], each with its peers.
-    fn lists(&mut self) -> HashMap<PeersId, Vec<PeerId>> {
-        let mut lists: HashMap<PeersId, Vec<PeerId>> = HashMap::new();
+    fn lists(&mut self, before: Option<&PeerClasses>) -> Lists {
+        let mut lists = Lists::new();
         for rule in DIRECTIONS.into_iter().flat_map(|direction| self.applying.rules(direction)) {
             if rule.peers != EVERYBODY && !lists.contains_key(&rule.peers) {
-                let peers = self.terms.peers(rule.peers, self.census, self.population);
+                let known = before.and_then(|before| before.lists.get(&rule.peers));
+                let peers = match known {
+                    Some(known) => Arc::clone(&known.peers),
+                    None => self.terms.peers(rule.peers, self.census, self.population).into(),
+                };
                 lists.insert(rule.peers, peers);
             }
         }
@@ -132,9 +161,9 @@ impl Parts<'_> {
     }
 
     /// By peer: the names that egress rules use for it, ascending.
-    fn names(&self, lists: &HashMap<PeersId, Vec<PeerId>>) -> Vec<Vec<NameId>> {
+    fn names(&self, lists: &Lists) -> Vec<Vec<NameId>> {
         let mut names = vec![Vec::new(); self.population.peers.len()];
-        let everybody: Vec<PeerId> = (0..index(names.len())).collect();
+        let everybody: Arc<[PeerId]> = (0..index(names.len())).collect();
         let mut known: BTreeSet<(PeersId, NameId)> = BTreeSet::new();
         for rule in self.applying.rules(Direction::Egress) {
             for &name in rule.ports.iter().flat_map(|ports| &ports.names) {
@@ -181,7 +210,7 @@ struct Beginning {
 }
 
 impl Beginning {
-    fn new(parts: &Parts<'_>, lists: &HashMap<PeersId, Vec<PeerId>>) -> Self {
+    fn new(parts: &Parts<'_>, lists: &Lists) -> Self {
         let names = parts.names(lists);
         let exempt = parts.exempt_nodes();
         let census = &*parts.census;

@@ -152,7 +152,8 @@ impl State {
             applying: &applying,
             endpoints: &endpoints,
         };
-        let classes = PeerClasses::new(parts)?;
+        let same = built.as_ref().filter(|built| Arc::ptr_eq(&built.population, &population));
+        let classes = PeerClasses::new(parts, same.map(|built| &built.classes))?;
         let lineage = built.as_ref().map(|built| built.become_of(&population, &classes));
         let (groups, used) = groups(
             GroupMaker {
