@@ -162,8 +162,7 @@ impl Plan {
     /// What the plan costs.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        let networks = self.ipcache.iter().map(|(network, _)| *network);
-        let (rows, ipcache_nodes) = (self.rows().len(), nodes(networks));
+        let (rows, ipcache_nodes) = (self.rows().len(), self.nodes());
         let cost = Cost { rows, ipcache_nodes, ..self.cost_of_policy() };
         Cost { bytes: cost.count_bytes(), ..cost }
     }
@@ -197,7 +196,7 @@ impl Plan {
         let mut cost = self.cost_of_policy();
         // Counted if they might not fit.
         if MOST_NODES * self.ipcache.len() > capacity.ipcache_nodes {
-            cost = self.cost();
+            cost.ipcache_nodes = self.nodes();
         }
         self.fits_at(&cost, capacity)
     }
@@ -218,6 +217,10 @@ impl Plan {
                 Err(Overflow { table, needed, have, top: self.dearest(table) })
             }
         }
+    }
+
+    fn nodes(&self) -> usize {
+        nodes(self.ipcache.iter().map(|(network, _)| *network))
     }
 
     fn dearest(&self, table: Table) -> Vec<(PolicyRef, usize)> {
@@ -277,9 +280,13 @@ impl Plan {
     /// The rows, by number, each with what it decides about its columns.
     fn rows(&self) -> BTreeMap<u16, &[u16]> {
         let mut rows = BTreeMap::from([(0, &self.decision[..self.step as usize])]);
+        let mut seen = vec![false; 1 << 16];
+        seen[0] = true;
         for (group, line) in (0..).zip(self.row.chunks(self.peer_classes as usize)).skip(1) {
-            for row in line[1..].chunk_by(|a, b| a == b).map(|alike| alike[0]) {
-                rows.entry(row).or_insert_with(|| self.cells(group, row));
+            for &row in &line[1..] {
+                if !std::mem::replace(&mut seen[usize::from(row)], true) {
+                    rows.insert(row, self.cells(group, row));
+                }
             }
         }
         rows
