@@ -8,7 +8,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use aya_obj::{copy_instructions, generated::bpf_insn};
+use aya_obj::generated::bpf_insn;
+
+use super::insn::*;
 
 /// Where a program hands on to.
 #[derive(Clone, Copy)]
@@ -48,8 +50,7 @@ pub(super) fn hand_on(program: &[bpf_insn], next: Next<'_>) -> Vec<bpf_insn> {
         mov(0, 7),
         Insn { code: EXIT, registers: 0, offset: 0, value: 0 },
     ];
-    let bytes: Vec<u8> = prologue.iter().flat_map(Insn::bytes).collect();
-    let mut whole = copy_instructions(&bytes).expect("whole instructions");
+    let mut whole = assembled(&prologue);
     whole.extend_from_slice(program);
     whole
 }
@@ -70,51 +71,6 @@ pub(super) fn types(program: &[u8], size: usize) -> Vec<u8> {
     all
 }
 
-/// An instruction (`struct bpf_insn`, `include/uapi/linux/bpf.h`).
-struct Insn {
-    code: u8,
-    /// Destination in the lower half, source in the upper one.
-    registers: u8,
-    offset: i16,
-    value: i32,
-}
-
-const SHIFT_RIGHT: u8 = 0x7f; // BPF_ALU64 | BPF_RSH | BPF_X
-const AND: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
-const MOVE: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
-const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
-const JUMP_EQUAL: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_GREATER: u8 = 0x26; // BPF_JMP32 | BPF_JGT | BPF_K
-const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL
-const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
-const LOAD_WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW
-const PSEUDO_CALL: u8 = 1;
-const PSEUDO_MAP_FD: u8 = 1;
-/// `bpf_tail_call`.
-const TAIL_CALL: i32 = 12;
-
-const fn mov(to: u8, from: u8) -> Insn {
-    Insn { code: MOVE, registers: to | from << 4, offset: 0, value: 0 }
-}
-
-const fn set(register: u8, value: i32) -> Insn {
-    Insn { code: SET, registers: register, offset: 0, value }
-}
-
-impl Insn {
-    fn bytes(&self) -> [u8; 8] {
-        let registers = if cfg!(target_endian = "little") {
-            self.registers
-        } else {
-            self.registers.rotate_left(4)
-        };
-        let mut bytes = [self.code, registers, 0, 0, 0, 0, 0, 0];
-        bytes[2..4].copy_from_slice(&self.offset.to_ne_bytes());
-        bytes[4..].copy_from_slice(&self.value.to_ne_bytes());
-        bytes
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -123,8 +79,8 @@ mod tests {
 
     #[test]
     fn jumps_and_calls_lead_where_they_should() {
-        let exit = Insn { code: EXIT, registers: 0, offset: 0, value: 0 }.bytes();
-        let program = copy_instructions(&[set(0, 2).bytes(), exit].concat()).expect("whole");
+        let exit = Insn { code: EXIT, registers: 0, offset: 0, value: 0 };
+        let program = assembled(&[set(0, 2), exit]);
         let file = std::fs::File::open("/").expect("any descriptor");
         let whole = hand_on(&program, Next { slots: file.as_fd(), slot: 5, on: 1 << 2 });
         assert_eq!(whole.len(), PROLOGUE + program.len());

@@ -5,6 +5,7 @@ mod attach;
 mod chain;
 mod dispatcher;
 mod hand_on;
+mod insn;
 mod kernel;
 mod nat;
 mod sampler;
