@@ -28,10 +28,13 @@ use crate::tree;
 const COMPARISON: &str = "oracle_host_and_kernel_agree";
 /// The programs of the balancer and of its backends, each with tests of its own.
 const OTHERS: [&str; 2] = ["xdp_balance", "xdp_decapsulate"];
-/// What is composed of the balancer's programs and others: of all stages and samples one test each, because each
-/// loads the balancer anew, which takes an emulated machine many seconds.
-const COMPOSED: [&str; 2] =
-    ["a_frame_meets_the_stages_in_their_order", "a_sample_is_the_frame_as_it_went_on"];
+/// What is composed of the balancer's programs and others: of all stages, samples and dispatchers one test each, because
+/// each loads the balancer anew, which takes an emulated machine many seconds.
+const COMPOSED: [&str; 3] = [
+    "a_frame_meets_the_stages_in_their_order",
+    "a_sample_is_the_frame_as_it_went_on",
+    "others_come_and_go_beside_the_balancer",
+];
 /// Virtual machines at a time: each keeps one CPU busy.
 const MACHINES: usize = 2;
 
@@ -53,17 +56,17 @@ struct Tests {
     /// Those of [`OTHERS`].
     others: [TestBinary; 2],
     /// Those of [`COMPOSED`].
-    composition: [TestBinary; 2],
+    composition: [TestBinary; 3],
 }
 
 impl Tests {
     fn build() -> Result<Self, Error> {
-        let [stages, samples] = TestTarget::composition();
+        let [stages, samples, dispatcher] = TestTarget::composition();
         Ok(Self {
             verifier: TestTarget::verifier().build()?,
             kernel: TestTarget::kernel().build()?,
             others: [TestTarget::balancer().build()?, TestTarget::decapsulator().build()?],
-            composition: [stages.build()?, samples.build()?],
+            composition: [stages.build()?, samples.build()?, dispatcher.build()?],
         })
     }
 

@@ -39,9 +39,9 @@ impl TestTarget {
         Self { package: "flowgate-datapath".to_owned(), test: "kernel_decap".to_owned() }
     }
 
-    /// What is composed of the balancer's programs and others: stages, and what samples.
-    pub(crate) fn composition() -> [Self; 2] {
-        ["kernel_stages", "kernel_samples"]
+    /// What is composed of the balancer's programs and others: stages, what samples, and a dispatcher.
+    pub(crate) fn composition() -> [Self; 3] {
+        ["kernel_stages", "kernel_samples", "kernel_dispatcher"]
             .map(|test| Self { package: "flowgate-datapath".to_owned(), test: test.to_owned() })
     }
 

@@ -160,6 +160,7 @@ impl Datapath {
             peer_elsewhere: true,
             mtu: 1500,
             xdp_program: None,
+            xdp_mode: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Beside;
+
 /// By which mode of XDP the balancer is bound.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct AttachedXdp {
     pub mode: XdpMode,
     /// An earlier process had attached it: packets were balanced all the time.
     pub adopted: bool,
+    /// Who else the interface runs.
+    pub beside: Beside,
     /// Bytes of the largest IP packet that the interface carries.
     pub mtu: u32,
 }

@@ -17,7 +17,7 @@ use crate::{
     error::TableError,
     pins::Pins,
     sys::{
-        lb::{Attachment, components, is_dispatcher, is_taken, program_name},
+        lb::{AttachError, Attachment, components, is_dispatcher, is_taken, program_name},
         link::Link,
     },
 };
@@ -73,11 +73,12 @@ impl LoadBalancer {
         head.link_mtu.store(head.link_mtu.load().max(link.mtu));
         let pins = self.pins.as_ref().map(Pins::links);
         let attachment = balancer.store().attach(link.ifindex, pins.as_deref(), how);
-        let attachment = attachment.map_err(|error| refused(interface, error))?;
+        let attachment = attachment.map_err(|error| not_attached(interface, error))?;
         let attached = AttachedXdp {
             ifindex: link.ifindex,
             mode: attachment.mode,
             adopted: attachment.adopted,
+            beside: attachment.beside,
             mtu: link.mtu,
         };
         self.attachments.insert(link.ifindex, attachment);
@@ -87,13 +88,17 @@ impl LoadBalancer {
     /// Takes the balancer off an interface; `false`: it wasn't there.
     ///
     /// # Errors
-    /// There is no such interface.
+    /// There is no such interface; or its dispatcher couldn't be made anew without the balancer, which doesn't run there
+    /// any more all the same.
     pub fn detach(&mut self, interface: &str) -> Result<bool, XdpError> {
         let link = Link::by_name(interface).map_err(|source| XdpError::UnknownInterface {
             interface: interface.to_owned(),
             source,
         })?;
-        Ok(self.attachments.remove(&link.ifindex).is_some())
+        let Some(attachment) = self.attachments.remove(&link.ifindex) else { return Ok(false) };
+        let detached = attachment.detach();
+        detached.map_err(|error| not_attached(interface, AttachError::Dispatcher(error)))?;
+        Ok(true)
     }
 
     /// A map of a stage; `None`: there is no such stage, or it has no such map.
@@ -279,6 +284,15 @@ impl LoadBalancer {
         };
         std::mem::take(&mut self.attachments).into_values().for_each(Attachment::keep);
         Ok(())
+    }
+}
+
+fn not_attached(interface: &str, error: AttachError) -> XdpError {
+    match error {
+        AttachError::Kernel(source) => refused(interface, source),
+        AttachError::Dispatcher(source) => {
+            XdpError::Dispatched { interface: interface.to_owned(), source }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use flowgate_ebpf_progs::lb as progs;
 use flowgate_services::{ApplyError, Balancer, host::HostTables, store::Store};
 
 use super::{
-    BalancerOptions, BalancerReport, BalancerState, LoadBalancer, Stage, StageError, Stages,
+    BalancerOptions, BalancerReport, BalancerState, LoadBalancer, Place, Stage, StageError, Stages,
     tables::Tables,
 };
 use crate::{
@@ -32,6 +32,7 @@ pub struct Builder {
     object: Option<Cow<'static, [u8]>>,
     minimum: Option<(u32, u32)>,
     stages: Stages,
+    place: Option<Place>,
 }
 
 impl Builder {
@@ -79,6 +80,16 @@ impl Builder {
     /// passes because no service has it, or what [`Stage::takes`] says.
     pub fn behind(mut self, stage: Stage) -> Self {
         self.stages.behind.push(stage);
+        self
+    }
+
+    /// Has the balancer take a place in the dispatcher of libxdp's protocol on each interface, beside programs of others,
+    /// instead of having the interface alone; where there is no dispatcher, one is made, which others can join. Stages
+    /// and samples stay the balancer's own. [`super::AttachedXdp::beside`] says what came of it.
+    ///
+    /// Linux 5.18 and later with types of its own (`/sys/kernel/btf/vmlinux`), where lockdown doesn't refuse it.
+    pub const fn dispatched(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -161,7 +172,7 @@ impl Builder {
         let (mut tables, origin) =
             BalancerTables::load(self.object_bytes(), &self.options, hertz, maps.as_deref())?;
         let links = pins.map(Pins::links);
-        tables.compose(self.object_bytes(), &self.stages, links.as_deref())?;
+        tables.compose(self.object_bytes(), (&self.stages, self.place), links.as_deref())?;
         let programs = tables.programs();
         let balancer = Balancer::adopt(tables, self.options.uplink, self.options.seed);
         let mut balancer = balancer.map_err(OpenError::Kernel)?;

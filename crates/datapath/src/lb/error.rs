@@ -39,9 +39,9 @@ pub enum XdpError {
         /// The kernel's number for it.
         id: u32,
     },
-    /// libxdp's dispatcher is there, which runs programs of others; the balancer doesn't join it.
+    /// libxdp's dispatcher is there, which runs programs of others, and no place in it was asked for.
     #[error(
-        "interface {interface} has libxdp's dispatcher (id {id}), which runs {}: unload it (xdp-loader unload {interface} --all), and give its programs to the balancer as stages",
+        "interface {interface} has libxdp's dispatcher (id {id}), which runs {}: take a place in it (Builder::dispatched), or unload it (xdp-loader unload {interface} --all) and give its programs to the balancer as stages",
         named(programs)
     )]
     Dispatcher {
@@ -52,6 +52,14 @@ pub enum XdpError {
         programs: Vec<String>,
         /// The kernel's number for the dispatcher.
         id: u32,
+    },
+    /// A place in a dispatcher couldn't be taken, or left.
+    #[error("interface {interface}: a place in its dispatcher: {source}")]
+    Dispatched {
+        /// Its name.
+        interface: String,
+        /// Why.
+        source: DispatcherError,
     },
     /// The kernel refused.
     #[error("interface {interface}: the program couldn't be attached: {source}")]
@@ -65,6 +73,68 @@ pub enum XdpError {
 
 fn named(programs: &[String]) -> String {
     if programs.is_empty() { "programs of others".to_owned() } else { programs.join(", ") }
+}
+
+/// Why a place in a dispatcher couldn't be taken, or left. The interface has the dispatcher that it had.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum DispatcherError {
+    /// It isn't of a version of the protocol that is understood (2 and 3).
+    #[error(
+        "it is of {}, and 2 and 3 are understood: unload its programs, or join them by what loaded them",
+        of_version(version)
+    )]
+    Version {
+        /// Which; `None`: older, or no dispatcher but by its name.
+        version: Option<u8>,
+    },
+    /// It belongs to a device, as do its programs: they can't stand beside others.
+    #[error("it belongs to a device: unload its programs")]
+    OfDevice,
+    /// It runs as many programs as it can.
+    #[error("it runs {most} programs already, which is as many as it can: unload one")]
+    Full {
+        /// How many it can.
+        most: usize,
+    },
+    /// Others hold the lock.
+    #[error("somebody else holds the lock of {path} for seconds: see who (fuser {path}), and try again", path = path.display())]
+    Locked {
+        /// The directory of the dispatchers' pins.
+        path: PathBuf,
+    },
+    /// Its programs aren't pinned there, or nothing can be.
+    #[error("{path}: {source}; is the BPF file system mounted there, and LIBXDP_BPFFS set as for the others?", path = path.display())]
+    Pins {
+        /// Where.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The kernel permits no programs in the place of functions.
+    #[error("the kernel doesn't permit it (lockdown, or no CAP_BPF and CAP_PERFMON): {source}")]
+    NotPermitted {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused one of the programs in the new dispatcher.
+    #[error("its program {program} can't stand in a new dispatcher: {source}")]
+    Component {
+        /// Which.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Others changed the interface's program each time.
+    #[error("others changed the interface's program meanwhile, again and again: try again")]
+    Contended,
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] io::Error),
+}
+
+fn of_version(version: &Option<u8>) -> String {
+    version.map_or_else(|| "an unknown version".to_owned(), |number| format!("version {number}"))
 }
 
 /// Why a stage can't be used.

@@ -5,6 +5,7 @@ use std::io;
 use flowgate_abi::Mac;
 
 use super::syscall;
+use crate::lb::XdpMode;
 
 /// A link of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +22,15 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     /// The kernel's number for the XDP program that is there.
     pub(crate) xdp_program: Option<u32>,
+    /// In which mode it is there; `None`: in none, in several, or in hardware.
+    pub(crate) xdp_mode: Option<XdpMode>,
 }
 
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLA_F_NESTED: u16 = 1 << 15;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -31,7 +38,11 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_XDP_FD: u16 = 1;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_FLAGS: u16 = 3;
 const IFLA_XDP_PROG_ID: u16 = 4;
+const IFLA_XDP_EXPECTED_FD: u16 = 8;
 /// Bytes of a name (`IFNAMSIZ`, less the NUL).
 const LONGEST_NAME: usize = 15;
 const HEADER: usize = 16;
@@ -49,21 +60,72 @@ impl Link {
         }
         parse(&syscall::route_request(&request(name))?)
     }
+
+    /// By index.
+    pub(crate) fn by_index(ifindex: u32) -> io::Result<Self> {
+        let message = message(RTM_GETLINK, NLM_F_REQUEST, ifindex, &[]);
+        parse(&syscall::route_request(&message)?)
+    }
+
+    /// Has an interface run another XDP program, without a link that holds it: descriptors, of which -1 is none, and
+    /// flags (`XDP_FLAGS_*`, `include/uapi/linux/if_link.h`; Linux 5.7).
+    pub(crate) fn exchange_xdp(
+        ifindex: u32,
+        program: i32,
+        (expected, flags): (i32, u32),
+    ) -> io::Result<()> {
+        let mut attributes = Vec::new();
+        let values = [
+            (IFLA_XDP_FD, program.to_ne_bytes()),
+            (IFLA_XDP_FLAGS, flags.to_ne_bytes()),
+            (IFLA_XDP_EXPECTED_FD, expected.to_ne_bytes()),
+        ];
+        // Without a program that is expected, none is.
+        let values = &values[..if expected < 0 { 2 } else { 3 }];
+        attributes.extend((4 + 8 * values.len() as u16).to_ne_bytes());
+        attributes.extend((IFLA_XDP | NLA_F_NESTED).to_ne_bytes());
+        for (kind, value) in values {
+            attributes.extend(8u16.to_ne_bytes());
+            attributes.extend(kind.to_ne_bytes());
+            attributes.extend(value);
+        }
+        let flags = NLM_F_REQUEST | NLM_F_ACK;
+        let answer = syscall::route_request(&message(RTM_SETLINK, flags, ifindex, &attributes))?;
+        acknowledged(&answer)
+    }
+}
+
+/// What the kernel says of a change (`struct nlmsgerr`).
+fn acknowledged(answer: &[u8]) -> io::Result<()> {
+    match answer.get(HEADER..HEADER + 4).and_then(|bytes| bytes.try_into().ok()) {
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "netlink answer too short")),
+        Some(bytes) => match i32::from_ne_bytes(bytes) {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error)),
+        },
+    }
+}
+
+/// A request about one link, with attributes.
+fn message(kind: u16, flags: u16, ifindex: u32, attributes: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(HEADER + IFINFO + attributes.len());
+    message.extend(((HEADER + IFINFO + attributes.len()) as u32).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.resize(HEADER + 4, 0);
+    message.extend(ifindex.to_ne_bytes());
+    message.resize(HEADER + IFINFO, 0);
+    message.extend(attributes);
+    message
 }
 
 fn request(name: &str) -> Vec<u8> {
-    let attribute = 4 + name.len() + 1;
-    let length = HEADER + IFINFO + attribute.next_multiple_of(4);
-    let mut message = Vec::with_capacity(length);
-    message.extend((length as u32).to_ne_bytes());
-    message.extend(RTM_GETLINK.to_ne_bytes());
-    message.extend(1u16.to_ne_bytes()); // NLM_F_REQUEST
-    message.resize(HEADER + IFINFO, 0);
-    message.extend((attribute as u16).to_ne_bytes());
-    message.extend(IFLA_IFNAME.to_ne_bytes());
-    message.extend(name.as_bytes());
-    message.resize(length, 0);
-    message
+    let mut attribute = ((4 + name.len() + 1) as u16).to_ne_bytes().to_vec();
+    attribute.extend(IFLA_IFNAME.to_ne_bytes());
+    attribute.extend(name.as_bytes());
+    attribute.push(0);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    message(RTM_GETLINK, NLM_F_REQUEST, 0, &attribute)
 }
 
 fn parse(answer: &[u8]) -> io::Result<Link> {
@@ -83,6 +145,7 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
         peer_elsewhere: false,
         mtu: 0,
         xdp_program: None,
+        xdp_mode: None,
     };
     for (attribute, value) in attributes(answer.get(HEADER + IFINFO..).ok_or_else(short)?) {
         match attribute {
@@ -92,9 +155,14 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
             }
             IFLA_LINK_NETNSID => link.peer_elsewhere = true,
             IFLA_XDP => {
-                let mut id = attributes(value).filter(|(kind, _)| *kind == IFLA_XDP_PROG_ID);
-                let bytes = id.next().and_then(|(_, value)| value.try_into().ok());
+                let find = |wanted| attributes(value).find(|(kind, _)| *kind == wanted);
+                let bytes = find(IFLA_XDP_PROG_ID).and_then(|(_, value)| value.try_into().ok());
                 link.xdp_program = bytes.map(u32::from_ne_bytes);
+                link.xdp_mode = match find(IFLA_XDP_ATTACHED) {
+                    Some((_, [1])) => Some(XdpMode::Native),
+                    Some((_, [2])) => Some(XdpMode::Generic),
+                    _ => None,
+                };
             }
             IFLA_LINKINFO => {
                 let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);

@@ -1,5 +1,6 @@
 //! `bpf(2)` where aya has no word for it: elements as bytes, and waiting for a grace period.
 
+pub(super) mod extension;
 pub(super) mod xdp;
 
 use std::{
@@ -247,7 +248,7 @@ fn made<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// The part of `union bpf_attr` for loading a program, as far as Linux 5.0 has it.
+/// The part of `union bpf_attr` for loading a program, as far as Linux 5.10 has it.
 #[repr(C)]
 #[derive(Default)]
 struct LoadAttr {
@@ -267,6 +268,12 @@ struct LoadAttr {
     func_info_rec_size: u32,
     func_info: u64,
     func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    /// Of extensions: the type of the function in whose place they stand, and its program.
+    attach_btf_id: u32,
+    attach_prog_fd: u32,
     padding: u32,
 }
 
@@ -290,6 +297,13 @@ pub(super) enum ProgramKind {
     Classifier,
     /// XDP, of frames in several buffers (Linux 5.18).
     XdpFrags,
+    /// The same, for extensions to call: these are attached to nothing by themselves, and programs of other kinds of
+    /// attachment aren't tail-called (`__bpf_prog_map_compatible` in `kernel/bpf/core.c`).
+    XdpFragsForExtensions,
+    /// XDP, of frames in one buffer.
+    Xdp,
+    /// In the place of a function of an XDP program, of frames in several buffers.
+    Extension,
 }
 
 /// Does it while the calling thread takes no signal; those that come are taken afterwards.
@@ -313,15 +327,21 @@ pub(super) fn undisturbed<T>(act: impl FnOnce() -> T) -> T {
 /// Loads a program with the verifier's statistics (`BPF_LOG_STATS`, Linux 5.2), and returns its log, whatever
 /// became of the program.
 pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, String) {
+    load(attr(program))
+}
+
+fn attr(program: &ProgramLoad<'_>) -> LoadAttr {
     const SCHED_CLS: u32 = 3;
     const XDP: u32 = 6;
+    const EXT: u32 = 28;
     const ATTACH_XDP: u32 = 37;
     const HAS_FRAGS: u32 = 1 << 5;
-    const LOG_STATS: u32 = 4;
-    let mut log = vec![0u8; 1 << 18];
     let (prog_type, prog_flags, expected_attach_type) = match program.kind {
         ProgramKind::Classifier => (SCHED_CLS, 0, 0),
         ProgramKind::XdpFrags => (XDP, HAS_FRAGS, ATTACH_XDP),
+        ProgramKind::XdpFragsForExtensions => (XDP, HAS_FRAGS, 0),
+        ProgramKind::Xdp => (XDP, 0, ATTACH_XDP),
+        ProgramKind::Extension => (EXT, HAS_FRAGS, 0),
     };
     let mut attr = LoadAttr {
         prog_type,
@@ -331,9 +351,6 @@ pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, S
         insns: program.instructions.as_ptr() as u64,
         license: program.license.as_ptr() as u64,
         prog_name: short_name(program.name),
-        log_level: LOG_STATS,
-        log_size: log.len() as u32,
-        log_buf: log.as_mut_ptr() as u64,
         ..LoadAttr::default()
     };
     if let Some(types) = program.types
@@ -344,6 +361,15 @@ pub(super) fn load_program(program: &ProgramLoad<'_>) -> (io::Result<OwnedFd>, S
         attr.func_info = program.functions.as_ptr() as u64;
         attr.func_info_cnt = program.functions.len() as u32 / program.function_size;
     }
+    attr
+}
+
+fn load(mut attr: LoadAttr) -> (io::Result<OwnedFd>, String) {
+    const LOG_STATS: u32 = 4;
+    let mut log = vec![0u8; 1 << 18];
+    attr.log_level = LOG_STATS;
+    attr.log_size = log.len() as u32;
+    attr.log_buf = log.as_mut_ptr() as u64;
     let loaded = undisturbed(|| made(PROG_LOAD, &attr));
     let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
     (loaded, String::from_utf8_lossy(&log[..end]).into_owned())

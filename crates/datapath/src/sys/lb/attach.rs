@@ -1,5 +1,5 @@
 //! Attaching a program to an interface: by a link (Linux 5.9), which detaches when its last descriptor or pin
-//! goes.
+//! goes, or in a place of a dispatcher ([`super::dispatcher`]).
 
 use std::{
     io,
@@ -7,39 +7,109 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::dispatcher::{Seat, Seated};
 use crate::{
-    lb::{XdpAttach, XdpMode},
+    lb::{Beside, DispatcherError, Place, XdpAttach, XdpMode},
     sys::syscall::{self, xdp},
 };
 
 /// The program on one interface. Detaches when dropped, unless [`Attachment::keep`] was called.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    link: OwnedFd,
-    pin: Option<PathBuf>,
+    hold: Hold,
     pub(crate) mode: XdpMode,
     /// An earlier process had attached it.
     pub(crate) adopted: bool,
+    pub(crate) beside: Beside,
+}
+
+/// By what it is there.
+#[derive(Debug)]
+enum Hold {
+    Link(Held),
+    Seat(Seat),
+}
+
+#[derive(Debug)]
+struct Held {
+    link: OwnedFd,
+    pin: Option<PathBuf>,
 }
 
 impl Attachment {
     /// Has the interface run another program, atomically.
     pub(crate) fn renew(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        xdp::update_link(self.link.as_fd(), program)
+        match &self.hold {
+            Hold::Link(held) => xdp::update_link(held.link.as_fd(), program),
+            Hold::Seat(seat) => seat.renew(program),
+        }
     }
 
-    /// Leaves the program attached when this is dropped: the link lives on by its pin.
-    pub(crate) fn keep(mut self) {
-        self.pin = None;
+    /// Leaves the program attached when this is dropped: it lives on by its pin.
+    pub(crate) fn keep(self) {
+        match self.hold {
+            Hold::Link(mut held) => held.pin = None,
+            Hold::Seat(seat) => seat.keep(),
+        }
+    }
+
+    /// Detaches it.
+    pub(crate) fn detach(self) -> Result<(), DispatcherError> {
+        match self.hold {
+            Hold::Link(_) => Ok(()),
+            Hold::Seat(mut seat) => seat.leave(),
+        }
+    }
+
+    const fn linked(held: Held, mode: XdpMode, adopted: bool) -> Self {
+        Self { hold: Hold::Link(held), mode, adopted, beside: Beside::Nobody }
     }
 }
 
-impl Drop for Attachment {
+impl Drop for Held {
     fn drop(&mut self) {
         if let Some(pin) = self.pin.take() {
             // What can't be unpinned is found and reported by the next one who opens.
             let _ = std::fs::remove_file(pin);
         }
+    }
+}
+
+/// Why a program couldn't be attached.
+#[derive(Debug)]
+pub(crate) enum AttachError {
+    /// What the kernel said.
+    Kernel(io::Error),
+    /// There is a dispatcher, or there was to be one.
+    Dispatcher(DispatcherError),
+}
+
+impl From<io::Error> for AttachError {
+    fn from(error: io::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+/// Gives the program a place in the interface's dispatcher, which is made if there is none. A kernel that doesn't permit
+/// it has it attached alone.
+pub(super) fn attach_beside(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    pins: Option<&Path>,
+    (how, place): (XdpAttach, Place),
+) -> Result<Attachment, AttachError> {
+    match Seat::take(program, ifindex, pins, (how, place)) {
+        Ok(Some((seat, Seated { mode, adopted, position, programs }))) => {
+            let beside = Beside::Dispatched { position, programs };
+            Ok(Attachment { hold: Hold::Seat(seat), mode, adopted, beside })
+        }
+        // By our link, or the kernel says whose the interface is.
+        Ok(None) => Ok(attach(program, ifindex, pins, how)?),
+        Err(DispatcherError::NotPermitted { .. }) => {
+            let alone = attach(program, ifindex, pins, how)?;
+            Ok(Attachment { beside: Beside::NotPermitted, ..alone })
+        }
+        Err(error) => Err(AttachError::Dispatcher(error)),
     }
 }
 
@@ -71,7 +141,7 @@ pub(in crate::sys) fn attach(
     if let Some(pin) = &pin {
         syscall::pin(link.as_fd(), pin)?;
     }
-    Ok(Attachment { link, pin, mode, adopted: false })
+    Ok(Attachment::linked(Held { link, pin }, mode, false))
 }
 
 /// Removes the pins of an interface, and with them what nobody else holds.
@@ -96,5 +166,5 @@ pub(crate) fn is_taken(error: &io::Error) -> bool {
 fn take_over(program: BorrowedFd<'_>, pin: PathBuf, mode: XdpMode) -> io::Result<Attachment> {
     let link = xdp::pinned(&pin)?;
     xdp::update_link(link.as_fd(), program)?;
-    Ok(Attachment { link, pin: Some(pin), mode, adopted: true })
+    Ok(Attachment::linked(Held { link, pin: Some(pin) }, mode, true))
 }

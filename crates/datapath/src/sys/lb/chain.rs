@@ -21,7 +21,7 @@ use flowgate_abi::lb::maps;
 use super::hand_on::{self, Next, hand_on};
 use crate::{
     error::OpenError,
-    lb::{MOST, Position, Stage, StageError, StageReport, Stages, XdpAction},
+    lb::{MOST, Place, Position, Stage, StageError, StageReport, Stages, XdpAction},
     sys::{
         object::{any_map, map_data, parts, relocated},
         syscall::{self, ProgramKind, ProgramLoad, xdp},
@@ -32,8 +32,22 @@ use crate::{
 /// The balancer's slot.
 const BALANCER: u32 = MOST as u32;
 pub(super) const SLOTS: u32 = 2 * BALANCER + 1;
-/// The name of the slots' pin, beside the links.
-pub(super) const PIN: &str = "stages";
+
+/// The name of the slots' pin, beside the links: slots take programs of one kind.
+pub(super) const fn pin(kind: ProgramKind) -> &'static str {
+    match kind {
+        ProgramKind::XdpFragsForExtensions => "stages-dispatched",
+        _ => "stages",
+    }
+}
+
+/// The kind of the chain's programs.
+pub(super) const fn kind(place: Option<Place>) -> ProgramKind {
+    match place {
+        Some(_) => ProgramKind::XdpFragsForExtensions,
+        None => ProgramKind::XdpFrags,
+    }
+}
 
 /// The balancer's program, of which `alone` runs if nothing stands behind it.
 #[derive(Clone, Copy)]
@@ -42,6 +56,8 @@ pub(super) struct Balancer<'a> {
     pub(super) ebpf: &'a Ebpf,
     pub(super) program: &'a str,
     pub(super) alone: BorrowedFd<'a>,
+    /// Of all programs of the chain.
+    pub(super) kind: ProgramKind,
 }
 
 /// Stages that are loaded, and what holds them together.
@@ -50,7 +66,7 @@ pub(super) struct Chain {
     /// The kernel empties the array when nobody in user space holds it.
     slots: Option<OwnedFd>,
     before: Vec<Loaded>,
-    /// The balancer's program, if something stands behind it.
+    /// The balancer's program, if something stands behind it, or if it isn't attached by itself.
     balancer: Option<OwnedFd>,
     behind: Vec<Loaded>,
 }
@@ -69,28 +85,33 @@ impl Chain {
         balancer: Balancer<'_>,
         pins: Option<&Path>,
     ) -> Result<Self, OpenError> {
-        let pin = pins.map(|pins| pins.join(PIN));
+        let pin = pins.map(|pins| pins.join(pin(balancer.kind)));
         let pin = pin.as_deref();
+        let mut chain = Self::default();
         if stages.first().is_none() && !pin.is_some_and(Path::exists) {
-            return Ok(Self::default());
+            if balancer.kind != ProgramKind::XdpFrags {
+                chain.balancer = Some(load_balancer(balancer, None)?);
+            }
+            return Ok(chain);
         }
         let slots = slots(pin)?;
-        let mut chain = Self::default();
         let before = stages.before.iter().zip(BALANCER - stages.before.len() as u32..);
         for (number, (stage, slot)) in before.enumerate() {
             let on = stages.before.get(number + 1).map_or(PASSED, |next| next.takes);
             let next = Some(Next { slots: slots.as_fd(), slot: slot + 1, on });
-            chain.before.push(load(stage, Position::Before, next)?);
+            chain.before.push(load(stage, Position::Before, (next, balancer.kind))?);
         }
-        if let Some(first) = stages.behind.first() {
-            let next = Next { slots: slots.as_fd(), slot: BALANCER + 1, on: first.takes };
-            chain.balancer = Some(load_balancer(balancer, next)?);
+        let behind = stages.behind.first();
+        if behind.is_some() || balancer.kind != ProgramKind::XdpFrags {
+            let next =
+                |first: &Stage| Next { slots: slots.as_fd(), slot: BALANCER + 1, on: first.takes };
+            chain.balancer = Some(load_balancer(balancer, behind.map(next))?);
         }
         for (number, stage) in stages.behind.iter().enumerate() {
             let slot = BALANCER + 2 + number as u32;
             let next = stages.behind.get(number + 1);
             let next = next.map(|next| Next { slots: slots.as_fd(), slot, on: next.takes });
-            chain.behind.push(load(stage, Position::Behind, next)?);
+            chain.behind.push(load(stage, Position::Behind, (next, balancer.kind))?);
         }
         chain.fill(slots.as_fd(), balancer.alone).map_err(OpenError::Kernel)?;
         chain.slots = Some(slots);
@@ -150,21 +171,25 @@ fn slots(pin: Option<&Path>) -> Result<OwnedFd, OpenError> {
     Ok(slots)
 }
 
-fn load(stage: &Stage, position: Position, next: Option<Next<'_>>) -> Result<Loaded, OpenError> {
+fn load(
+    stage: &Stage,
+    position: Position,
+    (next, kind): (Option<Next<'_>>, ProgramKind),
+) -> Result<Loaded, OpenError> {
     let failed = |error: StageError| error.of(&stage.program);
     let maps = make_maps(stage).map_err(failed)?;
     let (program, cost) =
-        load_program((&stage.object, &maps), &stage.program, (next, None)).map_err(failed)?;
+        load_program((&stage.object, &maps), &stage.program, (next, None), kind).map_err(failed)?;
     let id = syscall::program_id(program.as_fd()).map_err(OpenError::Kernel)?;
     let report = StageReport { name: stage.program.clone(), position, id, cost };
     Ok(Loaded { program, maps, report })
 }
 
-fn load_balancer(balancer: Balancer<'_>, next: Next<'_>) -> Result<OwnedFd, OpenError> {
-    let Balancer { object, ebpf, program, .. } = balancer;
+fn load_balancer(balancer: Balancer<'_>, next: Option<Next<'_>>) -> Result<OwnedFd, OpenError> {
+    let Balancer { object, ebpf, program, kind, .. } = balancer;
     let types = types(ebpf).map_err(OpenError::Kernel)?;
     let types = types.as_ref().map(AsFd::as_fd);
-    let loaded = load_program((object, ebpf), program, (Some(next), types));
+    let loaded = load_program((object, ebpf), program, (next, types), kind);
     loaded.map(|(program, _)| program).map_err(|error| error.of(program))
 }
 
@@ -208,10 +233,11 @@ fn map_names(object: &[u8]) -> Result<Vec<String>, StageError> {
 }
 
 /// Loads a program that hands on, or one that doesn't, with types of its functions if it needs them.
-fn load_program(
+pub(super) fn load_program(
     (object, maps): (&[u8], &Ebpf),
     name: &str,
     (next, types): (Option<Next<'_>>, Option<BorrowedFd<'_>>),
+    kind: ProgramKind,
 ) -> Result<(OwnedFd, Option<VerifierCost>), StageError> {
     let object = relocated(object, maps)
         .map_err(|error| StageError::Object { source: io::Error::other(error) })?;
@@ -232,7 +258,7 @@ fn load_program(
         types,
         functions: &functions,
         function_size: function_size as u32,
-        kind: ProgramKind::XdpFrags,
+        kind,
     };
     let (loaded, log) = syscall::load_program(&load);
     match loaded {

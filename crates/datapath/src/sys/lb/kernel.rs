@@ -20,14 +20,14 @@ use flowgate_ebpf_progs::lb as progs;
 use flowgate_services::store::Room;
 
 use super::{
-    attach::{self, Attachment},
+    attach::{self, AttachError, Attachment},
     chain::{self, Chain},
     sampler::Sampler,
     stage_map::StageMap,
 };
 use crate::{
     error::OpenError,
-    lb::{Balanced, BalancerOptions, Fate, StageReport, Stages, XdpAttach},
+    lb::{Balanced, BalancerOptions, Fate, Place, StageReport, Stages, XdpAttach},
     report::ProgramReport,
     sys::{
         mapped::Mapped,
@@ -56,6 +56,8 @@ pub(crate) struct BalancerTables {
     memory: usize,
     ebpf: Ebpf,
     chain: Chain,
+    /// Where dispatchers run it.
+    pub(super) place: Option<Place>,
     /// In front of the chain while frames are sampled.
     pub(super) sampler: Option<Sampler>,
 }
@@ -135,6 +137,7 @@ impl BalancerTables {
             memory,
             ebpf,
             chain: Chain::default(),
+            place: None,
             sampler: None,
         })
     }
@@ -162,12 +165,14 @@ impl BalancerTables {
     pub(crate) fn compose(
         &mut self,
         object: &[u8],
-        stages: &Stages,
+        (stages, place): (&Stages, Option<Place>),
         pins: Option<&Path>,
     ) -> Result<(), OpenError> {
         let alone = alone(&self.ebpf).map_err(OpenError::Kernel)?;
         let program = progs::XDP_BALANCE;
-        let balancer = chain::Balancer { object, ebpf: &self.ebpf, program, alone };
+        let balancer =
+            chain::Balancer { object, ebpf: &self.ebpf, program, alone, kind: chain::kind(place) };
+        self.place = place;
         self.chain = Chain::load(stages, balancer, pins)?;
         Ok(())
     }
@@ -193,8 +198,12 @@ impl BalancerTables {
         ifindex: u32,
         pins: Option<&Path>,
         how: XdpAttach,
-    ) -> io::Result<Attachment> {
-        attach::attach(self.first()?, ifindex, pins, how)
+    ) -> Result<Attachment, AttachError> {
+        let first = self.first()?;
+        match self.place {
+            Some(place) => attach::attach_beside(first, ifindex, pins, (how, place)),
+            None => Ok(attach::attach(first, ifindex, pins, how)?),
+        }
     }
 
     /// Runs a frame through the program (`BPF_PROG_TEST_RUN`).

@@ -14,7 +14,7 @@ mod store;
 mod verify;
 
 pub(crate) use super::syscall::xdp::program_name;
-pub(crate) use attach::{Attachment, is_taken};
+pub(crate) use attach::{AttachError, Attachment, is_taken};
 pub(super) use attach::{attach, forget};
 pub(crate) use dispatcher::{components, is_dispatcher};
 pub(crate) use kernel::BalancerTables;

@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     io, mem,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
 };
@@ -22,13 +22,16 @@ use flowgate_abi::sample::{Sample, Sampling};
 use flowgate_ebpf_progs::sampler as progs;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Attachment, BalancerTables, chain, kernel};
+use super::{
+    Attachment, BalancerTables,
+    chain::{self, load_program},
+};
 use crate::{
     error::{OpenError, TableError},
     lb::SampleError,
     sys::{
-        object::{self, any_map},
-        syscall,
+        object::any_map,
+        syscall::{self, ProgramKind},
     },
 };
 
@@ -39,35 +42,31 @@ type Interfaces = BTreeMap<u32, Attachment>;
 #[derive(Debug)]
 pub(super) struct Sampler {
     /// The kernel empties the slots when nobody in user space holds them.
-    ebpf: Ebpf,
+    _maps: Ebpf,
+    program: OwnedFd,
 }
 
 impl Sampler {
     /// In front of the program that frames met first until now.
     pub(super) fn load(
         sampling: &Sampling,
-        entry: BorrowedFd<'_>,
+        (entry, kind): (BorrowedFd<'_>, ProgramKind),
         pins: Option<&Path>,
     ) -> Result<(Self, SampleRing), OpenError> {
         let mut loader = EbpfLoader::new();
         loader.override_global("SAMPLING", sampling.as_bytes(), true);
         loader.map_max_entries(progs::STAGES, chain::SLOTS);
         if let Some(pins) = pins {
-            loader.map_pin_path(progs::STAGES, pins.join(chain::PIN));
+            loader.map_pin_path(progs::STAGES, pins.join(chain::pin(kind)));
         }
         let mut ebpf = loader.load(progs::OBJECT).map_err(OpenError::object)?;
         let slots = any_map(&ebpf, progs::STAGES).expect("the object has it").fd().as_fd();
         let entry = entry.as_raw_fd().to_ne_bytes();
         syscall::update(slots, &0u32.to_ne_bytes(), &entry).map_err(OpenError::Kernel)?;
+        let loaded = load_program((progs::OBJECT, &ebpf), progs::XDP_SAMPLE, (None, None), kind);
+        let (program, _) = loaded.map_err(|error| error.of(progs::XDP_SAMPLE))?;
         let ring = SampleRing::take(&mut ebpf).map_err(OpenError::Kernel)?;
-        let program = kernel::program(&mut ebpf, progs::XDP_SAMPLE);
-        object::load(progs::XDP_SAMPLE, || program.load())?;
-        Ok((Self { ebpf }, ring))
-    }
-
-    pub(super) fn program(&self) -> io::Result<BorrowedFd<'_>> {
-        let program = self.ebpf.program(progs::XDP_SAMPLE).expect("it was loaded");
-        program.fd().map(AsFd::as_fd).map_err(io::Error::other)
+        Ok((Self { _maps: ebpf, program }, ring))
     }
 }
 
@@ -80,7 +79,7 @@ impl BalancerTables {
         interfaces: &Interfaces,
     ) -> Result<SampleRing, SampleError> {
         let entry = self.entry().map_err(TableError)?;
-        let (sampler, ring) = Sampler::load(sampling, entry, pins)?;
+        let (sampler, ring) = Sampler::load(sampling, (entry, chain::kind(self.place)), pins)?;
         self.interpose(Some(sampler), interfaces).map_err(TableError)?;
         Ok(ring)
     }
@@ -95,7 +94,7 @@ impl BalancerTables {
 
     /// The program that interfaces run: the sampler, or the chain's first.
     pub(super) fn first(&self) -> io::Result<BorrowedFd<'_>> {
-        self.sampler.as_ref().map_or_else(|| self.entry(), Sampler::program)
+        self.sampler.as_ref().map_or_else(|| self.entry(), |sampler| Ok(sampler.program.as_fd()))
     }
 
     /// One sampler, or none, in the place of another; nothing has changed if an interface refuses.

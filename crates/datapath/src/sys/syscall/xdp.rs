@@ -76,7 +76,12 @@ pub(in crate::sys) fn program_array(name: &str, entries: u32) -> io::Result<Owne
 
 /// The name of a loaded program (`bpf_prog_info.name`); empty: it has none.
 pub(crate) fn program_name(id: u32) -> io::Result<String> {
-    name_of(made(PROG_GET_FD_BY_ID, &[id, 0, 0])?.as_fd())
+    name_of(program(id)?.as_fd())
+}
+
+/// A loaded program, by the kernel's number for it.
+pub(in crate::sys) fn program(id: u32) -> io::Result<OwnedFd> {
+    made(PROG_GET_FD_BY_ID, &[id, 0, 0])
 }
 
 /// The same, of a program that is at hand.
