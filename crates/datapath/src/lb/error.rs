@@ -82,7 +82,7 @@ pub enum DispatcherError {
     /// It isn't of a version of the protocol that is understood (2 and 3).
     #[error(
         "it is of {}, and 2 and 3 are understood: unload its programs, or join them by what loaded them",
-        of_version(version)
+        of_version(*version)
     )]
     Version {
         /// Which; `None`: older, or no dispatcher but by its name.
@@ -133,7 +133,7 @@ pub enum DispatcherError {
     Kernel(#[from] io::Error),
 }
 
-fn of_version(version: &Option<u8>) -> String {
+fn of_version(version: Option<u8>) -> String {
     version.map_or_else(|| "an unknown version".to_owned(), |number| format!("version {number}"))
 }
 

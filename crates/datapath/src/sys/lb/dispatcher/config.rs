@@ -97,8 +97,11 @@ mod tests {
     use super::*;
 
     fn config(version: u8) -> Config {
-        let slot =
-            |priority| Slot { actions: 1 << 31 | 1 << priority, priority, frags: priority == 2 };
+        let slot = |priority: u32| Slot {
+            actions: 1 << 31 | 1 << priority,
+            priority,
+            frags: priority == 2,
+        };
         Config { version, frags: false, slots: vec![slot(1), slot(2), slot(3)] }
     }
 

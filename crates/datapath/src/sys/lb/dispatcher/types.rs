@@ -106,7 +106,7 @@ impl Types {
 
 #[cfg(test)]
 mod tests {
-    use aya_obj::btf::{Btf, BtfType};
+    use aya_obj::btf::{Btf, BtfKind};
     use object::Endianness;
 
     use super::*;
@@ -116,13 +116,8 @@ mod tests {
         let endianness =
             if cfg!(target_endian = "little") { Endianness::Little } else { Endianness::Big };
         let btf = Btf::parse(&types("xdp_dispatcher", 3, 2), endianness).expect("well-formed");
-        let named = |id| match btf.type_by_id(id).expect("it is there") {
-            BtfType::Func(function) => {
-                btf.type_name(&BtfType::Func(function.clone())).expect("it has one").into_owned()
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(named(MAIN), "xdp_dispatcher");
-        assert_eq!([0, 1, 2].map(|place| named(PLACE + place)), ["prog0", "prog1", "prog2"]);
+        let number = |name| btf.id_by_type_name_kind(name, BtfKind::Func).expect("it is there");
+        assert_eq!(number("xdp_dispatcher"), MAIN);
+        assert_eq!(["prog0", "prog1", "prog2"].map(number), [0, 1, 2].map(|place| PLACE + place));
     }
 }
