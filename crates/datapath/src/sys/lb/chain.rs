@@ -187,16 +187,17 @@ fn load(
 
 fn load_balancer(balancer: Balancer<'_>, next: Option<Next<'_>>) -> Result<OwnedFd, OpenError> {
     let Balancer { object, ebpf, program, kind, .. } = balancer;
-    let types = types(ebpf).map_err(OpenError::Kernel)?;
+    let types = types(ebpf, maps::FRONTENDS.name).map_err(OpenError::Kernel)?;
     let types = types.as_ref().map(AsFd::as_fd);
     let loaded = load_program((object, ebpf), program, (next, types), kind);
     loaded.map(|(program, _)| program).map_err(|error| error.of(program))
 }
 
-/// The types of the balancer's object, if the kernel has some of its own, by which it knows what a context is.
-fn types(ebpf: &Ebpf) -> io::Result<Option<OwnedFd>> {
+/// The types of an object of ours, which a map with types belongs to; if the kernel has some of its own, by which it
+/// knows what a context is.
+pub(super) fn types(ebpf: &Ebpf, map: &str) -> io::Result<Option<OwnedFd>> {
     match Path::new("/sys/kernel/btf/vmlinux").exists() {
-        true => syscall::types_of_map(map_data(ebpf, maps::FRONTENDS.name).fd().as_fd()),
+        true => syscall::types_of_map(map_data(ebpf, map).fd().as_fd()),
         false => Ok(None),
     }
 }

@@ -24,7 +24,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     Attachment, BalancerTables,
-    chain::{self, load_program},
+    chain::{self, load_program, types},
 };
 use crate::{
     error::{OpenError, TableError},
@@ -63,7 +63,9 @@ impl Sampler {
         let slots = any_map(&ebpf, progs::STAGES).expect("the object has it").fd().as_fd();
         let entry = entry.as_raw_fd().to_ne_bytes();
         syscall::update(slots, &0u32.to_ne_bytes(), &entry).map_err(OpenError::Kernel)?;
-        let loaded = load_program((progs::OBJECT, &ebpf), progs::XDP_SAMPLE, (None, None), kind);
+        let types = types(&ebpf, progs::LOST).map_err(OpenError::Kernel)?;
+        let types = types.as_ref().map(AsFd::as_fd);
+        let loaded = load_program((progs::OBJECT, &ebpf), progs::XDP_SAMPLE, (None, types), kind);
         let (program, _) = loaded.map_err(|error| error.of(progs::XDP_SAMPLE))?;
         let ring = SampleRing::take(&mut ebpf).map_err(OpenError::Kernel)?;
         Ok((Self { _maps: ebpf, program }, ring))
