@@ -111,7 +111,7 @@ fn the_dispatcher_of_libxdp_is_named_with_what_it_runs() {
     let id = first.report().stages[0].id;
     let mut second = builder().open().expect("opens");
     let mut error = || second.attach(ARM, XdpAttach::Any).expect_err("it is taken");
-    assert!(error().to_string().contains("which runs programs of others: unload it"));
+    assert!(error().to_string().contains("which runs programs of others: take a place in it"));
     let pins = segment.node.bpffs().join(format!("xdp/dispatch-{}-{id}", attached.ifindex));
     std::fs::create_dir_all(&pins).expect("a directory");
     for (number, name) in ["filter", "counter"].into_iter().enumerate() {
