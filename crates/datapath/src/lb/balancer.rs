@@ -237,7 +237,8 @@ impl LoadBalancer {
 
     /// Samples frames of all interfaces until [`LoadBalancer::stop_sampling`], as they are when the last program
     /// of an interface has said its word; in the place of an earlier sampling, whose samples end. Interfaces
-    /// get a program in front of theirs, each atomically; while nobody samples, nothing of it is there.
+    /// get a program in front of theirs, each atomically; while nobody samples, nothing of it is there. Beside others
+    /// ([`Builder::dispatched`](super::Builder::dispatched)) it takes `CAP_SYS_ADMIN`.
     ///
     /// # Errors
     /// See [`SampleError`].

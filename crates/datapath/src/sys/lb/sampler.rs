@@ -25,12 +25,13 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{
     Attachment, BalancerTables,
     chain::{self, load_program, types},
+    kernel,
 };
 use crate::{
     error::{OpenError, TableError},
     lb::SampleError,
     sys::{
-        object::any_map,
+        object::{self, any_map},
         syscall::{self, ProgramKind},
     },
 };
@@ -63,13 +64,28 @@ impl Sampler {
         let slots = any_map(&ebpf, progs::STAGES).expect("the object has it").fd().as_fd();
         let entry = entry.as_raw_fd().to_ne_bytes();
         syscall::update(slots, &0u32.to_ne_bytes(), &entry).map_err(OpenError::Kernel)?;
-        let types = types(&ebpf, progs::LOST).map_err(OpenError::Kernel)?;
-        let types = types.as_ref().map(AsFd::as_fd);
-        let loaded = load_program((progs::OBJECT, &ebpf), progs::XDP_SAMPLE, (None, types), kind);
-        let (program, _) = loaded.map_err(|error| error.of(progs::XDP_SAMPLE))?;
+        let program = match kind {
+            ProgramKind::XdpFrags => load(&mut ebpf)?,
+            kind => load_as(kind, &ebpf)?,
+        };
         let ring = SampleRing::take(&mut ebpf).map_err(OpenError::Kernel)?;
         Ok((Self { _maps: ebpf, program }, ring))
     }
+}
+
+fn load(ebpf: &mut Ebpf) -> Result<OwnedFd, OpenError> {
+    let program = kernel::program(ebpf, progs::XDP_SAMPLE);
+    object::load(progs::XDP_SAMPLE, || program.load())?;
+    let fd = program.fd().map_err(|error| OpenError::program(progs::XDP_SAMPLE, error))?;
+    fd.as_fd().try_clone_to_owned().map_err(OpenError::Kernel)
+}
+
+/// Of a kind that aya doesn't know. Its types are had by their number, for which `CAP_SYS_ADMIN` is needed.
+fn load_as(kind: ProgramKind, ebpf: &Ebpf) -> Result<OwnedFd, OpenError> {
+    let types = types(ebpf, progs::LOST).map_err(OpenError::Kernel)?;
+    let types = types.as_ref().map(AsFd::as_fd);
+    let loaded = load_program((progs::OBJECT, ebpf), progs::XDP_SAMPLE, (None, types), kind);
+    loaded.map(|(program, _)| program).map_err(|error| error.of(progs::XDP_SAMPLE))
 }
 
 impl BalancerTables {
