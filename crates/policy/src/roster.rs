@@ -163,16 +163,19 @@ impl Roster {
             workloads: HashSet::new(),
             owned: BTreeMap::new(),
         };
-        for (network, peer) in &plan.ipcache {
-            let owner = match plan.peers.get(*peer as usize).map(|peer| &peer.key) {
-                Some(PeerKey::Node { .. }) => Owner::Node,
-                Some(PeerKey::Workload { .. }) => Owner::Elsewhere,
-                _ => continue,
-            };
-            roster.owned.insert(network.addr(), owner);
-        }
         for endpoint in &plan.endpoints {
             roster.note(endpoint);
+        }
+        for (network, peer) in &plan.ipcache {
+            let address = network.addr();
+            match plan.peers.get(*peer as usize).map(|peer| &peer.key) {
+                // Also if the node is an endpoint: it doesn't leave as workloads do.
+                Some(PeerKey::Node { .. }) => drop(roster.owned.insert(address, Owner::Node)),
+                Some(PeerKey::Workload { .. }) => {
+                    roster.owned.entry(address).or_insert(Owner::Elsewhere);
+                }
+                _ => {}
+            }
         }
         roster
     }

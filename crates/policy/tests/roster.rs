@@ -13,9 +13,9 @@ use flowgate_policy::{
     compile::Compiler,
     host::HostTables,
     install::{InstallError, Installer},
-    inventory::{Inventory, Workload, WorkloadRef},
+    inventory::{Inventory, Node, Workload, WorkloadRef},
     model::{
-        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule,
+        NamespaceSelector, Peer, Peers, Policy, PolicyKind, PolicyRef, Ports, Rule, Subject,
         WorkloadSelector,
     },
     options::{EndpointScope, Options},
@@ -187,6 +187,34 @@ fn who_is_on_another_node_leaves_and_joins_as_a_peer() {
     assert!(decided(&installer, &next).allowed());
 }
 
+#[test]
+fn a_nodes_address_stays_the_nodes_also_if_policies_speak_of_it() {
+    let node = Node {
+        name: "here".into(),
+        labels: Labels::new(),
+        addresses: vec!["198.51.100.1".parse().expect("an address")],
+    };
+    let of_node = Policy {
+        subject: Subject::Nodes(Selector::everything()),
+        ..Policy::new(
+            PolicyRef {
+                kind: PolicyKind::FlowgateNodePolicy,
+                namespace: "".into(),
+                name: "node".into(),
+            },
+            select(0),
+        )
+    };
+    let inventory = Inventory { nodes: vec![node.clone()], ..Inventory::default() };
+    let plan = compile(&inventory, &[of_node], &Options::default());
+    assert_eq!(plan.endpoints.len(), 1, "the node");
+    let mut roster = Roster::new(&plan);
+    roster.remove(&WorkloadRef::node("here"), &node.addresses);
+    let labels = inventory.namespace_labels(&NAMESPACE.into());
+    let taken = Workload { addresses: node.addresses, ..pod(1) };
+    assert!(matches!(roster.add(&taken, &labels), Err(PlaceError::SharedAddress { .. })));
+}
+
 const NAMESPACE: &str = "shop";
 
 fn pod(number: usize) -> Workload {
@@ -209,14 +237,17 @@ fn policy(number: usize) -> Policy {
         namespace: NAMESPACE.into(),
         name: format!("policy-{number}").into(),
     };
-    let select = |app: usize| WorkloadSelector {
-        namespaces: NamespaceSelector::Named(NAMESPACE.into()),
-        labels: Selector::match_label("app", format!("app-{app}")),
-    };
     let from = Peers::OneOf(vec![Peer::Workloads(select(number % 7))]);
     Policy {
         ingress: Some(vec![Rule::allow(from, Ports::Any)]),
         ..Policy::new(id, select((number + 1) % 7))
+    }
+}
+
+fn select(app: usize) -> WorkloadSelector {
+    WorkloadSelector {
+        namespaces: NamespaceSelector::Named(NAMESPACE.into()),
+        labels: Selector::match_label("app", format!("app-{app}")),
     }
 }
 
