@@ -401,6 +401,11 @@ fn info_word(fd: BorrowedFd<'_>, offset: usize) -> io::Result<u32> {
 
 /// The beginning of what the kernel tells about a program, map or link.
 fn info(fd: BorrowedFd<'_>) -> io::Result<[u8; 80]> {
+    info_over(fd, [0; 80])
+}
+
+/// The same, over what says where there is room for more.
+fn info_over(fd: BorrowedFd<'_>, mut info: [u8; 80]) -> io::Result<[u8; 80]> {
     /// The part of `union bpf_attr` for questions.
     #[repr(C)]
     struct InfoAttr {
@@ -408,7 +413,6 @@ fn info(fd: BorrowedFd<'_>) -> io::Result<[u8; 80]> {
         length: u32,
         info: u64,
     }
-    let mut info = [0u8; 80];
     let attr = InfoAttr {
         fd: fd.as_raw_fd() as u32,
         length: info.len() as u32,

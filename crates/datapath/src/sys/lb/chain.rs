@@ -88,8 +88,10 @@ impl Chain {
         let pin = pins.map(|pins| pins.join(pin(balancer.kind)));
         let pin = pin.as_deref();
         let mut chain = Self::default();
+        // The program that is loaded alone is of another kind.
+        let anew = balancer.kind != ProgramKind::XdpFrags;
         if stages.first().is_none() && !pin.is_some_and(Path::exists) {
-            if balancer.kind != ProgramKind::XdpFrags {
+            if anew {
                 chain.balancer = Some(load_balancer(balancer, None)?);
             }
             return Ok(chain);
@@ -102,7 +104,7 @@ impl Chain {
             chain.before.push(load(stage, Position::Before, (next, balancer.kind))?);
         }
         let behind = stages.behind.first();
-        if behind.is_some() || balancer.kind != ProgramKind::XdpFrags {
+        if behind.is_some() || anew {
             let next =
                 |first: &Stage| Next { slots: slots.as_fd(), slot: BALANCER + 1, on: first.takes };
             chain.balancer = Some(load_balancer(balancer, behind.map(next))?);
@@ -187,19 +189,25 @@ fn load(
 
 fn load_balancer(balancer: Balancer<'_>, next: Option<Next<'_>>) -> Result<OwnedFd, OpenError> {
     let Balancer { object, ebpf, program, kind, .. } = balancer;
-    let types = types(ebpf, maps::FRONTENDS.name).map_err(OpenError::Kernel)?;
-    let types = types.as_ref().map(AsFd::as_fd);
-    let loaded = load_program((object, ebpf), program, (next, types), kind);
-    loaded.map(|(program, _)| program).map_err(|error| error.of(program))
+    load_typed((object, ebpf), (program, maps::FRONTENDS.name), next, kind)
 }
 
-/// The types of an object of ours, which a map with types belongs to; if the kernel has some of its own, by which it
-/// knows what a context is.
-pub(super) fn types(ebpf: &Ebpf, map: &str) -> io::Result<Option<OwnedFd>> {
-    match Path::new("/sys/kernel/btf/vmlinux").exists() {
-        true => syscall::types_of_map(map_data(ebpf, map).fd().as_fd()),
+/// Loads a program of an object of ours, with its types, which a map with types belongs to: they are had by their number
+/// (`CAP_SYS_ADMIN`). A kernel without types of its own doesn't know by them what a context is, and gets none.
+pub(super) fn load_typed(
+    object: (&[u8], &Ebpf),
+    (program, typed): (&str, &str),
+    next: Option<Next<'_>>,
+    kind: ProgramKind,
+) -> Result<OwnedFd, OpenError> {
+    let types = match Path::new("/sys/kernel/btf/vmlinux").exists() {
+        true => syscall::types_of_map(map_data(object.1, typed).fd().as_fd()),
         false => Ok(None),
-    }
+    };
+    let types = types.map_err(OpenError::Kernel)?;
+    let types = types.as_ref().map(AsFd::as_fd);
+    let loaded = load_program(object, program, (next, types), kind);
+    loaded.map(|(program, _)| program).map_err(|error| error.of(program))
 }
 
 /// A stage's maps, with its globals set.
@@ -234,7 +242,7 @@ fn map_names(object: &[u8]) -> Result<Vec<String>, StageError> {
 }
 
 /// Loads a program that hands on, or one that doesn't, with types of its functions if it needs them.
-pub(super) fn load_program(
+fn load_program(
     (object, maps): (&[u8], &Ebpf),
     name: &str,
     (next, types): (Option<Next<'_>>, Option<BorrowedFd<'_>>),

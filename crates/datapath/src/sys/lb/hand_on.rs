@@ -31,7 +31,7 @@ const PROLOGUE: usize = 15;
 /// VERIFIER: the tail call is made by the entry, whose own frame is empty: only callers of a subprogram that
 /// tail-calls are held to 256 bytes of stack. Linux 5.10 and later, with a JIT compiler.
 pub(super) fn hand_on(program: &[bpf_insn], next: Next<'_>) -> Vec<bpf_insn> {
-    let array = next.slots.as_raw_fd();
+    let [slots, rest_of_slots] = load_wide(2, PSEUDO_MAP_FD, next.slots.as_raw_fd());
     let prologue: [Insn; PROLOGUE] = [
         mov(6, 1),
         Insn { code: CALL, registers: PSEUDO_CALL << 4, offset: 0, value: PROLOGUE as i32 - 2 },
@@ -43,12 +43,12 @@ pub(super) fn hand_on(program: &[bpf_insn], next: Next<'_>) -> Vec<bpf_insn> {
         Insn { code: JUMP_EQUAL, registers: 1, offset: 7, value: 0 },
         mov(7, 0),
         mov(1, 6),
-        Insn { code: LOAD_WIDE, registers: 2 | PSEUDO_MAP_FD << 4, offset: 0, value: array },
-        Insn { code: 0, registers: 0, offset: 0, value: 0 },
+        slots,
+        rest_of_slots,
         set(3, next.slot as i32),
-        Insn { code: CALL, registers: 0, offset: 0, value: TAIL_CALL },
+        call(TAIL_CALL),
         mov(0, 7),
-        Insn { code: EXIT, registers: 0, offset: 0, value: 0 },
+        EXITS,
     ];
     let mut whole = assembled(&prologue);
     whole.extend_from_slice(program);
@@ -79,8 +79,7 @@ mod tests {
 
     #[test]
     fn jumps_and_calls_lead_where_they_should() {
-        let exit = Insn { code: EXIT, registers: 0, offset: 0, value: 0 };
-        let program = assembled(&[set(0, 2), exit]);
+        let program = assembled(&[set(0, 2), EXITS]);
         let file = std::fs::File::open("/").expect("any descriptor");
         let whole = hand_on(&program, Next { slots: file.as_fd(), slot: 5, on: 1 << 2 });
         assert_eq!(whole.len(), PROLOGUE + program.len());

@@ -27,7 +27,7 @@ pub(super) const JUMP_EQUAL: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 pub(super) const JUMP_GREATER: u8 = 0x26; // BPF_JMP32 | BPF_JGT | BPF_K
 pub(super) const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL
 pub(super) const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
-pub(super) const LOAD_WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW
+const LOAD_WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW
 pub(super) const PSEUDO_CALL: u8 = 1;
 pub(super) const PSEUDO_MAP_FD: u8 = 1;
 /// `bpf_tail_call`.
@@ -39,6 +39,21 @@ pub(super) const fn mov(to: u8, from: u8) -> Insn {
 
 pub(super) const fn set(register: u8, value: i32) -> Insn {
     Insn { code: SET, registers: register, offset: 0, value }
+}
+
+pub(super) const fn call(helper: i32) -> Insn {
+    Insn { code: CALL, registers: 0, offset: 0, value: helper }
+}
+
+pub(super) const EXITS: Insn = Insn { code: EXIT, registers: 0, offset: 0, value: 0 };
+
+/// A value of 64 bits in a register, in two instructions; a descriptor of what `kind` says (`BPF_PSEUDO_*`).
+pub(super) const fn load_wide(register: u8, kind: u8, descriptor: i32) -> [Insn; 2] {
+    let registers = register | kind << 4;
+    [
+        Insn { code: LOAD_WIDE, registers, offset: 0, value: descriptor },
+        Insn { code: 0, registers: 0, offset: 0, value: 0 },
+    ]
 }
 
 impl Insn {

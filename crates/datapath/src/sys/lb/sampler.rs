@@ -22,11 +22,7 @@ use flowgate_abi::sample::{Sample, Sampling};
 use flowgate_ebpf_progs::sampler as progs;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{
-    Attachment, BalancerTables,
-    chain::{self, load_program, types},
-    kernel,
-};
+use super::{Attachment, BalancerTables, chain, kernel};
 use crate::{
     error::{OpenError, TableError},
     lb::SampleError,
@@ -66,7 +62,11 @@ impl Sampler {
         syscall::update(slots, &0u32.to_ne_bytes(), &entry).map_err(OpenError::Kernel)?;
         let program = match kind {
             ProgramKind::XdpFrags => load(&mut ebpf)?,
-            kind => load_as(kind, &ebpf)?,
+            // aya doesn't know the others.
+            kind => {
+                let program = (progs::XDP_SAMPLE, progs::LOST);
+                chain::load_typed((progs::OBJECT, &ebpf), program, None, kind)?
+            }
         };
         let ring = SampleRing::take(&mut ebpf).map_err(OpenError::Kernel)?;
         Ok((Self { _maps: ebpf, program }, ring))
@@ -78,14 +78,6 @@ fn load(ebpf: &mut Ebpf) -> Result<OwnedFd, OpenError> {
     object::load(progs::XDP_SAMPLE, || program.load())?;
     let fd = program.fd().map_err(|error| OpenError::program(progs::XDP_SAMPLE, error))?;
     fd.as_fd().try_clone_to_owned().map_err(OpenError::Kernel)
-}
-
-/// Of a kind that aya doesn't know. Its types are had by their number, for which `CAP_SYS_ADMIN` is needed.
-fn load_as(kind: ProgramKind, ebpf: &Ebpf) -> Result<OwnedFd, OpenError> {
-    let types = types(ebpf, progs::LOST).map_err(OpenError::Kernel)?;
-    let types = types.as_ref().map(AsFd::as_fd);
-    let loaded = load_program((progs::OBJECT, ebpf), progs::XDP_SAMPLE, (None, types), kind);
-    loaded.map(|(program, _)| program).map_err(|error| error.of(progs::XDP_SAMPLE))
 }
 
 impl BalancerTables {

@@ -7,8 +7,7 @@ use std::{
 };
 
 use super::{
-    ARRAY, CreateAttr, OBJ_GET_INFO_BY_FD, ProgramLoad, attr, bpf, create, load, made, short_name,
-    update,
+    ARRAY, CreateAttr, ProgramLoad, attr, bpf, create, info_over, load, made, short_name, update,
 };
 
 const MAP_GET_FD_BY_ID: libc::c_int = 14;
@@ -53,20 +52,12 @@ pub(in crate::sys) fn read_only(name: &str, value: &[u8]) -> io::Result<OwnedFd>
 
 /// The map that a program uses; `None`: none, or several.
 pub(in crate::sys) fn only_map(program: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
-    #[repr(C)]
-    struct InfoAttr {
-        fd: u32,
-        length: u32,
-        info: u64,
-    }
     let mut map = 0u32;
     // `struct bpf_prog_info`: how many numbers there is room for, and where.
-    let mut info = [0u8; 80];
-    info[52..56].copy_from_slice(&1u32.to_ne_bytes());
-    info[56..64].copy_from_slice(&(&raw mut map as u64).to_ne_bytes());
-    let fd = program.as_raw_fd() as u32;
-    let length = info.len() as u32;
-    bpf(OBJ_GET_INFO_BY_FD, &InfoAttr { fd, length, info: info.as_mut_ptr() as u64 })?;
+    let mut room = [0u8; 80];
+    room[52..56].copy_from_slice(&1u32.to_ne_bytes());
+    room[56..64].copy_from_slice(&(&raw mut map as u64).to_ne_bytes());
+    let info = info_over(program, room)?;
     match u32::from_ne_bytes(info[52..56].try_into().expect("4 bytes")) {
         1 => made(MAP_GET_FD_BY_ID, &[map, 0, 0]).map(Some),
         _ => Ok(None),

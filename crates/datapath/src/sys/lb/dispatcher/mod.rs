@@ -16,7 +16,6 @@ mod types;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
 };
 
 use self::{
@@ -205,9 +204,4 @@ fn make(
 fn is_occupied(ifindex: u32) -> io::Result<bool> {
     let Some(id) = Link::by_index(ifindex)?.xdp_program else { return Ok(false) };
     Ok(!is_dispatcher(&xdp::program_name(id)?))
-}
-
-/// A pin that there may be.
-fn found(path: &Path) -> Option<OwnedFd> {
-    path.exists().then(|| xdp::pinned(path).ok()).flatten()
 }

@@ -56,15 +56,9 @@ pub(super) fn load(config: &Config) -> io::Result<OwnedFd> {
 pub(super) fn load_ours(entry: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let nobody = load(&Config::empty(1))?;
     let types = extension::load_types(&types(OURS, 0, super::config::VERSION))?;
-    let array = entry.as_raw_fd();
-    let program = assembled(&[
-        Insn { code: LOAD_WIDE, registers: 2 | PSEUDO_MAP_FD << 4, offset: 0, value: array },
-        Insn { code: 0, registers: 0, offset: 0, value: 0 },
-        set(3, 0),
-        call(TAIL_CALL),
-        set(0, NOBODY as i32),
-        EXITS,
-    ]);
+    let [slot, rest_of_slot] = load_wide(2, PSEUDO_MAP_FD, entry.as_raw_fd());
+    let program =
+        assembled(&[slot, rest_of_slot, set(3, 0), call(TAIL_CALL), set(0, NOBODY as i32), EXITS]);
     let functions = functions(0);
     let load = ProgramLoad {
         name: OURS,
@@ -96,12 +90,6 @@ fn with_log(error: io::Error, log: &str) -> io::Error {
     }
 }
 
-const EXITS: Insn = Insn { code: EXIT, registers: 0, offset: 0, value: 0 };
-
-const fn call(helper: i32) -> Insn {
-    Insn { code: CALL, registers: 0, offset: 0, value: helper }
-}
-
 /// Instructions in front of the first call, of each call, and of each empty place.
 const FRONT: usize = 3;
 const EACH: usize = 8;
@@ -115,12 +103,8 @@ const fn begin(places: usize, place: usize) -> usize {
 fn instructions(config: &Config, data: BorrowedFd<'_>) -> Vec<Insn> {
     let places = config.places();
     // That the program has the map is what tells others what it runs.
-    let value = data.as_raw_fd();
-    let mut all = vec![
-        mov(6, 1),
-        Insn { code: LOAD_WIDE, registers: 1 | PSEUDO_MAP_VALUE << 4, offset: 0, value },
-        Insn { code: 0, registers: 0, offset: 0, value: 0 },
-    ];
+    let mut all = vec![mov(6, 1)];
+    all.extend(load_wide(1, PSEUDO_MAP_VALUE, data.as_raw_fd()));
     for (place, slot) in config.slots.iter().enumerate() {
         let distance = begin(places, place) - (all.len() + 2);
         all.extend([

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Component, Slot, change, found, is_occupied, program};
+use super::{Component, Slot, change, is_occupied, program};
 use crate::{
     lb::{DispatcherError, Place, XdpAttach, XdpMode},
     sys::syscall::{self, xdp},
@@ -158,6 +158,11 @@ impl Seat {
         });
         without.map(drop)
     }
+}
+
+/// A pin that there may be.
+fn found(path: &Path) -> Option<OwnedFd> {
+    path.exists().then(|| xdp::pinned(path).ok()).flatten()
 }
 
 impl Drop for Seat {
