@@ -5,7 +5,7 @@
 //! input, or taken over by way of representatives ([`super::groups`]); so the result doesn't depend on
 //! what was built before.
 
-use std::{mem::take, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use flowgate_identity::{IdentityLabels, NumericIdentity};
 use ipnet::IpNet;
@@ -139,9 +139,9 @@ impl State {
         let applying = policies.apply(&mut census.subjects, (&there, &stations), terms);
         let networks = applying.networks();
         let named = with_default_routes(&networks);
-        let before = built.as_ref().map(|built| &built.population);
-        let population = match before.filter(|before| !recounted && before.networks == named) {
-            Some(before) => Arc::clone(before),
+        let same = built.as_ref().filter(|built| !recounted && built.population.networks == named);
+        let population = match same {
+            Some(built) => Arc::clone(&built.population),
             None => Arc::new(Population::new(census, &holders, named)),
         };
         let endpoints = population.endpoints(census, &stations, &applying.selected);
@@ -152,7 +152,6 @@ impl State {
             applying: &applying,
             endpoints: &endpoints,
         };
-        let same = built.as_ref().filter(|built| Arc::ptr_eq(&built.population, &population));
         let classes = PeerClasses::new(parts, same.map(|built| &built.classes))?;
         let lineage = built.as_ref().map(|built| built.become_of(&population, &classes));
         let (groups, used) = groups(
@@ -175,13 +174,13 @@ impl State {
             options: census.options(),
             told: built.as_ref().map(|built| &built.told),
         };
-        let tables = tables.tables(used.iter().flatten().copied())?;
+        let (tables, told) = tables.tables(used.iter().flatten().copied())?;
         let endpoints = endpoints
             .into_iter()
             .zip(used)
             .map(|(endpoint, groups)| endpoint.planned(groups.map(|group| tables.numbers[&group])));
         let peers = population.peers.iter().copied().zip(classes.of_peer.iter().copied());
-        let mut draft = Draft {
+        let draft = Draft {
             peers: peers.collect(),
             ipcache: population.ipcache.clone(),
             peer_classes: classes.count,
@@ -189,8 +188,7 @@ impl State {
             networks,
             tables,
         };
-        let (rows, told) = (draft.tables.rows, take(&mut draft.tables.told));
-        self.built = Some(Built { population, classes, groups, rows, told });
+        self.built = Some(Built { population, classes, groups, rows: draft.tables.rows, told });
         Ok(draft)
     }
 

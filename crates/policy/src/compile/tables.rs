@@ -41,8 +41,6 @@ pub(super) struct Tables {
     pub(super) numbers: HashMap<GroupId, u32>,
     /// How many rows there are.
     pub(super) rows: usize,
-    /// What it made of accounts, for the plan after it.
-    pub(super) told: Told,
 }
 
 /// What tables are made from.
@@ -82,11 +80,12 @@ impl Numbering {
 }
 
 impl Source<'_> {
-    /// The tables of those groups that are used, in that order.
+    /// The tables of those groups that are used, in that order; and what was made of accounts, for the plan after
+    /// this one.
     pub(super) fn tables(
         &self,
         used: impl Iterator<Item = GroupId>,
-    ) -> Result<Tables, CompileError> {
+    ) -> Result<(Tables, Told), CompileError> {
         let mut groups = Numbering::default();
         for group in used {
             groups.number(group);
@@ -102,7 +101,7 @@ impl Source<'_> {
         let row = self.row_cells(&groups.order, &layout, &ports)?;
         let mut made = Decisions::new(self);
         let decision = self.decision_cells(&layout, &ports, &mut made)?;
-        Ok(Tables {
+        let tables = Tables {
             port_classes: ports.count,
             port_class: ports.tables(),
             row,
@@ -113,8 +112,8 @@ impl Source<'_> {
             cookies: made.cookies,
             numbers: groups.numbers,
             rows: count,
-            told: made.told,
-        })
+        };
+        Ok((tables, made.told))
     }
 
     /// Narrow where dense takes too much, unless narrow takes more or runs out of numbers.
