@@ -119,8 +119,7 @@ impl Desired {
             None => Ok(service.typed()),
         });
         let services = services.collect::<Result<Vec<_>, _>>()?;
-        let sources = self.file.nat.sources.iter().copied();
-        let services = Services::new(services)?.with_nat_sources(sources);
+        let services = self.file.balanced(services)?;
         Ok(Self { file: self.file.clone(), changes, services })
     }
 
@@ -196,8 +195,7 @@ impl Desired {
             quarantine(&mut service, fail_open, fails);
             service
         });
-        let services = Services::new(services).expect("states contradict nothing");
-        services.with_nat_sources(self.file.nat.sources.iter().copied())
+        self.file.balanced(services).expect("states contradict nothing")
     }
 
     /// What is to be checked.

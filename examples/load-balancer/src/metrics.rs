@@ -226,12 +226,12 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::plane::{BackendCounts, ServiceCounts};
 
-    #[test]
-    fn every_number_has_its_line() {
-        let address = [198, 18, 0, 1].into();
+    fn counts(address: IpAddr) -> Counts {
         let counted = BackendCounts { address, packets: 3, bytes: 180, opened: 1 };
         let service = ServiceCounts {
             name: "web".into(),
@@ -248,13 +248,18 @@ mod tests {
             ports: 31_744,
             taken: 12,
         };
-        let counts = Counts {
+        Counts {
             services: vec![service],
             drops: vec![("no backend".into(), 5)],
             sources: vec![source],
             unpinned: 7,
             quic: [("named", 8), ("opening", 9), ("unknown", 10)],
-        };
+        }
+    }
+
+    #[test]
+    fn every_number_has_its_line() {
+        let address = [198, 18, 0, 1].into();
         let backend = answer::Backend {
             service: "web".into(),
             address,
@@ -264,7 +269,9 @@ mod tests {
             since: None,
             failure: None,
         };
-        let text = encode(Measured { counts, backends: vec![backend], refused: true }).unwrap();
+        let text =
+            encode(Measured { counts: counts(address), backends: vec![backend], refused: true })
+                .unwrap();
         let labels = "{service=\"web\",backend=\"198.18.0.1\"}";
         for line in [
             format!("flowgate_lb_packets_total{labels} 3"),

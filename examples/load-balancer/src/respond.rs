@@ -29,10 +29,10 @@ impl<P: Plane> Balancer<P> {
             Request::Stats => self.stats(now).map(value),
             Request::Flows => self.flows().map(value),
             Request::Explain { client, service, protocol, quic_connection_id } => {
+                let (client, service, protocol) = (*client, *service, *protocol);
                 let quic = quic_connection_id.as_deref().map(connection_id).transpose();
-                let flow =
-                    |quic| Flow { client: *client, service: *service, protocol: *protocol, quic };
-                quic.and_then(|quic| self.explain(&flow(quic))).map(value)
+                let flow = quic.map(|quic| Flow { client, service, protocol, quic });
+                flow.and_then(|flow| self.explain(&flow)).map(value)
             }
             Request::Simulate { frames } => self.simulate(frames).map(value),
             Request::Sample { every, snaplen } => {

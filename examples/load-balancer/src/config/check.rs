@@ -43,7 +43,7 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
         has_source(service, &config.nat, &place)?;
         services.push(service.typed());
     }
-    let services = Services::new(services).map_err(|error| Mistake {
+    config.balanced(services).map_err(|error| Mistake {
         field: place_of(&error, &config.services),
         reason: match error {
             ServiceError::NoWeight { .. } => Reason::NoWeight,
@@ -51,8 +51,7 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
             ServiceError::OnePort { .. } => Reason::OnePort,
             other => other.into(),
         },
-    })?;
-    Ok(services.with_nat_sources(config.nat.sources.iter().copied()))
+    })
 }
 
 fn mistake(field: impl Display, reason: Reason) -> Mistake {

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use flowgate_services::{
-    TableSize,
+    ServiceError, Services, TableSize,
     model::{self, BackendState, NextHop, ServiceOptions},
 };
 
 use super::model::{
-    Backend, CheckPath, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service, Sources,
-    State, Uplink,
+    Backend, CheckPath, Config, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service,
+    Sources, State, Uplink,
 };
 
 impl Service {
@@ -37,6 +37,21 @@ impl Service {
         typed.table = self.table.and_then(TableSize::new);
         typed.backends = self.backends.iter().map(Backend::typed).collect();
         typed
+    }
+}
+
+impl Config {
+    /// These services, with the sources that are written.
+    ///
+    /// # Errors
+    ///
+    /// They contradict themselves or each other.
+    pub fn balanced(
+        &self,
+        services: impl IntoIterator<Item = model::Service>,
+    ) -> Result<Services, ServiceError> {
+        let sources = self.nat.sources.iter().copied();
+        Ok(Services::new(services)?.with_nat_sources(sources))
     }
 }
 
