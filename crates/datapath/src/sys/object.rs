@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::MapData,
     programs::{ProgramError, ProgramInfo},
 };
@@ -104,7 +104,13 @@ pub(super) fn make_maps(
             loader.map_pin_path(spec.name, pins.join(spec.name));
         }
     }
-    loader.load(object).map_err(OpenError::object)
+    parsed(&mut loader, object).map_err(OpenError::object)
+}
+
+/// An object with its maps made. Signals don't disturb it: aya tries out what the kernel can by loading programs, once
+/// in a process, and what fails it never does.
+pub(super) fn parsed(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, EbpfError> {
+    syscall::undisturbed(|| loader.load(object))
 }
 
 /// Loads a program of one of our objects. Signals don't disturb it.

@@ -23,7 +23,7 @@ use crate::{
     error::OpenError,
     lb::{MOST, Place, Position, Stage, StageError, StageReport, Stages, XdpAction},
     sys::{
-        object::{any_map, map_data, parts, relocated},
+        object::{any_map, map_data, parsed, parts, relocated},
         syscall::{self, ProgramKind, ProgramLoad, xdp},
     },
     verification::VerifierCost,
@@ -227,7 +227,7 @@ fn make_maps(stage: &Stage) -> Result<Ebpf, StageError> {
     for (name, pins) in names.iter().zip(std::iter::repeat(stage.pins()).flatten()) {
         loader.map_pin_path(name, pins.join(name));
     }
-    loader.load(&stage.object).map_err(StageError::object)
+    parsed(&mut loader, &stage.object).map_err(StageError::object)
 }
 
 /// An object's maps without its global variables, whose names no pin could have.

@@ -56,7 +56,7 @@ impl Sampler {
         if let Some(pins) = pins {
             loader.map_pin_path(progs::STAGES, pins.join(chain::pin(kind)));
         }
-        let mut ebpf = loader.load(progs::OBJECT).map_err(OpenError::object)?;
+        let mut ebpf = object::parsed(&mut loader, progs::OBJECT).map_err(OpenError::object)?;
         let slots = any_map(&ebpf, progs::STAGES).expect("the object has it").fd().as_fd();
         let entry = entry.as_raw_fd().to_ne_bytes();
         syscall::update(slots, &0u32.to_ne_bytes(), &entry).map_err(OpenError::Kernel)?;
