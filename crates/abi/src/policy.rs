@@ -3,7 +3,8 @@
 //!
 //! A row of decisions has a column for each port class of the node; or, where groups of rows are
 //! narrow, one for each class that its group tells apart, and the end of the group's line says which
-//! column a port class has.
+//! column a port class has. Where groups are scattered, rows are cut into blocks of columns, and these lie in
+//! one another's gaps (Tarjan and Yao, "Storing a sparse table", 1979): see [`Scattered`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -63,14 +64,14 @@ impl Generation {
     /// belonged to.
     pub const KEEP_ESTABLISHED: u32 = 1;
 
-    /// The flags with the number of port classes: so many cells at the end of a narrow group's line are
-    /// the columns of these.
+    /// The flags with the number of cells at the end of a narrow group's line: the columns of the port
+    /// classes and, of a scattered one, [`Scattered::CELLS`].
     #[must_use]
-    pub const fn with_columns(flags: u32, port_classes: u16) -> u32 {
-        flags | (port_classes as u32) << 16
+    pub const fn with_columns(flags: u32, cells: u16) -> u32 {
+        flags | (cells as u32) << 16
     }
 
-    /// How many cells at the end of a narrow group's line are columns.
+    /// How many cells at the end of a narrow group's line aren't rows.
     #[inline(always)]
     #[must_use]
     pub const fn columns(flags: u32) -> u32 {
@@ -80,7 +81,7 @@ impl Generation {
 
 /// The two policies of an endpoint in a generation; 0: not ready, everything is denied;
 /// [`EndpointPolicy::OPEN`]: nobody judges. With [`EndpointPolicy::NARROW`] the group's line ends with
-/// columns.
+/// columns, with [`EndpointPolicy::SCATTERED`] also with a [`Scattered`].
 #[repr(C)]
 #[cfg_attr(not(target_arch = "bpf"), derive(Debug, Default, FromBytes, KnownLayout))]
 pub struct EndpointPolicy {
@@ -97,6 +98,79 @@ impl EndpointPolicy {
     // ABI: programs that don't know it take it for a part of the number. Lines of narrow groups have an
     // odd number of cells, so what these programs would read is out of bounds, and they deny.
     pub const NARROW: u32 = 1 << 31;
+    /// The group is scattered, and narrow.
+    // ABI: as above; a line of an odd number of cells, 2^30 times, is out of bounds as well.
+    pub const SCATTERED: u32 = 1 << 30;
+    /// What of it numbers the group.
+    pub const GROUP: u32 = !(Self::NARROW | Self::SCATTERED);
+}
+
+/// Where the rows of a scattered group are: the last cells of its line, behind the columns.
+///
+/// Row `r`, from 1 on, has the record of cells `decision[records + (r - 1) * stride ..]`: what it decides about
+/// columns that have no cell of their own, and for each block of `1 << shift` columns the block's place, or 0
+/// if none of its columns has a cell. Column `c` of a block at place `p` has the pair
+/// `decision[area + 2 * (p + c % (1 << shift)) ..]`: the place of the block whose the pair is, and what is
+/// decided. No two blocks of a group have one place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scattered {
+    /// Where the record of row 1 begins.
+    pub records: u32,
+    /// Where the pair at place 0 begins.
+    pub area: u32,
+    /// Cells of a record.
+    pub stride: u16,
+    /// Binary logarithm of the columns of a block.
+    pub shift: u16,
+}
+
+impl Scattered {
+    /// The cells that it takes.
+    pub const CELLS: u16 = 6;
+    /// The cells of a column.
+    pub const PAIR: u32 = 2;
+
+    /// As cells, of numbers of 32 bits the lower half first.
+    #[must_use]
+    pub const fn cells(self) -> [u16; Self::CELLS as usize] {
+        let Self { records, area, stride, shift } = self;
+        [records as u16, (records >> 16) as u16, area as u16, (area >> 16) as u16, stride, shift]
+    }
+
+    /// From cells.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_cells(cells: [u32; Self::CELLS as usize]) -> Self {
+        let [records, records_high, area, area_high, stride, shift] = cells;
+        Self {
+            records: records_high << 16 | records,
+            area: area_high << 16 | area,
+            stride: stride as u16,
+            shift: shift as u16,
+        }
+    }
+
+    /// The cell in which a row's record begins: what it decides where a column has no cell.
+    #[inline(always)]
+    #[must_use]
+    pub const fn record(self, row: u32) -> u32 {
+        self.records.wrapping_add(row.wrapping_sub(1).wrapping_mul(self.stride as u32))
+    }
+
+    /// The block of a column.
+    #[inline(always)]
+    #[must_use]
+    pub const fn block(self, column: u32) -> u32 {
+        column >> (self.shift & 15)
+    }
+
+    /// The first of a column's cells in a block at a place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pair(self, place: u32, column: u32) -> u32 {
+        let inside = column & ((1 << (self.shift & 15)) - 1);
+        self.area.wrapping_add(Self::PAIR.wrapping_mul(place.wrapping_add(inside)))
+    }
 }
 
 /// The two ways past an endpoint, seen from the endpoint.
@@ -275,6 +349,15 @@ mod tests {
         assert_eq!(Generation::columns(flags), 65_535);
         assert_eq!(flags & Generation::KEEP_ESTABLISHED, Generation::KEEP_ESTABLISHED);
         assert_eq!(Generation::columns(Generation::KEEP_ESTABLISHED), 0);
+    }
+
+    #[test]
+    fn where_rows_are_scattered_comes_back() {
+        let told = Scattered { records: 0x1_0002, area: 0xffff_fffe, stride: 17, shift: 6 };
+        assert_eq!(Scattered::from_cells(told.cells().map(u32::from)), told);
+        assert_eq!((told.record(3), told.block(130)), (0x1_0002 + 34, 2));
+        let small = Scattered { area: 100, ..told };
+        assert_eq!(small.pair(7, 130), 100 + 2 * (7 + 2));
     }
 
     #[test]

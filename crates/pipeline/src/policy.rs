@@ -1,14 +1,15 @@
 //! The verdict about a flow: who its ends are, and what the running generation says.
 //!
-//! Five array loads for each end that is local, six where its rows are narrow, whatever the number of
-//! rules (DESIGN: recursive flow classification). Not here: established flows, which carry their verdict with them.
+//! Five array loads for each end that is local, six where its rows are narrow, 15 where they are scattered,
+//! whatever the number of rules (DESIGN: recursive flow classification). Not here: established
+//! flows, which carry their verdict with them.
 
 use flowgate_abi::{
     DropReason,
     endpoint::{Endpoint, Peer},
     event::Event,
     flow::{End, Hand, NO_SLOT},
-    policy::{Direction, EndpointPolicy, Generation, NOT_JUDGED, PortTable},
+    policy::{Direction, EndpointPolicy, Generation, NOT_JUDGED, PortTable, Scattered},
 };
 
 use crate::{Family, FlowTable, Tables, family::Tuple, wire::protocol};
@@ -148,7 +149,7 @@ struct Rows {
     slot: u32,
     line: u32,
     step: u32,
-    /// The columns' part of narrow groups' lines.
+    /// The part of narrow groups' lines that isn't rows.
     columns: u32,
     port_class: u32,
 }
@@ -195,15 +196,54 @@ fn decide<T: Tables>(
     if class == 0 {
         return Err(MISS);
     }
-    let group = policy & !EndpointPolicy::NARROW;
-    let line = group.wrapping_mul(rows.line);
+    let line = (policy & EndpointPolicy::GROUP).wrapping_mul(rows.line);
+    let end = line.wrapping_add(rows.line);
     let row = tables.row(rows.slot, line.wrapping_add(class)).ok_or(MISS)?;
     let mut column = rows.port_class;
-    if policy != group {
-        let columns = line.wrapping_add(rows.line).wrapping_sub(rows.columns);
+    if policy & EndpointPolicy::NARROW != 0 {
+        let columns = end.wrapping_sub(rows.columns);
         column = tables.row(rows.slot, columns.wrapping_add(column)).ok_or(MISS)?;
     }
+    if policy & EndpointPolicy::SCATTERED != 0 {
+        return Ok(tables.scattered(rows.slot, end, row, column));
+    }
     tables.decision_number(rows.slot, row.wrapping_mul(rows.step).wrapping_add(column)).ok_or(MISS)
+}
+
+/// The number of what a scattered row decides about a column, `end` being that of its group's line; 0, which
+/// denies, if the generation isn't complete.
+#[inline(always)]
+pub fn scattered<T: Tables + ?Sized>(
+    tables: &T,
+    slot: u32,
+    end: u32,
+    (row, column): (u32, u32),
+) -> u32 {
+    scattered_number(tables, slot, end, (row, column)).unwrap_or(0)
+}
+
+#[inline(always)]
+fn scattered_number<T: Tables + ?Sized>(
+    tables: &T,
+    slot: u32,
+    end: u32,
+    (row, column): (u32, u32),
+) -> Option<u32> {
+    if row == 0 {
+        return None;
+    }
+    let mut told = [0; Scattered::CELLS as usize];
+    let first = end.wrapping_sub(u32::from(Scattered::CELLS));
+    for (cell, told) in (0..).zip(&mut told) {
+        *told = tables.row(slot, first.wrapping_add(cell))?;
+    }
+    let scattered = Scattered::from_cells(told);
+    let record = scattered.record(row);
+    let block = record.wrapping_add(1).wrapping_add(scattered.block(column));
+    let place = tables.decision_number(slot, block)?;
+    let pair = scattered.pair(place, column);
+    let own = place != 0 && tables.decision_number(slot, pair)? == place;
+    tables.decision_number(slot, if own { pair.wrapping_add(1) } else { record })
 }
 
 /// Notes a decision, and turns a denial into its reason.

@@ -15,6 +15,7 @@ use flowgate_abi::{
 use crate::{
     family::{Bucket, Family},
     fragment::FragmentTable,
+    policy,
 };
 
 /// What both families share. [`FragmentTable::jiffies`] ticks `settings().hz` times a second.
@@ -57,6 +58,13 @@ pub trait Tables: FragmentTable {
     fn row(&self, slot: u32, cell: u32) -> Option<u32>;
     /// The number of the decision in a cell.
     fn decision_number(&self, slot: u32, cell: u32) -> Option<u32>;
+    /// The number of what a scattered row decides about a column ([`policy::scattered`]).
+    ///
+    /// VERIFIER: for a global subprogram, which is verified once: few flows come here, and none of the others
+    /// pays for its steps.
+    fn scattered(&self, slot: u32, end: u32, row: u32, column: u32) -> u32 {
+        policy::scattered(self, slot, end, (row, column))
+    }
     /// A decision by its number.
     fn decision(&self, slot: u32, number: u32) -> Option<Decision>;
 

@@ -3,13 +3,14 @@
 //! Not here: the memory of connections, endpoints' links and events, which no plan changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
 };
 
 use flowgate_abi::endpoint::Peer;
 use flowgate_abi::ipcache::{Node, ROOTS};
-use flowgate_abi::policy::{Decision, EndpointPolicy, PortTable};
+use flowgate_abi::policy::{Decision, EndpointPolicy, PortTable, Scattered};
 use flowgate_identity::Ipcache;
 use ipnet::IpNet;
 use thiserror::Error;
@@ -19,6 +20,9 @@ use crate::{
     model::PolicyRef,
     plan::Plan,
 };
+
+/// The cells of a scattered plan's column.
+const PAIR: usize = Scattered::PAIR as usize;
 
 /// What a plan costs.
 #[non_exhaustive]
@@ -162,7 +166,7 @@ impl Plan {
     /// What the plan costs.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        let (rows, ipcache_nodes) = (self.rows().len(), self.nodes());
+        let (rows, ipcache_nodes) = (1 + self.rows().len(), self.nodes());
         let cost = Cost { rows, ipcache_nodes, ..self.cost_of_policy() };
         Cost { bytes: cost.count_bytes(), ..cost }
     }
@@ -257,43 +261,83 @@ impl Plan {
 
     /// A row is there because of the policies that allow something in it.
     fn by_rows(&self) -> Vec<(PolicyRef, usize)> {
-        self.tally(
-            self.rows()
-                .values()
-                .map(|row| (self.cookies_of(row, |decision| !decision.is_default()), row.len())),
-        )
+        let allows = |decision: &Decision| !decision.is_default();
+        if self.is_scattered() {
+            let areas = self.areas().into_iter().flat_map(own);
+            return self.tally(areas.map(|cell| (self.cookies_of([cell], allows), PAIR)));
+        }
+        let rows = self.rows().into_iter().map(|(group, row)| self.cells(group, row));
+        self.tally(rows.map(|row| (self.cookies_of(row.iter().copied(), allows), row.len())))
     }
 
     /// A group of rows is there because of the policies that isolate.
     fn by_endpoint_policies(&self) -> Vec<(PolicyRef, usize)> {
-        let rows = self.rows().into_iter();
-        let rows: BTreeMap<u16, BTreeSet<u32>> =
-            rows.map(|(number, row)| (number, self.cookies_of(row, |_| true))).collect();
-        let cookies = |group: &[u16]| {
-            let distinct: BTreeSet<u16> = group.iter().copied().collect();
-            distinct.into_iter().filter_map(|row| rows.get(&row)).flatten().copied().collect()
+        let groups: Vec<BTreeSet<u32>> = match self.is_scattered() {
+            true => self.cookies_of_areas(),
+            false => self.cookies_of_lines(),
         };
-        let groups = self.row.chunks(self.peer_classes as usize);
-        self.tally(groups.map(|group| (cookies(group), self.line())))
+        self.tally(groups.into_iter().map(|cookies| (cookies, self.line())))
     }
 
-    /// The rows, by number, each with what it decides about its columns.
-    fn rows(&self) -> BTreeMap<u16, &[u16]> {
-        let mut rows = BTreeMap::from([(0, &self.decision[..self.step as usize])]);
-        let mut seen = vec![false; 1 << 16];
-        seen[0] = true;
+    fn cookies_of_areas(&self) -> Vec<BTreeSet<u32>> {
+        let all = self.scattered.iter().zip(self.areas());
+        let cookies = |(told, area): (&Scattered, _)| {
+            let rests = (1..).map(|row| told.record(row)).take_while(|at| *at < told.area);
+            let rests = rests.map(|at| self.decision[at as usize]);
+            self.cookies_of(rests.chain(own(area)), |_| true)
+        };
+        all.map(cookies).collect()
+    }
+
+    /// By endpoint policy of a scattered plan: the pairs of its rows.
+    fn areas(&self) -> Vec<&[u16]> {
+        let ends = self.scattered.iter().skip(1).map(|next| next.record(1) as usize);
+        let ends = ends.chain([self.decision.len()]);
+        let areas = self.scattered.iter().zip(ends);
+        // Policy 0 has no rows.
+        let area = |(told, end): (&Scattered, usize)| match told.stride {
+            0 => &[][..],
+            _ => &self.decision[told.area as usize..end],
+        };
+        areas.map(area).collect()
+    }
+
+    fn cookies_of_lines(&self) -> Vec<BTreeSet<u32>> {
+        let rows = self.rows().into_iter();
+        let cookies = |cells: Cow<'_, [u16]>| self.cookies_of(cells.iter().copied(), |_| true);
+        let rows: HashMap<u16, BTreeSet<u32>> =
+            rows.map(|(group, row)| (row, cookies(self.cells(group, row)))).collect();
+        let lines = self.row.chunks(self.peer_classes as usize);
+        let distinct = lines.map(|line| line.iter().copied().collect::<BTreeSet<u16>>());
+        let all = |line: BTreeSet<u16>| {
+            line.into_iter().filter_map(|row| rows.get(&row)).flatten().copied().collect()
+        };
+        distinct.map(all).collect()
+    }
+
+    /// The rows, but for row 0, each with the first endpoint policy that has it.
+    fn rows(&self) -> Vec<(u32, u16)> {
+        let mut seen = vec![u32::MAX; 1 << 16];
+        seen[0] = 0;
+        let mut rows = Vec::new();
         for (group, line) in (0..).zip(self.row.chunks(self.peer_classes as usize)).skip(1) {
-            for &row in &line[1..] {
-                if !std::mem::replace(&mut seen[usize::from(row)], true) {
-                    rows.insert(row, self.cells(group, row));
+            // The numbers of a scattered plan are their group's.
+            let known = |seen: u32| seen != u32::MAX && (!self.is_scattered() || seen == group);
+            for &row in line[1..].iter().filter(|row| **row != 0) {
+                if !known(std::mem::replace(&mut seen[usize::from(row)], group)) {
+                    rows.push((group, row));
                 }
             }
         }
         rows
     }
 
-    fn cookies_of(&self, row: &[u16], which: impl Fn(&Decision) -> bool) -> BTreeSet<u32> {
-        let decisions = row.iter().map(|&number| &self.decisions[usize::from(number)]);
+    fn cookies_of(
+        &self,
+        cells: impl IntoIterator<Item = u16>,
+        which: impl Fn(&Decision) -> bool,
+    ) -> BTreeSet<u32> {
+        let decisions = cells.into_iter().map(|number| &self.decisions[usize::from(number)]);
         decisions.filter(|decision| which(decision)).map(|decision| decision.cookie).collect()
     }
 
@@ -324,6 +368,11 @@ impl Cost {
             + self.peers * size_of::<Peer>()
             + (ROOTS as usize + self.ipcache_nodes) * size_of::<Node>()
     }
+}
+
+/// What the pairs of an area decide, but for gaps.
+fn own(area: &[u16]) -> impl Iterator<Item = u16> + '_ {
+    area.chunks_exact(PAIR).filter(|pair| pair[0] != 0).map(|pair| pair[1])
 }
 
 const fn is_v6(network: &IpNet) -> bool {

@@ -72,8 +72,7 @@ impl Plan {
         let peer_class = self.peers.get(peer as usize)?.class;
         let port_class = *self.port_class[table as usize].get(usize::from(port))?;
         let row = cell(&self.row, group, self.peer_classes, peer_class)?;
-        let column = self.column(group, port_class);
-        let decision = cell(&self.decision, u32::from(row), self.step, column)?;
+        let decision = self.decided_about(group, row, port_class)?;
         self.decisions.get(usize::from(decision)).copied()
     }
 

@@ -24,11 +24,18 @@ pub struct Options {
     /// is refused if somebody new may use ports that the endpoint's policies didn't tell apart before. Where
     /// that would take more room, or more numbers of rows than there are, every row has all columns.
     pub dense_cells: usize,
+    /// The most cells of decisions and columns for which rows lie side by side. With more they lie in one
+    /// another's gaps: a plan in which thousands of peers may use other ports each takes room in proportion to
+    /// what they may, the verdict of a new flow up to four loads more than in a narrow plan, and nothing extends
+    /// it. Where that would take more room, or more than 65,535 numbers for an endpoint policy, they stay side
+    /// by side.
+    pub narrow_cells: usize,
 }
 
 impl Default for Options {
     /// No node is local, every workload is an endpoint, a node may reach its workloads, what a plan denies
-    /// ends, 2^27 cells, and 2^18 (half a mebibyte) of decisions with a column for every class of ports.
+    /// ends, 2^27 cells, 2^18 (half a mebibyte) of decisions with a column for every class of ports, and 2^23
+    /// (16 MiB) side by side.
     fn default() -> Self {
         Self {
             local_node: None,
@@ -37,6 +44,7 @@ impl Default for Options {
             keep_established: false,
             max_cells: 1 << 27,
             dense_cells: 1 << 18,
+            narrow_cells: 1 << 23,
         }
     }
 }

@@ -4,16 +4,17 @@
 //! `ep = endpoint policy of the end and direction`, `pc = peers[other end's peer].class`,
 //! `q = port_class[table][port]`, `r = row[ep * peer_classes + pc]`,
 //! `d = decision[r * step + q]`; the answer is `decisions[d]`. In a narrow plan it is a load more: the
-//! port class has the column `columns[ep][q]` in the rows of that policy. [`Plan::decide`] walks them.
+//! port class has the column `columns[ep][q]` in the rows of that policy. A scattered one is narrow too, and
+//! `d` is found as [`Scattered`] says. [`Plan::decide`] walks them.
 //!
 //! Numbers in a plan are the plan's own (a peer is an index into [`Plan::peers`]). Installing maps
 //! them to the numbers that the running tables use.
 //!
 //! Invariant: the same inventory, policies and options, in whatever order, give the same plan.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use flowgate_abi::policy::Decision;
+use flowgate_abi::policy::{Decision, Scattered};
 use flowgate_identity::NumericIdentity;
 use ipnet::IpNet;
 
@@ -42,10 +43,13 @@ pub struct Plan {
     /// all its rows are row 0.
     pub row: Vec<u16>,
     /// `decision[row * step + column]`, an index into `decisions`. Row 0 denies all, and is as wide as the
-    /// widest. Rows with more columns than a step have several numbers, of which the first counts.
+    /// widest. Rows with more columns than a step have several numbers, of which the first counts. In a
+    /// scattered plan: records and areas, as [`Scattered`] has them.
     pub decision: Vec<u16>,
     /// The cells of `decision` from a row to that of the next number.
     pub step: u32,
+    /// By endpoint policy: where in `decision` its rows are. Empty if the plan isn't scattered.
+    pub scattered: Vec<Scattered>,
     /// By endpoint policy: the column of each port class in its rows, that of class 0 being 0. Empty if the
     /// plan isn't narrow: then the column is the class, and a step as wide as all of them.
     pub columns: Vec<Arc<[u16]>>,
@@ -70,6 +74,11 @@ impl Plan {
         !self.columns.is_empty()
     }
 
+    /// Rows lie in one another's gaps.
+    pub(crate) const fn is_scattered(&self) -> bool {
+        !self.scattered.is_empty()
+    }
+
     /// How many endpoint policies there are, the reserved one included.
     pub(crate) fn groups(&self) -> usize {
         self.row.len() / self.peer_classes as usize
@@ -79,9 +88,25 @@ impl Plan {
     /// are among them ([`flowgate_abi::policy::EndpointPolicy::NARROW`]).
     pub(crate) const fn line(&self) -> usize {
         match self.is_narrow() {
-            true => (self.peer_classes + self.port_classes) as usize | 1,
+            true => (self.peer_classes as usize + self.tail()) | 1,
             false => self.peer_classes as usize,
         }
+    }
+
+    /// The cells at the end of an endpoint policy's line that aren't rows.
+    pub(crate) const fn tail(&self) -> usize {
+        match (self.is_narrow(), self.is_scattered()) {
+            (false, _) => 0,
+            (true, false) => self.port_classes as usize,
+            (true, true) => self.port_classes as usize + Scattered::CELLS as usize,
+        }
+    }
+
+    /// What the end of an endpoint policy's line is: columns, and where its rows are.
+    pub(crate) fn end_of_line(&self, group: usize) -> Vec<u16> {
+        let columns = self.columns.get(group).map_or(&[][..], |columns| columns);
+        let told = self.scattered.get(group).map(|told| told.cells());
+        columns.iter().copied().chain(told.into_iter().flatten()).collect()
     }
 
     /// How many columns the rows of an endpoint policy have.
@@ -92,8 +117,33 @@ impl Plan {
     }
 
     /// What a row of an endpoint policy decides about each of its columns.
-    pub(crate) fn cells(&self, group: u32, row: u16) -> &[u16] {
-        &self.decision[usize::from(row) * self.step as usize..][..self.width(group)]
+    pub(crate) fn cells(&self, group: u32, row: u16) -> Cow<'_, [u16]> {
+        if !self.is_scattered() {
+            let begin = usize::from(row) * self.step as usize;
+            return Cow::Borrowed(&self.decision[begin..][..self.width(group)]);
+        }
+        let columns = (0..=u16::MAX).take(self.width(group));
+        columns.map(|column| self.decided_in(group, row, column).unwrap_or_default()).collect()
+    }
+
+    /// The number of what a row of an endpoint policy decides about a port class.
+    pub(crate) fn decided_about(&self, group: u32, row: u16, port_class: u16) -> Option<u16> {
+        self.decided_in(group, row, self.column(group, port_class))
+    }
+
+    fn decided_in(&self, group: u32, row: u16, column: u16) -> Option<u16> {
+        let (row, column) = (u32::from(row), u32::from(column));
+        let cell = |at: u32| self.decision.get(at as usize).copied();
+        let Some(told) = self.scattered.get(group as usize) else {
+            return cell(row * self.step + column);
+        };
+        if row == 0 {
+            return None;
+        }
+        let record = told.record(row);
+        let place = cell(record + 1 + told.block(column))?;
+        let pair = told.pair(u32::from(place), column);
+        if place != 0 && cell(pair)? == place { cell(pair + 1) } else { cell(record) }
     }
 
     /// The column of a port class in the rows of an endpoint policy.

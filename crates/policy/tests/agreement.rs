@@ -1,6 +1,9 @@
 //! A plan and the oracle say the same about every flow, over generated inventories and policies.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use flowgate_conformance::{
     generate::{Case, Generator},
@@ -143,17 +146,26 @@ proptest! {
     fn the_tables_are_in_bounds_and_say_nothing_twice(case in strategy::cases()) {
         check_tables(&compile(&case, &Options::default()));
         let narrow = compile(&case, &Options { dense_cells: 0, ..Options::default() });
-        prop_assert!(!narrow.columns.is_empty());
+        prop_assert!(!narrow.columns.is_empty() && narrow.scattered.is_empty());
         check_tables(&narrow);
+        let scattered = compile(&case, &scattered());
+        prop_assert!(!scattered.scattered.is_empty());
+        check_scattered(&scattered);
     }
 
     #[test]
-    fn narrow_and_dense_plans_decide_alike(case in strategy::cases()) {
+    fn scattered_narrow_and_dense_plans_decide_alike(case in strategy::cases()) {
         let [narrow, dense] = [0, usize::MAX].map(|dense_cells| {
             compile(&case, &Options { dense_cells, ..Options::default() })
         });
         prop_assert!(narrow.diff(&dense).is_empty());
+        prop_assert!(compile(&case, &scattered()).diff(&dense).is_empty());
     }
+}
+
+/// Rows lie in one another's gaps, however few there are.
+fn scattered() -> Options {
+    Options { dense_cells: 0, narrow_cells: 0, ..Options::default() }
 }
 
 /// Rules have an order where tiers have one.
@@ -168,9 +180,50 @@ fn turn_rules(policy: &mut Policy) {
 
 fn check_tables(plan: &Plan) {
     let groups: Vec<&[u16]> = plan.row.chunks(plan.peer_classes as usize).collect();
-    assert!(is_set(&groups) && is_set(&plan.decisions) && is_set(&plan.cookies));
+    assert!(is_set(&groups));
     check_rows(plan, &groups);
     assert!(plan.decision.iter().all(|&decision| usize::from(decision) < plan.decisions.len()));
+    check_numbers(plan);
+}
+
+/// Whatever is read of a row with a column of its group is the group's, and a decision.
+fn check_scattered(plan: &Plan) {
+    let groups: Vec<&[u16]> = plan.row.chunks(plan.peer_classes as usize).collect();
+    assert_eq!((plan.scattered.len(), plan.decision[0]), (groups.len(), 0));
+    assert!(groups[0].iter().all(|&row| row == 0), "nobody's");
+    let is_decision =
+        |cell: u32| (1..plan.decisions.len()).contains(&usize::from(plan.decision[cell as usize]));
+    let mut begin = 1;
+    for (at, group) in groups.iter().enumerate().skip(1) {
+        let (told, columns) = (plan.scattered[at], &plan.columns[at]);
+        assert_eq!((columns.len(), columns[0]), (plan.port_classes as usize, 0));
+        let rows: BTreeSet<u16> = group[1..].iter().copied().collect();
+        let count = u16::try_from(rows.len()).unwrap();
+        assert_eq!(rows, (1..=count).collect());
+        assert_eq!((told.record(1), told.record(u32::from(count) + 1)), (begin, told.area));
+        let next = plan.scattered.get(at + 1);
+        let end = next.map_or(index(plan.decision.len()), |next| next.record(1));
+        for (row, &column) in rows.iter().flat_map(|row| columns.iter().map(move |c| (row, c))) {
+            let (record, column) = (told.record(u32::from(*row)), u32::from(column));
+            let place = record + 1 + told.block(column);
+            assert!(is_decision(record) && place < told.record(u32::from(*row) + 1));
+            let place = plan.decision[place as usize];
+            let pair = told.pair(u32::from(place), column);
+            assert!((told.area..end).contains(&pair) && (told.area..end).contains(&(pair + 1)));
+            let own = place != 0 && plan.decision[pair as usize] == place;
+            assert!(!own || is_decision(pair + 1));
+        }
+        begin = end;
+    }
+    check_numbers(plan);
+}
+
+fn index(of: usize) -> u32 {
+    u32::try_from(of).expect("few")
+}
+
+fn check_numbers(plan: &Plan) {
+    assert!(is_set(&plan.decisions) && is_set(&plan.cookies));
     assert!(plan.decisions.iter().all(|d| (d.cookie as usize) < plan.cookies.len()));
     assert!(plan.peers.iter().all(|peer| u32::from(peer.class) < plan.peer_classes));
     assert!(plan.port_class.iter().flatten().all(|&class| u32::from(class) < plan.port_classes));

@@ -4,7 +4,7 @@ mod running;
 
 use std::{net::IpAddr, sync::Arc};
 
-use flowgate_abi::policy::{EndpointPolicy, Generation, PortTable};
+use flowgate_abi::policy::{EndpointPolicy, Generation, PortTable, Scattered};
 use flowgate_identity::{Labels, LocalAllocator, Selector};
 use flowgate_pipeline::Tables;
 use flowgate_policy::{
@@ -59,9 +59,17 @@ impl Load {
     }
 
     fn compile(&self, dense_cells: usize) -> Plan {
+        self.compile_with(&Options { dense_cells, ..options() })
+    }
+
+    /// In one another's gaps.
+    fn scattered(&self) -> Plan {
+        self.compile_with(&Options { dense_cells: 0, narrow_cells: 0, ..options() })
+    }
+
+    fn compile_with(&self, options: &Options) -> Plan {
         let mut compiler = Compiler::new(LocalAllocator::new());
-        let options = Options { dense_cells, ..options() };
-        compiler.compile(&self.inventory(), &self.policies(), &options).expect("a sound load")
+        compiler.compile(&self.inventory(), &self.policies(), options).expect("a sound load")
     }
 }
 
@@ -178,42 +186,83 @@ fn what_takes_more_room_if_narrow_stays_dense() {
     }
 }
 
-/// With 261 peers each that may use a port of their own endpoints have as many rows as there are numbers for.
+/// With 261 peers each that may use a port of their own endpoints have as many rows as there are numbers for
+/// side by side.
 #[test]
-fn rows_that_nobody_shares_are_as_many_as_there_are_numbers() {
-    let each = |peers: usize| {
+fn rows_that_nobody_shares_are_as_many_as_there_are_numbers_or_scattered() {
+    let each = |peers: usize, narrow_cells: usize| {
         let rules = |here: usize| (0..peers).map(move |at| reached(250 + at, 250 * at + here));
         let policies = (0..250).map(|here| policy(here, here, rules(here).collect()));
-        compile(250, 520, &policies.collect::<Vec<_>>())
+        let load = Load { pods: 520, here: 250, policies: 0, ports: 0 };
+        let options = Options { narrow_cells, ..options() };
+        let policies: Vec<Policy> = policies.collect();
+        Compiler::new(LocalAllocator::new()).compile(&load.inventory(), &policies, &options)
     };
-    let plan = each(261).expect("a number for each");
+    let plan = each(261, usize::MAX).expect("a number for each");
     // One more is that of what isn't isolated.
     assert_eq!(plan.cost().rows, 250 * 262 + 2);
-    let refused = each(262).expect_err("too many");
+    assert!(plan.scattered.is_empty());
+    let refused = each(262, usize::MAX).expect_err("too many");
     assert!(matches!(refused, CompileError::TooMany { what: Numbered::Rows, .. }), "{refused}");
+    let plan = each(262, Options::default().narrow_cells).expect("scattered, it fits");
+    assert!(!plan.scattered.is_empty());
+    // What isn't isolated has its row twice: in either direction.
+    assert!(
+        plan.cost().rows > 250 * 263 && plan.cost().decision_cells < 1 << 19,
+        "{:?}",
+        plan.cost()
+    );
 }
 
-/// They take [`EndpointPolicy::NARROW`] for a part of a number.
 #[test]
-fn programs_that_know_no_columns_deny() {
-    let plan = Arc::new(Load::SMALL.compile(0));
+fn a_scattered_plan_runs_as_it_decides_and_is_never_extended() {
+    let load = Load::SMALL;
+    let plan = Arc::new(load.scattered());
+    assert!(!plan.scattered.is_empty() && plan.diff(&load.compile(usize::MAX)).is_empty());
+    assert!(plan.cost().decision_cells < load.compile(usize::MAX).cost().decision_cells / 2);
+    for spare in [0, 1, 30_000] {
+        assert_runs(&running(&plan, spare), &plan, &load);
+    }
+    let refused = Extension::of(&plan, &plan).expect_err("its rows have their places");
+    assert_eq!(refused, NotAnExtension::Scattered);
+}
+
+/// They take [`EndpointPolicy::NARROW`] for a part of a number, or [`EndpointPolicy::SCATTERED`].
+#[test]
+fn programs_that_know_no_columns_or_no_gaps_deny() {
+    for (plan, flags, known) in [
+        (Load::SMALL.compile(0), EndpointPolicy::NARROW, 0),
+        (
+            Load::SMALL.scattered(),
+            EndpointPolicy::NARROW | EndpointPolicy::SCATTERED,
+            EndpointPolicy::NARROW,
+        ),
+    ] {
+        let plan = Arc::new(plan);
+        for spare in [0, 1, 40, 41, 2000, 30_001] {
+            assert_denied_without(&plan, flags, known, spare);
+        }
+    }
+}
+
+/// Who takes flags but for `known` for a part of the number finds no row.
+fn assert_denied_without(plan: &Arc<Plan>, flags: u32, known: u32, spare: usize) {
     let (groups, classes) = (plan.cost().endpoint_policies, plan.peer_classes);
-    for spare in [0, 1, 40, 41, 2000, 30_001] {
-        let installer = running(&plan, spare * groups / 8);
-        let slot = installer.generation() & 1;
-        let head = installer.store().generation_head(slot).expect("a slot");
-        assert_eq!(Generation::columns(head.flags.load()), plan.port_classes);
-        let endpoints = 0..=installer.store().settings().endpoint_mask;
-        let policies = endpoints.filter_map(|at| installer.store().endpoint_policy(slot, at));
-        let policies = policies.flat_map(|both| [both.egress.load(), both.ingress.load()]);
-        let policies: Vec<u32> = policies.filter(|policy| *policy != 0).collect();
-        assert_eq!(policies.len(), 2 * Load::SMALL.here);
-        for policy in policies {
-            assert_eq!(policy & EndpointPolicy::NARROW, EndpointPolicy::NARROW);
-            for class in [1, classes - 1] {
-                let cell = policy.wrapping_mul(head.line.load()).wrapping_add(class);
-                assert_eq!(installer.store().row(slot, cell), None, "{spare} spare cells");
-            }
+    let installer = running(plan, spare * groups / 8);
+    let slot = installer.generation() & 1;
+    let head = installer.store().generation_head(slot).expect("a slot");
+    let beside = if plan.scattered.is_empty() { 0 } else { u32::from(Scattered::CELLS) };
+    assert_eq!(Generation::columns(head.flags.load()), plan.port_classes + beside);
+    let endpoints = 0..=installer.store().settings().endpoint_mask;
+    let policies = endpoints.filter_map(|at| installer.store().endpoint_policy(slot, at));
+    let policies = policies.flat_map(|both| [both.egress.load(), both.ingress.load()]);
+    let policies: Vec<u32> = policies.filter(|policy| *policy != 0).collect();
+    assert_eq!(policies.len(), 2 * Load::SMALL.here);
+    for policy in policies {
+        assert_eq!(policy & !EndpointPolicy::GROUP, flags);
+        for class in [1, classes - 1] {
+            let cell = (policy & !known).wrapping_mul(head.line.load()).wrapping_add(class);
+            assert_eq!(installer.store().row(slot, cell), None, "{spare} spare cells");
         }
     }
 }

@@ -10,6 +10,7 @@ use flowgate_policy::{
     compile::{Compiler, Session},
     inventory::Inventory,
     model::Policy,
+    options::Options,
     plan::Plan,
 };
 
@@ -21,10 +22,14 @@ use crate::{
 /// Rules that are changed, one after the other.
 const CHANGES: usize = 21;
 
-pub(crate) fn compile(inventory: &Inventory, policies: &[Policy]) -> Result<(Arc<Plan>, Duration)> {
+pub(crate) fn compile(
+    inventory: &Inventory,
+    policies: &[Policy],
+    options: &Options,
+) -> Result<(Arc<Plan>, Duration)> {
     let mut compiler = Compiler::new(LocalAllocator::new());
     let begun = Instant::now();
-    let plan = compiler.compile(inventory, policies, &options())?;
+    let plan = compiler.compile(inventory, policies, options)?;
     Ok((Arc::new(plan), begun.elapsed()))
 }
 
@@ -46,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
 fn line(size: usize, about: About) -> Result<String> {
     let inventory = inventory(size);
     let policies: Vec<Policy> = (0..size).map(|number| about.policy(number, size)).collect();
-    let (plan, took) = compile(&inventory, &policies)?;
+    let (plan, took) = compile(&inventory, &policies, &options())?;
     let mut session = Session::new(LocalAllocator::new(), options());
     inventory.workloads.into_iter().for_each(|workload| session.set_workload(workload));
     policies.into_iter().for_each(|policy| session.set_policy(policy));

@@ -20,6 +20,7 @@ use flowgate_ebpf_progs::{TC_EMPTY, TC_FROM_ENDPOINT};
 use flowgate_policy::{
     inventory::Inventory,
     model::{Peer, Peers, Policy, Rule},
+    options::Options as Plans,
     outcome::{Flow, FlowProtocol},
     plan::Plan,
 };
@@ -58,22 +59,31 @@ fn sized(plan: &Plan) -> Options {
     }
 }
 
-/// A pod with ever more rules, none of which names the packet.
+/// A pod with ever more rules, none of which names the packet; then as many, with rows as in larger plans.
 fn verdicts() -> Result<()> {
-    println!("| rules | denied packet, ns net of an empty program |\n|--:|--:|");
-    for rules in [10, 1000, 100_000] {
-        let plan = guarded(rules)?;
+    println!("| rules | rows | denied packet, ns net of an empty program |\n|--:|---|--:|");
+    let dense = load::options();
+    let narrow = Plans { dense_cells: 0, ..dense.clone() };
+    let scattered = Plans { narrow_cells: 0, ..narrow.clone() };
+    for (rules, rows, options) in [
+        (10, "dense", &dense),
+        (1000, "dense", &dense),
+        (100_000, "dense", &dense),
+        (100_000, "narrow", &narrow),
+        (100_000, "scattered", &scattered),
+    ] {
+        let plan = guarded(rules, options)?;
         let mut datapath = Datapath::builder().options(sized(&plan)).open()?;
         let owner = plan.endpoints[0].clone();
         let spec = EndpointSpec::unlinked(owner.workload).address(owner.addresses[0]);
         let id = datapath.attach(&spec)?.id;
         let _ = datapath.apply(&plan)?;
-        println!("| {rules} | {:.0} |", denied(&mut datapath, id)?);
+        println!("| {rules} | {rows} | {:.0} |", denied(&mut datapath, id)?);
     }
     Ok(())
 }
 
-fn guarded(rules: usize) -> Result<Arc<Plan>> {
+fn guarded(rules: usize, options: &Plans) -> Result<Arc<Plan>> {
     let rule = |number: usize| {
         let [.., low] = u32::try_from(number % 100).unwrap_or_default().to_be_bytes();
         let cidr = IpAddr::from(Ipv4Addr::new(203, 0, 113, low)).into();
@@ -85,7 +95,7 @@ fn guarded(rules: usize) -> Result<Arc<Plan>> {
         egress: Some((0..rules).map(rule).collect()),
         ..Policy::new(named(0, 0), select(0, 0))
     };
-    Ok(compile(&inventory, &[guard])?.0)
+    Ok(compile(&inventory, &[guard], options)?.0)
 }
 
 /// The least of 15 rounds.

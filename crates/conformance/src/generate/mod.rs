@@ -57,16 +57,23 @@ impl Generator {
     }
 
     /// Options for a case: its first node local or none, whose endpoints are all or alone, node
-    /// traffic free or not.
+    /// traffic free or not; tables dense, narrow or scattered.
     pub fn options(&mut self, case: &Case) -> Options {
         let node = case.inventory.nodes.first().map(|node| node.name.clone());
         let local_node = node.filter(|_| self.choices.percent(50));
         let alone = local_node.is_some() && self.choices.percent(40);
+        let Options { dense_cells, narrow_cells, .. } = Options::default();
+        let (dense_cells, narrow_cells) = match case.policies.len() % 4 {
+            0 => (0, narrow_cells),
+            2 => (0, 0),
+            _ => (dense_cells, narrow_cells),
+        };
         Options {
             local_node,
             endpoints: if alone { EndpointScope::LocalNode } else { EndpointScope::All },
             allow_local_node: !self.choices.percent(25),
-            dense_cells: if case.policies.len().is_multiple_of(2) { 0 } else { 1 << 18 },
+            dense_cells,
+            narrow_cells,
             ..Options::default()
         }
     }

@@ -25,6 +25,7 @@ use flowgate_pipeline::{
     Family, FlowTable, Tables, V4, V6, answer, event,
     fragment::FragmentTable,
     ipcache::{self, Nodes},
+    policy,
 };
 
 use crate::{headers, maps};
@@ -203,6 +204,11 @@ impl Tables for Maps {
             return None;
         }
         cell(maps::DECISION.get_ptr(element(slot, cells, index)).map(|p| p as _), index)
+    }
+
+    #[inline(always)]
+    fn scattered(&self, slot: u32, end: u32, row: u32, column: u32) -> u32 {
+        scattered(slot, end, row, column)
     }
 
     #[inline(always)]
@@ -434,6 +440,13 @@ flow_table!(V6, FLOWS6, flow6_mask, Bucket6, Way6, |address| ipcache_v6(
 // VERIFIER: global functions, which every kernel since 5.6 verifies once and by themselves: walked where
 // they are called, the 29 steps of IPv6 doubled what 6.18 verifies of a program. So they take numbers,
 // and what they return is any number to who calls them.
+
+/// What a scattered row decides about a column.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn scattered(slot: u32, end: u32, row: u32, column: u32) -> u32 {
+    policy::scattered(&Maps::new(), slot, end, (row, column))
+}
 
 /// Whose an IPv4 address is.
 #[unsafe(no_mangle)]

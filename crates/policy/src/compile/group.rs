@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::compile::{
+    area::Area,
     error::CompileError,
     port_classes::{PortClasses, ServiceSet, sets_of},
     rows::{RowId, Rows},
@@ -25,12 +26,13 @@ pub(super) struct Group {
     rows: OnceLock<Vec<RowId>>,
     sets: OnceLock<Vec<ServiceSet>>,
     ports: OnceLock<Arc<PortClasses>>,
+    area: OnceLock<Option<Arc<Area>>>,
 }
 
 impl Group {
     pub(super) fn new(rest: RowId, others: Vec<(u16, RowId)>) -> Self {
         let (rows, sets, ports) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { rest, others, rows, sets, ports }
+        Self { rest, others, rows, sets, ports, area: OnceLock::new() }
     }
 
     /// Its rows, each once, in the order in which its classes come to them.
@@ -53,6 +55,16 @@ impl Group {
         }
         let made = Arc::new(PortClasses::new(&self.sets(rows).iter().collect())?);
         Ok(Arc::clone(self.ports.get_or_init(|| made)))
+    }
+
+    /// Its rows where they are scattered; `None`: they don't fit into an area.
+    ///
+    /// # Errors
+    /// There are too many classes of ports.
+    pub(super) fn area(&self, rows: &Rows) -> Result<Option<Arc<Area>>, CompileError> {
+        let ports = self.ports(rows)?;
+        let area = || Area::new(self.rows(), rows, &ports).map(Arc::new);
+        Ok(self.area.get_or_init(area).clone())
     }
 
     fn distinct(&self) -> Vec<RowId> {

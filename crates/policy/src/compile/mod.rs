@@ -12,6 +12,7 @@
 //! its own workloads allows; an empty set of peers or ports matches nothing.
 //! Tested against [`crate::oracle`], which shares no code with it.
 
+mod area;
 mod census;
 mod classes;
 mod error;
@@ -28,6 +29,7 @@ mod ports;
 mod rows;
 mod rules;
 mod ruling;
+mod scattered;
 mod session;
 mod state;
 mod tables;

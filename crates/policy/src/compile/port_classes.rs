@@ -74,15 +74,28 @@ impl PortClasses {
         cells: &mut Vec<u16>,
     ) {
         let begin = cells.len();
-        let last = row.last().map(|run| run.account);
-        cells.resize(begin + self.count as usize, last.map_or(0, &number));
+        cells.resize(begin + self.count as usize, row.last().map_or(0, |run| number(run.account)));
         let cells = &mut cells[begin..];
+        self.otherwise(row, |class, account| cells[usize::from(class)] = number(account));
+    }
+
+    /// What a row decides about the classes about which it decides otherwise than at its end; ascending.
+    pub(super) fn sparse(&self, row: &[Run]) -> Vec<(u16, AccountId)> {
+        let mut classes = Vec::new();
+        self.otherwise(row, |class, account| classes.push((class, account)));
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+
+    /// The classes about which a row decides otherwise than at its end.
+    fn otherwise(&self, row: &[Run], mut tell: impl FnMut(u16, AccountId)) {
+        let last = row.last().map(|run| run.account);
         let ends = row.iter().skip(1).map(|run| run.first);
         for (run, end) in row.iter().zip(ends).filter(|(run, _)| Some(run.account) != last) {
-            let here = number(run.account);
             let from = self.samples.partition_point(|(service, _)| *service < run.first);
             let classes = self.samples[from..].iter().take_while(|(service, _)| *service < end);
-            classes.for_each(|(_, class)| cells[usize::from(*class)] = here);
+            classes.for_each(|(_, class)| tell(*class, run.account));
         }
     }
 }

@@ -250,6 +250,7 @@ impl Draft {
             decision: tables.decision,
             step: tables.step,
             columns: tables.columns,
+            scattered: tables.scattered,
             decisions: tables.decisions,
             cookies: tables.cookies,
             networks: self.networks,

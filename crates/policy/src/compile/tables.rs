@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use flowgate_abi::policy::{Action, Decision, PortTable};
+use flowgate_abi::policy::{self, Action, Decision, PortTable};
 
 use crate::{
     compile::{
@@ -16,7 +16,8 @@ use crate::{
         layout::Layout,
         policies::{Applying, PolicyName},
         port_classes::PortClasses,
-        rows::{Account, AccountId, Rows},
+        rows::{Account, AccountId, Rows, Run},
+        scattered::Scattered,
     },
     model::{PolicyRef, Response},
     options::Options,
@@ -26,6 +27,8 @@ use crate::{
 
 /// Cells up to which it doesn't matter that a dense layout would take fewer.
 const TRIFLE: usize = 1 << 18;
+/// The most port classes of a scattered plan: the cells at the end of its lines have a number of 16 bits.
+const MOST_COLUMNS: u32 = (u16::MAX - policy::Scattered::CELLS) as u32;
 
 /// The tables of a plan, as it has them.
 pub(super) struct Tables {
@@ -35,12 +38,30 @@ pub(super) struct Tables {
     pub(super) decision: Vec<u16>,
     pub(super) step: u32,
     pub(super) columns: Vec<Arc<[u16]>>,
+    pub(super) scattered: Vec<policy::Scattered>,
     pub(super) decisions: Vec<Decision>,
     pub(super) cookies: Vec<Arc<Cookie>>,
     /// By group: its number in the tables.
     pub(super) numbers: HashMap<GroupId, u32>,
     /// How many rows there are.
     pub(super) rows: usize,
+}
+
+/// Where rows lie.
+enum Laid {
+    /// All of them a step apart.
+    Even(Layout),
+    /// In one another's gaps.
+    Scattered(Scattered),
+}
+
+/// The cells of rows and of decisions, and what is said of them in a plan.
+struct Cells {
+    row: Vec<u16>,
+    decision: Vec<u16>,
+    step: u32,
+    columns: Vec<Arc<[u16]>>,
+    scattered: Vec<policy::Scattered>,
 }
 
 /// What tables are made from.
@@ -97,17 +118,19 @@ impl Source<'_> {
         let sets = groups.order.iter().flat_map(|&group| self.groups.get(group).sets(self.rows));
         let ports = PortClasses::new(&sets.collect())?;
         let count = rows.order.len();
-        let layout = self.layout(rows, &groups.order, &ports)?;
-        let row = self.row_cells(&groups.order, &layout, &ports)?;
         let mut made = Decisions::new(self);
-        let decision = self.decision_cells(&layout, &ports, &mut made)?;
+        let cells = match self.layout(rows, &groups.order, &ports)? {
+            Laid::Even(layout) => self.even_cells(&groups.order, layout, &ports, &mut made)?,
+            Laid::Scattered(one) => self.scattered_cells(&groups.order, one, &ports, &mut made)?,
+        };
         let tables = Tables {
             port_classes: ports.count,
             port_class: ports.tables(),
-            row,
-            decision,
-            step: layout.step,
-            columns: layout.columns,
+            row: cells.row,
+            decision: cells.decision,
+            step: cells.step,
+            columns: cells.columns,
+            scattered: cells.scattered,
             decisions: made.decisions,
             cookies: made.cookies,
             numbers: groups.numbers,
@@ -116,32 +139,71 @@ impl Source<'_> {
         Ok((tables, made.told))
     }
 
-    /// Narrow where dense takes too much, unless narrow takes more or runs out of numbers.
+    /// Narrow where dense takes too much, and scattered where narrow does, each unless it takes more or runs
+    /// out of numbers.
     fn layout(
         &self,
         rows: Numbering,
         groups: &[GroupId],
         ports: &PortClasses,
-    ) -> Result<Layout, CompileError> {
+    ) -> Result<Laid, CompileError> {
         let dense = (rows.order.len() + 1) * ports.count as usize;
-        if dense > self.options.dense_cells {
-            let narrow = Layout::narrow(self, groups, ports);
-            if let Some(narrow) = narrow.ok().filter(|one| one.cells() <= dense.max(TRIFLE)) {
-                return Ok(narrow);
+        if dense <= self.options.dense_cells {
+            return Ok(Laid::Even(Layout::dense(rows, groups.len(), ports.count)?));
+        }
+        let narrow = Layout::narrow(self, groups, ports);
+        let narrow = narrow.ok().filter(|one| one.cells() <= dense.max(TRIFLE));
+        let even = match narrow {
+            Some(narrow) => Ok(narrow),
+            None => Layout::dense(rows, groups.len(), ports.count),
+        };
+        let least = even.as_ref().map_or(usize::MAX, Layout::cells);
+        if least > self.options.narrow_cells && ports.count <= MOST_COLUMNS {
+            let scattered = Scattered::new(self, groups, ports)?;
+            if let Some(one) = scattered.filter(|one| one.cells() <= least.max(TRIFLE)) {
+                return Ok(Laid::Scattered(one));
             }
         }
-        Layout::dense(rows, groups.len(), ports.count)
+        Ok(Laid::Even(even?))
     }
 
-    fn row_cells(
+    fn even_cells(
         &self,
         groups: &[GroupId],
-        layout: &Layout,
+        layout: Layout,
         ports: &PortClasses,
-    ) -> Result<Vec<u16>, CompileError> {
+        made: &mut Decisions<'_>,
+    ) -> Result<Cells, CompileError> {
+        let columns = if layout.columns.is_empty() { 0 } else { ports.count };
+        self.check_lines(groups, columns)?;
+        let row = self.row_cells(groups, &layout);
+        let decision = self.decision_cells(&layout, ports, made)?;
+        let Layout { step, columns, .. } = layout;
+        Ok(Cells { row, decision, step, columns, scattered: Vec::new() })
+    }
+
+    fn scattered_cells(
+        &self,
+        groups: &[GroupId],
+        laid: Scattered,
+        ports: &PortClasses,
+        made: &mut Decisions<'_>,
+    ) -> Result<Cells, CompileError> {
+        self.check_lines(groups, ports.count + u32::from(policy::Scattered::CELLS))?;
+        self.checked(Numbered::DecisionCells, laid.room)?;
+        let row = Scattered::row_cells(self, groups);
+        let decision = laid.decision_cells(self, groups, made)?;
+        Ok(Cells { row, decision, step: 1, columns: laid.columns, scattered: laid.told })
+    }
+
+    /// `beside`: the cells of a group's line that aren't rows.
+    fn check_lines(&self, groups: &[GroupId], beside: u32) -> Result<usize, CompileError> {
+        let line = self.peer_classes as usize + beside as usize;
+        self.checked(Numbered::RowCells, (groups.len() + 1) * line)
+    }
+
+    fn row_cells(&self, groups: &[GroupId], layout: &Layout) -> Vec<u16> {
         let width = self.peer_classes as usize;
-        let columns = if layout.columns.is_empty() { 0 } else { ports.count as usize };
-        self.checked(Numbered::RowCells, (groups.len() + 1) * (width + columns))?;
         let mut cells = vec![0; (groups.len() + 1) * width];
         let lines = cells.chunks_mut(width).skip(1);
         let mut numbers = vec![0; self.rows.len()];
@@ -155,7 +217,7 @@ impl Source<'_> {
                 cells[usize::from(class)] = numbers[row as usize];
             }
         }
-        Ok(cells)
+        cells
     }
 
     fn decision_cells(
@@ -171,10 +233,7 @@ impl Source<'_> {
             let classes = shape.classes.as_deref().unwrap_or(ports);
             for row in &shape.order {
                 let runs = self.rows.runs(*row);
-                // What is decided elsewhere is numbered before what is decided about some services.
-                for run in runs.last().into_iter().chain(runs) {
-                    made.number(run.account)?;
-                }
+                made.number_row(runs)?;
                 cells.resize(usize::from(shape.numbers[row]) * step, 0);
                 classes.expand(runs, |account| made.known(account), &mut cells);
             }
@@ -194,7 +253,7 @@ pub(super) const fn too_many(what: Numbered, limit: usize) -> CompileError {
 }
 
 /// Decisions and cookies, in the order in which rows first need them.
-struct Decisions<'a> {
+pub(super) struct Decisions<'a> {
     source: &'a Source<'a>,
     decisions: Vec<Decision>,
     cookies: Vec<Arc<Cookie>>,
@@ -222,8 +281,13 @@ impl<'a> Decisions<'a> {
         }
     }
 
-    fn known(&self, account: AccountId) -> u16 {
+    pub(super) fn known(&self, account: AccountId) -> u16 {
         self.by_account[account as usize]
+    }
+
+    /// What is decided elsewhere is numbered before what is decided about some services.
+    pub(super) fn number_row(&mut self, runs: &[Run]) -> Result<(), CompileError> {
+        runs.last().into_iter().chain(runs).try_for_each(|run| self.number(run.account))
     }
 
     fn number(&mut self, account: AccountId) -> Result<(), CompileError> {

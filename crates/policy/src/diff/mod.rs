@@ -308,9 +308,8 @@ impl<'a> Comparison<'a> {
 impl Plan {
     fn said(&self, row: Option<Row>, port_class: u16) -> Said {
         let Some(Row { number, policy }) = row else { return UNJUDGED };
-        let column = usize::from(self.column(policy, port_class));
-        let cell = usize::from(number) * self.step as usize + column;
-        let side = self.decided(u32::from(self.decision[cell]));
+        let decided = self.decided_about(policy, number, port_class).unwrap_or_default();
+        let side = self.decided(u32::from(decided));
         let verdict = side.verdict().unwrap_or(SideVerdict::DefaultDeny);
         Said { verdict, response: side.response(), staged: side.staged() }
     }

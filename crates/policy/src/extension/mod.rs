@@ -43,6 +43,10 @@ pub enum NotAnExtension {
     /// It keeps established flows, and the running one doesn't, or the other way round.
     #[error("the plans differ in `keep_established`; apply it")]
     KeepEstablished,
+    /// The rows of the running plan lie in one another's gaps
+    /// ([`Options::narrow_cells`](crate::options::Options::narrow_cells)): none can be added.
+    #[error("the running plan is scattered; apply the plan")]
+    Scattered,
     /// Policies select a node that they don't select in the running plan, or not any more: what it
     /// has let through so far has to be judged again.
     #[error("policies begin or cease to select node {node}; apply the plan")]
@@ -127,6 +131,9 @@ impl Extension {
         if running.local_node != next.local_node {
             return Err(NotAnExtension::LocalNode);
         }
+        if running.is_scattered() {
+            return Err(NotAnExtension::Scattered);
+        }
         if running.keep_established != next.keep_established {
             return Err(NotAnExtension::KeepEstablished);
         }
@@ -151,6 +158,7 @@ impl Extension {
             decision,
             step: running.step,
             columns,
+            scattered: Vec::new(),
             decisions: made.decisions,
             cookies: made.cookies,
             networks: next.networks.clone(),

@@ -95,7 +95,7 @@ impl<'a> Rows<'a> {
         for ((line, shape), group) in lines.zip(&self.shapes).zip(0..).skip(1) {
             for row in line[1..].chunk_by(|a, b| a == b).map(|alike| alike[0]) {
                 if seen.insert((*shape, row)) {
-                    let cells = self.running.cells(group, row).to_vec();
+                    let cells = self.running.cells(group, row).into_owned();
                     self.known.insert((*shape, cells), row);
                 }
             }
@@ -171,7 +171,7 @@ impl<'a> Rows<'a> {
         }
         let same = self
             .translated(next)
-            .is_ok_and(|cells| cells == self.running.cells(next.extended as u32, running));
+            .is_ok_and(|cells| *cells == *self.running.cells(next.extended as u32, running));
         if same {
             self.of_next.insert(key, running);
         }

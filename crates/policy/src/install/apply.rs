@@ -460,8 +460,7 @@ impl<S: Store> Installer<S> {
 /// The head of a plan's generation, whose groups of rows lie so far apart.
 fn head(plan: &Plan, number: u32, line: usize) -> GenerationHead {
     let flags = if plan.keep_established { Generation::KEEP_ESTABLISHED } else { 0 };
-    let columns = if plan.is_narrow() { plan.port_classes as u16 } else { 0 };
-    let flags = Generation::with_columns(flags, columns);
+    let flags = Generation::with_columns(flags, plan.tail() as u16);
     GenerationHead { number, line: line as u32, step: plan.step, flags }
 }
 
@@ -472,8 +471,8 @@ fn spread(plan: &Plan, line: usize) -> Vec<u16> {
     for (cells, group) in cells.chunks_mut(line).zip(groups) {
         cells[..group.len()].copy_from_slice(group);
     }
-    for (cells, columns) in cells.chunks_mut(line).zip(&plan.columns) {
-        cells[line - columns.len()..].copy_from_slice(columns);
+    for (group, cells) in cells.chunks_mut(line).enumerate() {
+        cells[line - plan.tail()..].copy_from_slice(&plan.end_of_line(group));
     }
     cells
 }

@@ -173,10 +173,11 @@ impl<S: Store> Installer<S> {
                 self.store.set_rows(slot, (group * self.line + from) as u32, cells);
             }
             written += cells.len();
-            if let Some(columns) = plan.columns.get(group).filter(|_| from == 0) {
-                let first = (group + 1) * self.line - columns.len();
-                self.store.set_rows(slot, first as u32, columns);
-                written += columns.len();
+            if plan.is_narrow() && from == 0 {
+                let end = plan.end_of_line(group);
+                let first = (group + 1) * self.line - end.len();
+                self.store.set_rows(slot, first as u32, &end);
+                written += end.len();
             }
         }
         written
@@ -314,5 +315,7 @@ pub(super) fn planned(binding: &Binding, plan: &Plan) -> Option<(u32, u32)> {
 
 /// An endpoint policy of a plan, as the tables have it.
 pub(super) fn tabled(plan: &Plan, policy: u32) -> u32 {
-    if plan.is_narrow() { policy | EndpointPolicy::NARROW } else { policy }
+    let narrow = if plan.is_narrow() { EndpointPolicy::NARROW } else { 0 };
+    let scattered = if plan.is_scattered() { EndpointPolicy::SCATTERED } else { 0 };
+    policy | narrow | scattered
 }
