@@ -34,7 +34,7 @@ pub(crate) fn joining() -> Result<()> {
     for size in [100, 1000, 10_000] {
         let inventory = load::inventory(size);
         let policies: Vec<Policy> = (0..50).map(|number| policy(number, 80)).collect();
-        let (plan, _) = compile(&inventory, &policies, &load::options())?;
+        let (plan, _) = compile(&inventory, &policies, &options())?;
         let mut times = Vec::new();
         for backend in [Backend::Host, Backend::Kernel] {
             let mut datapath = running(backend, sized(&plan), &plan)?;
