@@ -14,13 +14,15 @@ use crate::compile::population::Who;
 pub(super) struct Identities<A> {
     allocator: A,
     held: HashMap<Who, NumericIdentity>,
+    /// The last plan's, in its order.
+    last: Vec<(Who, NumericIdentity)>,
     /// Those of peers that the last plan hasn't any more.
     leaving: Vec<NumericIdentity>,
 }
 
 impl<A: IdentityAllocator> Identities<A> {
     pub(super) fn new(allocator: A) -> Self {
-        Self { allocator, held: HashMap::new(), leaving: Vec::new() }
+        Self { allocator, held: HashMap::new(), last: Vec::new(), leaving: Vec::new() }
     }
 
     pub(super) const fn allocator(&self) -> &A {
@@ -30,14 +32,29 @@ impl<A: IdentityAllocator> Identities<A> {
     /// Peers have other numbers from now on; what they hold leaves with the next plan.
     pub(super) fn forget(&mut self) {
         self.leaving.extend(self.held.drain().map(|(_, identity)| identity));
+        self.last.clear();
     }
 
     /// The identities of a plan's peers. If there are too few, nothing has changed.
     pub(super) fn renew(
         &mut self,
-        peers: impl ExactSizeIterator<Item = Who>,
+        peers: impl ExactSizeIterator<Item = Who> + Clone,
         labels: impl Fn(&Who) -> IdentityLabels,
     ) -> Result<Vec<NumericIdentity>, AllocateError> {
+        if peers.clone().eq(self.last.iter().map(|(who, _)| *who)) {
+            let leaving = std::mem::take(&mut self.leaving);
+            self.release(leaving);
+        } else {
+            self.last = self.exchanged(peers, labels)?;
+        }
+        Ok(self.last.iter().map(|(_, identity)| *identity).collect())
+    }
+
+    fn exchanged(
+        &mut self,
+        peers: impl ExactSizeIterator<Item = Who>,
+        labels: impl Fn(&Who) -> IdentityLabels,
+    ) -> Result<Vec<(Who, NumericIdentity)>, AllocateError> {
         let mut identities = Vec::with_capacity(peers.len());
         let mut held = HashMap::with_capacity(peers.len());
         let mut new = Vec::new();
@@ -53,7 +70,7 @@ impl<A: IdentityAllocator> Identities<A> {
             };
             new.extend(known.is_none().then_some(identity));
             held.insert(who, identity);
-            identities.push(identity);
+            identities.push((who, identity));
         }
         let before = std::mem::replace(&mut self.held, held);
         let gone = before.into_iter().filter(|(who, _)| !self.held.contains_key(who));

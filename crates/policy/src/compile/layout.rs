@@ -6,7 +6,10 @@
 //!
 //! Invariant: row 0 is as wide as the widest, so a cell without a row denies whatever the column.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::compile::{
     error::{CompileError, Numbered},
@@ -14,7 +17,7 @@ use crate::compile::{
     interned::index,
     port_classes::PortClasses,
     rows::RowId,
-    tables::{Numbering, Source, too_many},
+    tables::{Source, too_many},
 };
 
 /// Numbers of rows that a narrow plan uses at most if it can: a quarter is left to those who join it.
@@ -42,17 +45,18 @@ pub(super) struct Shape {
     /// What the columns are; `None`: the classes of all rows.
     pub(super) classes: Option<Arc<PortClasses>>,
     pub(super) order: Vec<RowId>,
-    pub(super) numbers: HashMap<RowId, u16>,
+    /// In that order.
+    pub(super) numbers: Vec<u16>,
 }
 
 impl Layout {
     /// All rows have all columns.
     pub(super) fn dense(
-        rows: Numbering,
+        rows: Vec<RowId>,
         groups: usize,
         port_classes: u32,
     ) -> Result<Self, CompileError> {
-        let shape = Shape { classes: None, order: rows.order, numbers: HashMap::new() };
+        let shape = Shape { classes: None, order: rows, numbers: Vec::new() };
         let mut layout = Self {
             step: port_classes,
             count: 0,
@@ -106,9 +110,9 @@ impl Layout {
         let mut next = self.shapes.iter().map(|shape| numbers(width(shape))).max().unwrap_or(1);
         for shape in &mut self.shapes {
             let width = width(shape);
-            for row in &shape.order {
+            for _ in &shape.order {
                 let number = u16::try_from(next).map_err(|_| too_many(Numbered::Rows, NUMBERS))?;
-                shape.numbers.insert(*row, number);
+                shape.numbers.push(number);
                 next += numbers(width);
             }
         }
@@ -142,7 +146,7 @@ fn step(shapes: &[(usize, usize)]) -> u32 {
 #[derive(Default)]
 struct Shapes {
     by_columns: HashMap<Arc<[u16]>, usize>,
-    made: Vec<(Arc<PortClasses>, Numbering)>,
+    made: Vec<(Arc<PortClasses>, Distinct)>,
 }
 
 impl Shapes {
@@ -155,29 +159,40 @@ impl Shapes {
         let group = source.groups.get(group);
         let own = group.ports(source.rows)?;
         let columns: Arc<[u16]> = own.of_classes(ports).into();
-        let (columns, shape) = match self.by_columns.get_key_value(&columns) {
-            Some((known, shape)) => (Arc::clone(known), *shape),
-            None => {
-                self.by_columns.insert(Arc::clone(&columns), self.made.len());
-                self.made.push((own, Numbering::default()));
-                (columns, self.made.len() - 1)
-            }
-        };
-        let known = &mut self.made[shape].1;
-        for &row in group.rows() {
-            known.number(row);
+        if let Some((columns, shape)) = self.by_columns.get_key_value(&columns) {
+            self.made[*shape].1.add(group.rows());
+            return Ok((*shape, Arc::clone(columns)));
         }
+        let shape = self.made.len();
+        self.by_columns.insert(Arc::clone(&columns), shape);
+        self.made.push((own, Distinct::new(group.rows())));
         Ok((shape, columns))
     }
 
     fn finish(self) -> Vec<Shape> {
         let made = self.made.into_iter();
-        made.map(|(own, rows)| Shape {
-            classes: Some(own),
-            order: rows.order,
-            numbers: HashMap::new(),
-        })
-        .collect()
+        made.map(|(own, rows)| Shape { classes: Some(own), order: rows.order, numbers: Vec::new() })
+            .collect()
+    }
+}
+
+/// Rows, each once, in the order in which they came.
+struct Distinct {
+    order: Vec<RowId>,
+    /// Those of them: asked for, and so made, where groups share a shape.
+    known: Option<HashSet<RowId>>,
+}
+
+impl Distinct {
+    /// `rows`: each once.
+    fn new(rows: &[RowId]) -> Self {
+        Self { order: rows.to_vec(), known: None }
+    }
+
+    fn add(&mut self, rows: &[RowId]) {
+        let order = &mut self.order;
+        let known = self.known.get_or_insert_with(|| order.iter().copied().collect());
+        order.extend(rows.iter().filter(|&&row| known.insert(row)));
     }
 }
 

@@ -13,10 +13,10 @@ use crate::{
         group::Group,
         groups::GroupId,
         interned::{Interned, index},
-        layout::Layout,
+        layout::{Layout, Shape},
         policies::{Applying, PolicyName},
         port_classes::PortClasses,
-        rows::{Account, AccountId, Rows, Run},
+        rows::{Account, AccountId, RowId, Rows, Run},
         scattered::Scattered,
     },
     model::{PolicyRef, Response},
@@ -119,7 +119,7 @@ impl Source<'_> {
         let ports = PortClasses::new(&sets.collect())?;
         let count = rows.order.len();
         let mut made = Decisions::new(self);
-        let cells = match self.layout(rows, &groups.order, &ports)? {
+        let cells = match self.layout(rows.order, &groups.order, &ports)? {
             Laid::Even(layout) => self.even_cells(&groups.order, layout, &ports, &mut made)?,
             Laid::Scattered(one) => self.scattered_cells(&groups.order, one, &ports, &mut made)?,
         };
@@ -143,11 +143,11 @@ impl Source<'_> {
     /// out of numbers.
     fn layout(
         &self,
-        rows: Numbering,
+        rows: Vec<RowId>,
         groups: &[GroupId],
         ports: &PortClasses,
     ) -> Result<Laid, CompileError> {
-        let dense = (rows.order.len() + 1) * ports.count as usize;
+        let dense = (rows.len() + 1) * ports.count as usize;
         if dense <= self.options.dense_cells {
             return Ok(Laid::Even(Layout::dense(rows, groups.len(), ports.count)?));
         }
@@ -207,10 +207,12 @@ impl Source<'_> {
         let mut cells = vec![0; (groups.len() + 1) * width];
         let lines = cells.chunks_mut(width).skip(1);
         let mut numbers = vec![0; self.rows.len()];
+        let mut shape_of_numbers = None;
         for ((group, shape), cells) in groups.iter().zip(&layout.shape_of).zip(lines) {
             let group = self.groups.get(*group);
-            for row in group.rows() {
-                numbers[*row as usize] = layout.shapes[*shape].numbers[row];
+            if shape_of_numbers.replace(*shape) != Some(*shape) {
+                let Shape { order, numbers: own, .. } = &layout.shapes[*shape];
+                order.iter().zip(own).for_each(|(row, own)| numbers[*row as usize] = *own);
             }
             cells[1..].fill(numbers[group.rest as usize]);
             for &(class, row) in &group.others {
@@ -231,10 +233,10 @@ impl Source<'_> {
         let mut cells = Vec::with_capacity(room);
         for shape in &layout.shapes {
             let classes = shape.classes.as_deref().unwrap_or(ports);
-            for row in &shape.order {
+            for (row, number) in shape.order.iter().zip(&shape.numbers) {
                 let runs = self.rows.runs(*row);
                 made.number_row(runs)?;
-                cells.resize(usize::from(shape.numbers[row]) * step, 0);
+                cells.resize(usize::from(*number) * step, 0);
                 classes.expand(runs, |account| made.known(account), &mut cells);
             }
         }
