@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::policy::{EndpointPolicy, Generation, PortTable, Scattered};
 use flowgate_identity::{Labels, LocalAllocator, Selector};
-use flowgate_pipeline::Tables;
+use flowgate_pipeline::{Tables, policy::scattered};
 use flowgate_policy::{
     compile::{CompileError, Compiler, Numbered, Session},
     extension::{Extension, NotAnExtension},
@@ -225,6 +225,21 @@ fn a_scattered_plan_runs_as_it_decides_and_is_never_extended() {
     }
     let refused = Extension::of(&plan, &plan).expect_err("its rows have their places");
     assert_eq!(refused, NotAnExtension::Scattered);
+}
+
+/// Spare classes of peers lead there, and what lies in front of a group's records is another's.
+#[test]
+fn a_scattered_cell_without_a_row_denies() {
+    let plan = Arc::new(Load::SMALL.scattered());
+    let installer = running(&plan, 0);
+    let slot = installer.generation() & 1;
+    let line = installer.store().generation_head(slot).expect("a slot").line.load();
+    for group in 1..u32::try_from(plan.cost().endpoint_policies).expect("few") {
+        for column in 0..plan.port_classes {
+            let end = (group + 1) * line;
+            assert_eq!(scattered(installer.store(), slot, end, (0, column)), 0);
+        }
+    }
 }
 
 /// They take [`EndpointPolicy::NARROW`] for a part of a number, or [`EndpointPolicy::SCATTERED`].
