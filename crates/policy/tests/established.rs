@@ -226,6 +226,24 @@ fn the_option_is_the_generations() {
     assert!(!cluster.lives(WORLD));
 }
 
+/// What ended, and was allowed again: its own end is told too.
+#[test]
+fn the_end_of_what_was_allowed_again_is_told() {
+    let mut cluster = Cluster::new();
+    cluster.establish(&[WORLD]);
+    cluster.keep = false;
+    cluster.admit_nobody();
+    assert!(!cluster.lives(WORLD));
+    cluster.admit(Peers::Any);
+    assert!(cluster.lives(WORLD));
+    assert_eq!(cluster.send(WORLD, false, tcp::RST), Ok(()));
+    cluster.installer.store().take_events();
+    cluster.installer.store().sweep();
+    let told = cluster.installer.store().take_events();
+    let kinds: Vec<u8> = told.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [Kind::Closed as u8]);
+}
+
 /// What a plan says becomes of them is what becomes of them.
 #[test]
 fn the_fate_of_a_connection_is_known_before() {
