@@ -26,13 +26,13 @@ use crate::{
     header::Inner,
     model::{
         Backend, BackendId, Forwarding, Fragments, Frontend, HashMode, Protocol, QuicServers,
-        Service, ServiceName,
+        Service, ServiceName, TcpServers,
     },
     nat,
     places::Places,
-    quic,
     ranges::{Range, Ranges},
     running::Running,
+    server_ids,
     sources::{self, Placed},
     store::Store,
 };
@@ -92,8 +92,8 @@ impl<S: Store> Balancer<S> {
     fn take_over(&mut self, number: u32, entries: &[Entry]) -> Option<Running> {
         let first = entries.first()?;
         let size = TableSize::new(first.size)?;
-        let quic = QuicServers::of(first.flags.load());
-        let slots = Range { start: first.slots, length: quic::room(size, quic) };
+        let length = server_ids::room(size, first.flags.load());
+        let slots = Range { start: first.slots, length };
         let (lines, sources) = (self.find_lines(entries)?, self.find_sources(entries)?);
         if !self.slots.claim(slots) || !self.numbers.remove(&number) {
             return None;
@@ -177,6 +177,7 @@ impl<S: Store> Balancer<S> {
             service.options.affinity = Some(Duration::from_millis(31 << Entry::pin_shift(flags)));
         }
         service.options.quic = QuicServers::of(flags);
+        service.options.tcp_option = TcpServers::of(flags);
         let mut known = BTreeSet::new();
         for line in lines.values().flat_map(Range::elements) {
             let line = self.store.backend(line);

@@ -23,11 +23,11 @@ use crate::{
     frontends::{address_target, seed_of, target_of},
     header::Inner,
     model::{Service, ServiceName},
-    nat, quic,
+    nat,
     ranges::{Range, Ranges},
     room::{ApplyError, Table},
     running::{self, Running},
-    sources,
+    server_ids, sources,
     store::Store,
     sweep,
 };
@@ -270,7 +270,8 @@ impl<S: Store> Balancer<S> {
     fn add(&mut self, service: Arc<Service>) -> Result<(), ApplyError<S::Error>> {
         let lines = running::lines_for(service.backends.len());
         let size = service.slots();
-        let taken = self.take(&service, quic::room(size, service.options.quic), lines);
+        let taken =
+            self.take(&service, server_ids::room(size, server_ids::flags(&service.options)), lines);
         let (number, slots, lines) = taken.ok_or_else(|| self.no_room(Table::Lines, &service))?;
         let mut running = Running::new(Arc::clone(&service), (number, size), slots, lines);
         running.refused = self.store.refused(number);

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::model::{BackendId, Frontend, QuicServers, ServiceName};
+use crate::model::{BackendId, Frontend, QuicServers, ServiceName, TcpServers};
 
 /// Why services can't be balanced as they are.
 #[non_exhaustive]
@@ -182,7 +182,32 @@ pub enum ServiceError {
         /// What it says.
         servers: QuicServers,
     },
-    /// A server id that no connection id can have, or of a service that reads none.
+    /// The option is TCP's.
+    #[error("service {service}: an option of TCP names nobody of another protocol's")]
+    OptionIsTcp {
+        /// The service.
+        service: ServiceName,
+    },
+    /// With full NAT nobody but the balancer that has given a flow its port can send the flow on.
+    #[error(
+        "service {service}: with full NAT a flow's port says who its backend is, and no option of TCP can"
+    )]
+    OptionBySnat {
+        /// The service.
+        service: ServiceName,
+    },
+    /// No option names servers so.
+    #[error(
+        "service {service}: option kind {} is taken (35 to 252 are free, but for 69, 172 and 174), or {} ids aren't a power of two from 16 to 16384",
+        servers.kind, servers.ids
+    )]
+    TcpServers {
+        /// The service.
+        service: ServiceName,
+        /// What it says.
+        servers: TcpServers,
+    },
+    /// A server id that packets can't have, or of a service whose packets have none.
     #[error(
         "service {service}: backend {backend} has server id {id}, and the service has {most} ids, from 0 on"
     )]

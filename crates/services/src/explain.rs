@@ -16,7 +16,7 @@ use crate::{
     balancer::Balancer,
     frontends::target_of,
     life::Stage,
-    model::{BackendId, Frontend, ServiceName},
+    model::{BackendId, Frontend, Protocol, ServiceName},
     quic::ConnectionId,
     running::Running,
     store::Store,
@@ -34,11 +34,14 @@ pub struct ClientFlow {
     pub frontend: Frontend,
     /// The connection id of its packets, if it is of QUIC and that is known.
     pub quic: Option<ConnectionId>,
+    /// The server id in its packets' option of TCP, if they have one and that is known.
+    pub server_id: Option<u32>,
 }
 
-/// Why a flow has its backend. A packet of QUIC whose connection id names a server ([`crate::model::ServiceOptions::quic`])
-/// goes there, unless full NAT has given its flow a port: who asks says which id ([`ClientFlow::quic`]), as ids are of
-/// packets, not of flows.
+/// Why a flow has its backend. A packet that names a server itself, by its connection id
+/// ([`crate::model::ServiceOptions::quic`]) or an option of TCP ([`crate::model::ServiceOptions::tcp_option`]), goes there,
+/// unless full NAT has given its flow a port: who asks says which id ([`ClientFlow::quic`], [`ClientFlow::server_id`]), as
+/// ids are of packets, not of flows.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
@@ -58,8 +61,8 @@ pub struct Explained {
     pub entry: Option<BackendId>,
     /// What its packets become, if full NAT has given it a port: it keeps that, and its backend.
     pub translated: Option<Translated>,
-    /// Whom the connection id names that was asked about: of packets with short headers, which go there. Those of
-    /// handshakes don't if it is quarantined.
+    /// Whom the id names that was asked about: of packets with short headers of QUIC, or of TCP that open nothing, which
+    /// go there. Those of QUIC's handshakes don't if it is quarantined.
     pub named: Option<BackendId>,
     /// Whom the client's pin names, if the service has affinity and it has one: that one gets its packets, but for
     /// flows to which full NAT has given a port.
@@ -110,7 +113,7 @@ impl<S: Store> Balancer<S> {
             fresh: named(word.fresh_backend()),
             target: named(u32::from(running.target[slot as usize])),
             entry: found.and_then(|entry| named(entry.backend())),
-            named: client.quic.and_then(|id| running.whom(&self.store, &id)),
+            named: running.named_by(&self.store, client),
             pin: pin.and_then(|pin| named(pin.backend())),
             translated: self.translated(running, client, flow.hash),
             refused,
@@ -154,6 +157,14 @@ fn tuple<F: Balanceable>(
 }
 
 impl Running {
+    /// Whom the packets of a flow name themselves.
+    fn named_by<S: Store>(&self, store: &S, flow: &ClientFlow) -> Option<BackendId> {
+        match self.service.protocol {
+            Protocol::Tcp => self.server(store, flow.server_id?),
+            Protocol::Udp => self.server_of(store, &flow.quic?),
+        }
+    }
+
     /// Slots that aren't stable, by their stage.
     pub(crate) fn stages<S: Store>(&self, store: &S) -> [usize; 3] {
         let mut stages = [0; 3];

@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 pub use flowgate_abi::Mac;
 
 use crate::TableSize;
-pub use crate::{quic::QuicServers, source_ranges::SourceRanges};
+pub use crate::{quic::QuicServers, source_ranges::SourceRanges, tcp_option::TcpServers};
 
 /// Names one service; statistics and errors speak of it by this name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -292,7 +292,7 @@ pub struct Backend {
     /// The largest IP packet that the path to it carries, outer headers included, in bytes. `None`:
     /// what the balancer takes for all paths.
     pub mtu: Option<u16>,
-    /// By which the connection ids that it makes name it, if its service reads them ([`ServiceOptions::quic`]).
+    /// By which packets name it, if its service has server ids ([`ServiceOptions::quic`], [`ServiceOptions::tcp_option`]).
     pub server_id: Option<u16>,
 }
 
@@ -401,6 +401,9 @@ pub struct ServiceOptions {
     /// Packets are QUIC's, and the connection ids that backends make name them by their [`Backend::server_id`]:
     /// such packets go there from any address of the client's, through any balancer. All others go by the table.
     pub quic: Option<QuicServers>,
+    /// An option of TCP names backends by their [`Backend::server_id`]: segments that have it go there from any address
+    /// of the client's, through any balancer. All others go by the table, and so does every SYN that opens a flow.
+    pub tcp_option: Option<TcpServers>,
     /// What becomes of fragments.
     pub fragments: Fragments,
     /// How long a live flow may be silent: after that its backend may change when the table does. `None`:

@@ -14,12 +14,12 @@ use crate::{
     ServiceError, Services,
     balancer::Balancer,
     clock::{Clock, millis},
-    model::{Forwarding, Frontend, QuicServers, Service, ServiceName},
+    model::{Forwarding, Frontend, Service, ServiceName},
     nat::SourcesError,
     places::Placed,
-    quic,
     ranges::Ranges,
     running::{self, Running},
+    server_ids,
     services::check_mtu,
     sources,
     store::{Room, Store},
@@ -107,7 +107,7 @@ pub enum ApplyError<E: std::error::Error + 'static> {
     },
     /// Server ids have their room from the beginning. Nothing was changed.
     #[error(
-        "service {service} can't get another number of QUIC server ids while it runs: remove it, apply, and add it again; its flows will break"
+        "service {service} can't get another number of server ids while it runs: remove it, apply, and add it again; its flows will break"
     )]
     ServerIds {
         /// The service.
@@ -252,8 +252,8 @@ impl<S: Store> Balancer<S> {
             return Err(ApplyError::Idle { service, idle, longest });
         }
         let runs = self.running.get(&service.name);
-        let ids = |quic: Option<QuicServers>| quic.map(|servers| servers.ids);
-        if runs.is_some_and(|runs| ids(runs.service.options.quic) != ids(service.options.quic)) {
+        let ids = |service: &Service| server_ids::count(server_ids::flags(&service.options));
+        if runs.is_some_and(|runs| ids(&runs.service) != ids(service)) {
             return Err(ApplyError::ServerIds { service: service.name.clone() });
         }
         let runs = runs.map(|running| running.size);
@@ -308,7 +308,9 @@ impl<S: Store> Balancer<S> {
         }
         for service in &plan.added {
             let room = running::lines_for(service.backends.len());
-            slots.take(quic::room(service.slots(), service.options.quic)).ok_or(Table::Slots)?;
+            slots
+                .take(server_ids::room(service.slots(), server_ids::flags(&service.options)))
+                .ok_or(Table::Slots)?;
             take(&mut lines, room, running::families(service).len()).ok_or(Table::Lines)?;
             let lacks = sources::lacking(&self.store, service, &sources::Placed::new());
             take_each(&mut sources, lacks).ok_or(Table::Sources)?;
@@ -354,7 +356,7 @@ impl<S: Store> Balancer<S> {
             Table::Frontends => 2 * service.addresses.len(),
             Table::Slots => {
                 let size = running.map_or_else(|| service.slots(), |running| running.size);
-                quic::room(size, service.options.quic) as usize
+                server_ids::room(size, server_ids::flags(&service.options)) as usize
             }
             Table::Lines => {
                 let families = running::families(service).len();

@@ -19,8 +19,9 @@ use crate::{
     header::{self, Inner},
     maglev::Member,
     members::Members,
-    model::{Forwarding, Fragments, HashMode, QuicServers, Service},
+    model::{Forwarding, Fragments, HashMode, Service},
     ranges::Range,
+    server_ids,
     store::Store,
 };
 
@@ -214,8 +215,7 @@ pub(crate) fn flags(service: &Service, age_length: Millis) -> u32 {
         Some(time) => Frontend::HASH_SOURCE | Frontend::pins(Clock::pin_shift(time, age_length)),
         None => 0,
     };
-    let quic = service.options.quic.map_or(0, QuicServers::flags);
-    hash | fragments | nat | affinity | quic
+    hash | fragments | nat | affinity | server_ids::flags(&service.options)
 }
 
 /// For how long a silent client keeps its backend: no shorter than its flows may be silent.

@@ -15,7 +15,7 @@ use crate::{
         Backend, BackendId, BackendState, Forwarding, Frontend, HashMode, NextHop, Service,
         ServiceName, SourceRanges,
     },
-    quic,
+    server_ids,
     sources::MOST_NETWORKS,
 };
 
@@ -203,7 +203,7 @@ fn check(service: &Service) -> Result<(), ServiceError> {
     }
     check_sources(service)?;
     check_affinity(service)?;
-    quic::check(service)?;
+    server_ids::check(service)?;
     let (backends, slots) = (service.backends.len(), service.slots().slots());
     if backends > MOST_BACKENDS {
         return Err(ServiceError::TooManyBackends {

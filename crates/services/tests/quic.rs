@@ -186,7 +186,9 @@ fn an_account_of_a_flow_tells_whom_its_connection_id_names() {
         let frontend = service().frontends().next().expect("one");
         let quic = Some(ConnectionId::new(id).expect("20 octets at most"));
         let client = Ipv4Addr::new(203, 0, 113, 7).into();
-        balancer.explain(&ClientFlow { client, port, frontend, quic }).expect("a service's")
+        balancer
+            .explain(&ClientFlow { client, port, frontend, quic, server_id: None })
+            .expect("a service's")
     };
     let ids: Vec<Vec<u8>> =
         [0, 0x102, 0x3ff, 0x103, 0x400, 0xffff].map(|id| short(id)[1..9].to_vec()).into();

@@ -82,6 +82,9 @@ pub(crate) enum Command {
         /// The connection id of its packets, if it is of QUIC, in hexadecimal digits
         #[arg(long, value_name = "HEX")]
         quic_connection_id: Option<String>,
+        /// The server id in its packets' option of TCP, if they have one
+        #[arg(long, value_name = "ID")]
+        server_id: Option<u32>,
         #[command(flatten)]
         client: Client,
     },
@@ -150,7 +153,7 @@ pub(crate) struct Add {
     /// The largest IP packet that the path to it carries
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u16>,
-    /// Its server id in connection ids of QUIC
+    /// Its server id, for a service with `quic` or `tcp_option`
     #[arg(long, value_name = "ID")]
     pub(crate) server_id: Option<u16>,
 }

@@ -73,12 +73,13 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
         Command::Stats { watch: false, client } => ask::<Stats>(client, &Request::Stats),
         Command::Stats { watch: true, client } => watch(client),
         Command::Flows(client) => ask::<Vec<Flows>>(client, &Request::Flows),
-        Command::Explain { from, service, protocol, quic_connection_id, client } => {
+        Command::Explain { from, service, protocol, quic_connection_id, server_id, client } => {
             let request = Request::Explain {
                 client: *from,
                 service: *service,
                 protocol: (*protocol).into(),
                 quic_connection_id: quic_connection_id.clone(),
+                server_id: *server_id,
             };
             ask::<Explained>(client, &request)
         }

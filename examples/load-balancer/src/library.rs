@@ -48,6 +48,13 @@ const QUIC: [(&str, Counter); 3] = [
     ("unknown", Counter::QuicUnknown),
 ];
 
+/// What options of TCP say, and who counts it.
+const TCP: [(&str, Counter); 3] = [
+    ("named", Counter::TcpNamed),
+    ("unnamed", Counter::TcpUnnamed),
+    ("unknown", Counter::TcpUnknown),
+];
+
 /// The kernel's load balancer.
 pub(crate) struct Library {
     balancer: Option<LoadBalancer>,
@@ -217,7 +224,8 @@ impl Plane for Library {
     fn counts(&self) -> Result<Counts, PlaneError> {
         let stats = self.shared().stats()?;
         let unpinned = stats.get(Counter::PinsRefused);
-        let quic = QUIC.map(|(what, counter)| (what, stats.get(counter)));
+        let counted = |(what, counter)| (what, stats.get(counter));
+        let (quic, tcp) = (QUIC.map(counted), TCP.map(counted));
         let drops = stats.drops.iter();
         Ok(Counts {
             services: stats.services.into_iter().map(service_counts).collect(),
@@ -225,6 +233,7 @@ impl Plane for Library {
             sources: stats.sources.into_iter().map(source_counts).collect(),
             unpinned,
             quic,
+            tcp,
         })
     }
 
@@ -234,8 +243,9 @@ impl Plane for Library {
             protocol: protocol(flow.protocol),
             port: flow.service.port(),
         };
-        let (client, port, quic) = (flow.client.ip(), flow.client.port(), flow.quic);
-        let flow = ClientFlow { client, port, frontend, quic };
+        let (client, port) = (flow.client.ip(), flow.client.port());
+        let Flow { quic, server_id, .. } = *flow;
+        let flow = ClientFlow { client, port, frontend, quic, server_id };
         Ok(self.shared().explain(&flow).map(explained))
     }
 

@@ -81,9 +81,13 @@ impl Collector for Measured {
         let unpinned = std::iter::once((Labels::new(), self.counts.unpinned));
         let help = "Packets whose clients found no room to be remembered by affinity";
         counters(to, "unpinned_packets", help, unpinned)?;
-        let quic = self.counts.quic.map(|(what, packets)| (vec![("id", what.to_owned())], packets));
+        let by_id = |(what, packets): (&str, u64)| (vec![("id", what.to_owned())], packets);
+        let quic = self.counts.quic.map(by_id);
         let help = "Packets of services with quic, by whether their connection id names a backend";
         counters(to, "quic_packets", help, quic.into_iter())?;
+        let tcp = self.counts.tcp.map(by_id);
+        let help = "Packets of services with tcp_option, by whether their option names a backend";
+        counters(to, "tcp_packets", help, tcp.into_iter())?;
         self.of_services(to)?;
         self.of_backends(to)?;
         self.of_sources(to)?;
@@ -254,6 +258,7 @@ mod tests {
             sources: vec![source],
             unpinned: 7,
             quic: [("named", 8), ("opening", 9), ("unknown", 10)],
+            tcp: [("named", 13), ("unnamed", 14), ("unknown", 15)],
         }
     }
 
@@ -280,6 +285,7 @@ mod tests {
             "flowgate_lb_dropped_packets_total{reason=\"no backend\"} 5".into(),
             "flowgate_lb_unpinned_packets_total 7".into(),
             "flowgate_lb_quic_packets_total{id=\"opening\"} 9".into(),
+            "flowgate_lb_tcp_packets_total{id=\"unnamed\"} 14".into(),
             "flowgate_lb_pinned_clients{service=\"web\"} 6".into(),
             "flowgate_lb_tracked_flows{service=\"web\"} 2".into(),
             "flowgate_lb_slots{service=\"web\"} 251".into(),

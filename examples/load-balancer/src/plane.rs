@@ -107,6 +107,8 @@ pub struct Counts {
     pub unpinned: u64,
     /// Packets to services with `quic`, by what their connection ids say.
     pub quic: [(&'static str, u64); 3],
+    /// Packets to services with `tcp_option` that open nothing, by what their options say.
+    pub tcp: [(&'static str, u64); 3],
 }
 
 /// How many ports of a source flows have.
@@ -165,6 +167,8 @@ pub struct Flow {
     pub protocol: Protocol,
     /// The connection id of its packets, if it is of QUIC and that is known.
     pub quic: Option<ConnectionId>,
+    /// The server id in its packets' option of TCP, if they have one and that is known.
+    pub server_id: Option<u32>,
 }
 
 /// Where a flow goes.

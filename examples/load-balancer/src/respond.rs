@@ -28,10 +28,11 @@ impl<P: Plane> Balancer<P> {
             Request::Backends { service } => Ok(value(self.backends(service.as_deref(), now))),
             Request::Stats => self.stats(now).map(value),
             Request::Flows => self.flows().map(value),
-            Request::Explain { client, service, protocol, quic_connection_id } => {
-                let (client, service, protocol) = (*client, *service, *protocol);
+            Request::Explain { client, service, protocol, quic_connection_id, server_id } => {
+                let (client, service, protocol, server_id) =
+                    (*client, *service, *protocol, *server_id);
                 let quic = quic_connection_id.as_deref().map(connection_id).transpose();
-                let flow = quic.map(|quic| Flow { client, service, protocol, quic });
+                let flow = quic.map(|quic| Flow { client, service, protocol, quic, server_id });
                 flow.and_then(|flow| self.explain(&flow)).map(value)
             }
             Request::Simulate { frames } => self.simulate(frames).map(value),

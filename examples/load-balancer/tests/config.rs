@@ -1,7 +1,7 @@
 //! The file: the example in the tree, and every kind of mistake with its line and field.
 
 use flowgate_lb::config::{self, ConfigError, model::*};
-use flowgate_services::model::{BackendState, Forwarding as Way, NextHop, QuicServers};
+use flowgate_services::model::{BackendState, Forwarding as Way, NextHop, QuicServers, TcpServers};
 
 /// A file with these lines for its only service, the first of which is line 4.
 fn service(lines: &str) -> String {
@@ -32,7 +32,7 @@ fn at(text: &str, (line, field, reason): (usize, &str, &str)) {
 fn the_example_is_understood() {
     let read = config::parse("lb.yaml", include_str!("../lb.yaml")).unwrap();
     let names: Vec<&str> = read.services.iter().map(|service| service.name.as_str()).collect();
-    assert_eq!(names, ["dns", "legacy", "web", "web-plain", "web-quic"]);
+    assert_eq!(names, ["dns", "legacy", "rpc", "web", "web-plain", "web-quic"]);
     let web = read.services.get(&"web".into()).unwrap();
     assert_eq!(web.backends.len(), 3);
     assert_eq!(web.backends[2].state, BackendState::Draining);
@@ -41,6 +41,8 @@ fn the_example_is_understood() {
     let quic = read.services.get(&"web-quic".into()).unwrap();
     assert_eq!(quic.options.quic, Some(QuicServers { rotation: 0, octets: 2, ids: 1024 }));
     assert_eq!(quic.backends[1].server_id, Some(12));
+    let option = read.services.get(&"rpc".into()).unwrap().options.tcp_option;
+    assert_eq!(option, Some(TcpServers { kind: 0xb7, ids: 256 }));
     let dns = read.services.get(&"dns".into()).unwrap();
     assert_eq!(dns.backends[0].next_hop, NextHop::Mac([2, 0, 0, 0, 1, 0x21]));
     let Some(Check { probe: Probe::Udp(udp), .. }) = &read.config.services[2].check else {
@@ -164,6 +166,13 @@ fn services_that_contradict_themselves_are_refused() {
     at(&ids, (7, "services[0].backends[0].server_id", "256 ids"));
     let rotated = service(&format!("{quic}\nquic: {{rotation: 7}}"));
     at(&rotated, (8, "services[0].quic", "0 to 6"));
+    at(&service(&format!("{quic}\ntcp_option: {{}}")), (8, "services[0].tcp_option", "of TCP"));
+    let option = |text: &str| service(&format!("{PLAIN}\ntcp_option: {text}"));
+    at(&option("{kind: 30}"), (8, "services[0].tcp_option", "kind 30"));
+    at(&option("{ids: 100}"), (8, "services[0].tcp_option", "100 ids"));
+    let ids = PLAIN.replace("198.18.0.1}", "198.18.0.1, server_id: 256}");
+    let ids = service(&format!("{ids}\ntcp_option: {{}}"));
+    at(&ids, (7, "services[0].backends[0].server_id", "256 ids"));
     at(&service(&format!("{PLAIN}\nhash: port")), (8, "services[0].hash", "`port: 0`"));
     at(
         &service(&format!("{PLAIN}\nforwarding: {{gue: {{port: 0}}}}")),

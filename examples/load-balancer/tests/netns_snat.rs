@@ -183,8 +183,13 @@ fn all_answer(talks: &mut [Talk]) {
 /// The balancer tells by which source, to whose own port.
 fn is_explained(running: &Running, talk: &Talk) {
     let (client, service) = (talk.source().expect("connected"), talk.destination());
-    let request =
-        Request::Explain { client, service, protocol: Protocol::Tcp, quic_connection_id: None };
+    let request = Request::Explain {
+        client,
+        service,
+        protocol: Protocol::Tcp,
+        quic_connection_id: None,
+        server_id: None,
+    };
     let told = running.try_ask::<Explained>(&request).expect("it answers");
     let translated = told.translated.expect("it has a port");
     assert!(sources().contains(&translated.source.ip()), "{told:?}");

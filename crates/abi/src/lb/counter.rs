@@ -48,6 +48,12 @@ counters! {
     QuicOpening = 10, "quic_opening";
     /// Packets of QUIC with a short header whose connection id names no backend; they went by the table.
     QuicUnknown = 11, "quic_unknown";
+    /// Packets of TCP that went to the backend that their option names.
+    TcpNamed = 12, "tcp_named";
+    /// Packets of TCP that open no flow and have no option that names a backend; they went by the table.
+    TcpUnnamed = 13, "tcp_unnamed";
+    /// Packets of TCP whose option names a backend that isn't there; they went by the table.
+    TcpUnknown = 14, "tcp_unknown";
 }
 
 const _: () = assert!(size_of::<Load>() == 32);

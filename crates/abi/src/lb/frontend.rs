@@ -81,6 +81,8 @@ impl Frontend {
     pub const AFFINITY: u32 = 32;
     /// Packets are QUIC's; bits 13 to 21 of the flags are [`super::QuicIds`].
     pub const QUIC: u32 = 64;
+    /// An option of TCP names backends; bits 18 to 29 of the flags are [`super::TcpOption`].
+    pub const TCP_OPTION: u32 = 128;
 
     /// Flags of pins whose ages are so many milliseconds long: this power of two.
     #[must_use]

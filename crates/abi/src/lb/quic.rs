@@ -1,9 +1,8 @@
 //! How the connection ids of a service's QUIC name its servers: bits of a frontend's flags.
 
-use super::{Frontend, SLOTS};
+use super::{Frontend, ServerIds};
 
-/// What a frontend's flags say of connection ids. The servers' numbers lie behind the table's slots, a word for
-/// each server id.
+/// What a frontend's flags say of connection ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuicIds(pub u32);
 
@@ -13,7 +12,8 @@ impl QuicIds {
     #[must_use]
     pub const fn new(rotation: u32, octets: u32, logarithm: u32) -> Self {
         let octets = octets.wrapping_sub(1) & 3;
-        Self(Frontend::QUIC | (rotation & 7) << 13 | octets << 16 | (logarithm & 15) << 18)
+        let ids = ServerIds::below(logarithm);
+        Self(Frontend::QUIC | (rotation & 7) << 13 | octets << 16 | ids)
     }
 
     /// Connection ids name servers.
@@ -35,19 +35,5 @@ impl QuicIds {
     #[must_use]
     pub const fn octets(self) -> u32 {
         (self.0 >> 16 & 3) + 1
-    }
-
-    /// How many server ids there may be.
-    #[inline(always)]
-    #[must_use]
-    pub const fn count(self) -> u32 {
-        1 << (self.0 >> 18 & 15)
-    }
-
-    /// Where the word of server id 0 lies, from the first slot of a table of so many.
-    #[inline(always)]
-    #[must_use]
-    pub const fn start(size: u32) -> u32 {
-        size.wrapping_add(SLOTS as u32 - 1) & !(SLOTS as u32 - 1)
     }
 }

@@ -11,3 +11,4 @@ mod outer;
 mod quic;
 mod reading;
 mod rig;
+mod tcp_option;

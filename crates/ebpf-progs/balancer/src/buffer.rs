@@ -7,10 +7,18 @@ use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
 };
 use flowgate_abi::Be16;
-use flowgate_pipeline::{Cursor, Skip, lb::Buffer, parse::Layer3, wire::Ethernet};
+use flowgate_pipeline::{
+    Cursor, Skip,
+    lb::{Buffer, tcp_option},
+    parse::Layer3,
+    wire::Ethernet,
+};
 use zerocopy::FromBytes;
 
-use crate::xdp_frame::{Frame, span};
+use crate::{
+    tables::bounded,
+    xdp_frame::{Frame, span},
+};
 
 /// What is inside of an Ethernet frame; goes to it.
 #[inline(always)]
@@ -48,11 +56,28 @@ impl Buffer for Frame {
     }
 
     #[inline(always)]
+    fn near(&self, offset: u32) -> u32 {
+        bounded::<127>(offset) as u32
+    }
+
+    #[inline(always)]
+    fn server_id(&self, header: u32, kind: u8) -> u32 {
+        option_names(self.0, header.into(), kind.into()) as u32
+    }
+
+    #[inline(always)]
     fn truncate(&mut self, length: u32) -> bool {
         let less = length.wrapping_sub(self.length()) as i32;
         // SAFETY: as above.
         less <= 0 && (less == 0 || unsafe { bpf_xdp_adjust_tail(self.0, less) } == 0)
     }
+}
+
+/// VERIFIER: a global subprogram, as `names` is: the walk over options is verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn option_names(ctx: *mut xdp_md, header: u64, kind: u64) -> u64 {
+    u64::from(tcp_option::server_id(&Frame(ctx), header as u32, kind as u8))
 }
 
 /// Direct packet access: the compare against `end` is what the verifier sees.

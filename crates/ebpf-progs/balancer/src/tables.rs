@@ -20,7 +20,7 @@ use flowgate_pipeline::{
         Balance, Translations,
         choose::Signs,
         pin::{self, Client},
-        quic::{self, Naming},
+        server_id::{self, Bearer, Naming},
         sources,
     },
 };
@@ -35,7 +35,7 @@ pub struct Maps;
 /// VERIFIER: where LLVM knows that a mask changes nothing, it drops the mask, or it masks one copy and
 /// uses another; the verifier knows neither and refuses the access. LLVM leaves assembly alone.
 #[inline(always)]
-fn bounded<const MASK: u32>(value: u32) -> usize {
+pub(crate) fn bounded<const MASK: u32>(value: u32) -> usize {
     let mut bounded = u64::from(value);
     // SAFETY: an AND with a constant.
     unsafe { asm!("{0} &= {1}", inout(reg) bounded, const MASK) };
@@ -69,14 +69,19 @@ extern "C" fn pin_client(hash: u64, slot: u64, flags: u64, number: u64) -> u64 {
     0
 }
 
-// VERIFIER: as pins are. Above the server id: whether the header is a long one; above the word's index: the flags.
+// VERIFIER: as pins are. Above the server id: what has it; above the word's index: the flags.
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn names(id: u64, words: u64, lines: u64) -> u64 {
-    let (long, flags) = (id >> 32 != 0, (words >> 32) as u32);
-    let naming = Naming { id: id as u32, long, flags, words: words as u32, lines: Lines(lines) };
-    u64::from(quic::server(&Maps, &naming))
+    let bearer = match id >> 32 {
+        0 => Bearer::QuicShort,
+        1 => Bearer::QuicLong,
+        _ => Bearer::Tcp,
+    };
+    let (flags, lines) = ((words >> 32) as u32, Lines(lines));
+    let naming = Naming { id: id as u32, bearer, flags, words: words as u32, lines };
+    u64::from(server_id::server(&Maps, &naming))
 }
 
 /// A word of an element of 16.
@@ -215,7 +220,12 @@ impl Balance for Maps {
 
     #[inline(always)]
     fn named(&self, naming: &Naming) -> u32 {
-        let id = u64::from(naming.id) | u64::from(naming.long) << 32;
+        let bearer = match naming.bearer {
+            Bearer::QuicShort => 0,
+            Bearer::QuicLong => 1,
+            Bearer::Tcp => 2,
+        };
+        let id = u64::from(naming.id) | bearer << 32;
         let words = u64::from(naming.words) | u64::from(naming.flags) << 32;
         names(id, words, naming.lines.0) as u32
     }

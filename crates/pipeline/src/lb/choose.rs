@@ -65,7 +65,7 @@ pub struct Signs {
     pub closes: bool,
     /// It is about the flow, and not of it: it leaves no trace.
     pub about: bool,
-    /// The number of the backend that it names itself ([`super::quic`]); [`NOBODY`]: none.
+    /// The number of the backend that it names itself ([`super::server_id`]); [`NOBODY`]: none.
     pub named: u32,
 }
 

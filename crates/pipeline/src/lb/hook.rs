@@ -13,12 +13,15 @@ use super::{
     choose::{self, Flow, Signs},
     find, forward,
     icmp::{self, Answer},
-    quic, request,
+    quic, request, tcp_option,
 };
 use crate::{
     fragment::{self, Name},
     parse::{Packet, Role},
 };
+
+/// Flags of services whose packets [`affine`] has the steps for.
+const PARTICULAR: u32 = Frontend::AFFINITY | Frontend::QUIC | Frontend::TCP_OPTION;
 
 /// What [`common`] made of a frame.
 #[must_use]
@@ -82,7 +85,7 @@ fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     };
     let flags = frontend.flags.load();
     let nat = Frontend::SNAT | Frontend::SOURCE;
-    let apart = if PINS { nat } else { nat | Frontend::AFFINITY | Frontend::QUIC };
+    let apart = if PINS { nat } else { nat | PARTICULAR };
     if flags & apart != 0 {
         return if flags & nat != 0 { Common::Nat } else { Common::Affine };
     }
@@ -104,9 +107,22 @@ fn plain_read<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     admit(request, frontend, tables)?;
     let mut signs = Signs::of(request);
     if PINS {
-        signs.named = quic::named::<F, B, T>(buffer, frontend, tables);
+        signs.named = named(buffer, (request, frontend), tables);
     }
     balance::<F, B, T, PINS>(buffer, request, (frontend, signs), tables)
+}
+
+/// The number of the backend that such a packet names itself; [`flowgate_abi::lb::NOBODY`]: none.
+#[inline(always)]
+fn named<F: Answer, B: Buffer, T: Balance>(
+    buffer: &B,
+    (request, frontend): (&Request<F>, &Frontend),
+    tables: &T,
+) -> u32 {
+    if frontend.flags.load() & Frontend::TCP_OPTION != 0 {
+        return tcp_option::named(buffer, (request, frontend), tables);
+    }
+    quic::named::<F, B, T>(buffer, frontend, tables)
 }
 
 /// The steps for any other packet.

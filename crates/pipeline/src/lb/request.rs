@@ -79,8 +79,10 @@ impl<F: Balanceable> Request<F> {
 pub trait Balanceable: Parse + Route {
     /// Protocol number of this family's packets inside of another packet.
     const INSIDE: u8;
-    /// Where the payload of UDP begins in a frame with no more than the usual headers.
-    const DATAGRAM: u32;
+    /// Where the transport's header begins in a frame with no more than the usual headers.
+    const TRANSPORT: u32;
+    /// Where the payload of UDP begins in such a frame.
+    const DATAGRAM: u32 = Self::TRANSPORT + 8;
 
     /// Reads a header without options, extension headers or fragment; `false`: it isn't one.
     fn read_plain<C: Cursor>(cursor: &mut C, request: &mut Request<Self>) -> bool;
@@ -215,7 +217,7 @@ const FRAGMENTED: u16 = 0x3fff;
 
 impl Balanceable for V4 {
     const INSIDE: u8 = 4;
-    const DATAGRAM: u32 = 14 + 20 + 8;
+    const TRANSPORT: u32 = 14 + 20;
 
     #[inline(always)]
     fn read_plain<C: Cursor>(cursor: &mut C, request: &mut Request<Self>) -> bool {
@@ -263,7 +265,7 @@ fn envelope4(header: &Ipv4, request: &mut Request<V4>) {
 
 impl Balanceable for V6 {
     const INSIDE: u8 = 41;
-    const DATAGRAM: u32 = 14 + 40 + 8;
+    const TRANSPORT: u32 = 14 + 40;
 
     #[inline(always)]
     fn read_plain<C: Cursor>(cursor: &mut C, request: &mut Request<Self>) -> bool {

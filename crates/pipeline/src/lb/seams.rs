@@ -9,7 +9,7 @@ use flowgate_abi::{
     },
 };
 
-use super::{choose::Signs, pin::Client, quic::Naming};
+use super::{choose::Signs, pin::Client, server_id::Naming};
 use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
 
 /// What happens to a frame.
@@ -78,12 +78,12 @@ pub trait Balance: FragmentTable + Translations {
         super::pin::pin(self, client, number);
     }
 
-    /// The backend that a packet's connection id names ([`super::quic::server`]); on BPF a subprogram.
+    /// The backend that a packet's server id names ([`super::server_id::server`]); on BPF a subprogram.
     fn named(&self, naming: &Naming) -> u32
     where
         Self: Sized,
     {
-        super::quic::server(self, naming)
+        super::server_id::server(self, naming)
     }
 
     /// A cell of such a bucket, by its number from 1 to 8.
@@ -135,6 +135,20 @@ pub trait Buffer: Rewrite {
     fn length(&self) -> u32;
     /// Puts bytes in front of the frame, whose contents are anything; `false`: there is no room.
     fn grow(&mut self, bytes: u32) -> bool;
+    /// The same offset, which is below 128. On BPF, one of which the verifier knows that.
+    fn near(&self, offset: u32) -> u32 {
+        offset
+    }
+
+    /// The server id in the options of a TCP header ([`super::tcp_option::server_id`]); on BPF a subprogram, which few
+    /// services need.
+    fn server_id(&self, header: u32, kind: u8) -> u32
+    where
+        Self: Sized,
+    {
+        super::tcp_option::server_id(self, header, kind)
+    }
+
     /// Cuts the frame's end off, so that this many bytes are left; `false`: it is shorter.
     fn truncate(&mut self, length: u32) -> bool;
 }

@@ -38,6 +38,7 @@ fn flow(client: u32, port: u16) -> ClientFlow {
         port,
         frontend,
         quic: None,
+        server_id: None,
     }
 }
 

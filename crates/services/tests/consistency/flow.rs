@@ -39,6 +39,7 @@ pub(crate) fn client(number: u32, protocol: Protocol) -> ClientFlow {
         port: 1024 + (number / 7) as u16,
         frontend: Frontend { address: SERVICE, protocol, port: PORT },
         quic: None,
+        server_id: None,
     }
 }
 

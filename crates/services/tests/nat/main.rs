@@ -164,7 +164,8 @@ fn an_account_of_a_flow_tells_what_its_packets_become() {
             let protocol = if is_tcp { Protocol::Tcp } else { Protocol::Udp };
             let frontend = Frontend { address: service.ip(), protocol, port: service.port() };
             let told = |port| {
-                let flow = ClientFlow { client: client.ip(), port, frontend, quic: None };
+                let flow =
+                    ClientFlow { client: client.ip(), port, frontend, quic: None, server_id: None };
                 balancer.explain(&flow).expect("a service's")
             };
             let told_of = told(client.port());
@@ -246,7 +247,7 @@ fn a_client_with_affinity_is_seen_by_every_packet() {
     walk.ask(packet(SYN));
     walk.answer((source, destination, true), SYN | ACK);
     let frontend = only.iter().flat_map(|service| service.frontends()).next().expect("one");
-    let flow = ClientFlow { client: source.ip(), port: 1, frontend, quic: None };
+    let flow = ClientFlow { client: source.ip(), port: 1, frontend, quic: None, server_id: None };
     let pin = |walk: &Walk<Plane>| walk.plane.0.explain(&flow).expect("the service's").pin;
     for _ in 0..20 {
         walk.ask(packet(ACK));

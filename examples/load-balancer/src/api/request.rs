@@ -63,6 +63,9 @@ pub enum Request {
         /// The connection id of its packets, if it is of QUIC: hexadecimal digits of up to 20 octets.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         quic_connection_id: Option<String>,
+        /// The server id in its packets' option of TCP, if they have one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server_id: Option<u32>,
     },
     /// What becomes of frames: a list of [`super::answer::Simulated`].
     Simulate {

@@ -271,6 +271,9 @@ fn place_of(error: &ServiceError, services: &[Service]) -> String {
         ServiceError::AffinityByPort { service: name } => service(name, "affinity"),
         ServiceError::QuicIsUdp { service: name }
         | ServiceError::QuicServers { service: name, .. } => service(name, "quic"),
+        ServiceError::OptionIsTcp { service: name }
+        | ServiceError::OptionBySnat { service: name }
+        | ServiceError::TcpServers { service: name, .. } => service(name, "tcp_option"),
         ServiceError::ServerId { service, backend: id, .. }
         | ServiceError::DuplicateServerId { service, second: id, .. } => {
             backend(service, id, "server_id")

@@ -201,6 +201,8 @@ pub struct Service {
     pub affinity: Option<Affinity>,
     /// Packets are QUIC's, and backends name themselves by the connection ids that they make.
     pub quic: Option<Quic>,
+    /// An option of TCP names backends, which clients of the operator's own write.
+    pub tcp_option: Option<TcpOption>,
     /// Which clients it takes. Without it: all of them.
     pub sources: Option<Sources>,
     /// What becomes of fragmented datagrams.
@@ -295,6 +297,22 @@ pub struct Quic {
     pub ids: u16,
 }
 
+/// Server ids in an option of TCP: kind, length (6), and the id in 32 bits, lowest octet first. Segments that have it go to the
+/// backend of that `server_id`, from any address and through any balancer; those that open a connection, and all without it,
+/// as without `tcp_option`. No client writes it by itself: backends and clients have to be the operator's own, and run
+/// programs that do. For `tcp`, and not for `snat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpOption {
+    /// The option's kind, one that IANA has assigned to none: 35 to 252, but for 69, 172 and 174. 183 is Katran's.
+    #[serde(default = "default::kind")]
+    pub kind: u8,
+    /// Server ids are below this power of two, from 16 to 16384. Each takes as much room as a slot. It stays while the
+    /// service runs.
+    #[serde(default = "default::ids")]
+    pub ids: u16,
+}
+
 /// Which clients a service takes. Packets of all others are dropped, and counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -335,8 +353,7 @@ pub struct Backend {
     /// The largest IP packet that the path to it carries, outer headers included, in bytes. Without it: that of
     /// `uplink`.
     pub mtu: Option<u16>,
-    /// Its server id in connection ids of QUIC, for a service with `quic`; without it: the table alone brings it
-    /// packets.
+    /// Its server id, for a service with `quic` or `tcp_option`; without it: the table alone brings it packets.
     pub server_id: Option<u16>,
 }
 
@@ -490,6 +507,11 @@ mod default {
 
     pub(super) const fn ids() -> u16 {
         256
+    }
+
+    /// Katran's.
+    pub(super) const fn kind() -> u8 {
+        0xb7
     }
 
     pub(super) const fn weight() -> u16 {

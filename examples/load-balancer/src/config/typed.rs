@@ -9,7 +9,7 @@ use flowgate_services::{
 
 use super::model::{
     Backend, CheckPath, Config, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service,
-    Sources, State, Uplink,
+    Sources, State, TcpOption, Uplink,
 };
 
 impl Service {
@@ -93,6 +93,8 @@ fn options(service: &Service) -> ServiceOptions {
         octets,
         ids,
     });
+    options.tcp_option =
+        service.tcp_option.map(|TcpOption { kind, ids }| model::TcpServers { kind, ids });
     options.fragments = match service.fragments {
         Fragments::Drop => model::Fragments::Drop,
         Fragments::Track => model::Fragments::Track,

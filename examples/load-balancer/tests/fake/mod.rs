@@ -102,6 +102,7 @@ impl Plane for Fake {
             sources: Vec::new(),
             unpinned: 0,
             quic: [("named", 5), ("opening", 1), ("unknown", 0)],
+            tcp: [("named", 7), ("unnamed", 2), ("unknown", 0)],
         })
     }
 
