@@ -35,6 +35,8 @@ pub(crate) enum Only {
     Decap,
     /// What samples the load balancer's frames.
     Sampler,
+    /// What names servers in TCP's headers.
+    ServerId,
     /// The example of a stage in front of it.
     Stage,
 }
@@ -47,6 +49,7 @@ impl Only {
             Some(Self::Lb) => vec![tree::BALANCER],
             Some(Self::Decap) => vec![tree::DECAPSULATOR],
             Some(Self::Sampler) => vec![tree::SAMPLER],
+            Some(Self::ServerId) => vec![tree::SERVER_ID],
             Some(Self::Stage) => vec![tree::STAGE],
             None => tree::PRODUCTS.into_iter().filter(|product| *product != tree::BENCH).collect(),
         }

@@ -74,6 +74,15 @@ pub(crate) const SAMPLER: Product = Product {
     object: "sampler.o",
 };
 
+/// What both ends of a connection load to name its server.
+pub(crate) const SERVER_ID: Product = Product {
+    programs: "crates/ebpf-progs/server-id",
+    sources: &["crates/abi", "crates/ebpf-progs/server-id", "crates/ebpf-progs/shared"],
+    binary: "server_id",
+    objects: "crates/ebpf-progs/objects/server-id",
+    object: "server_id.o",
+};
+
 /// The example of a stage in front of the balancer.
 pub(crate) const STAGE: Product = Product {
     programs: "examples/xdp-stage/programs",
@@ -93,7 +102,8 @@ pub(crate) const BENCH: Product = Product {
 };
 
 /// All of them.
-pub(crate) const PRODUCTS: [Product; 6] = [SHIPPED, BALANCER, DECAPSULATOR, SAMPLER, STAGE, BENCH];
+pub(crate) const PRODUCTS: [Product; 7] =
+    [SHIPPED, BALANCER, DECAPSULATOR, SAMPLER, SERVER_ID, STAGE, BENCH];
 
 /// The root of the source tree: the directory above this package.
 pub(crate) fn root() -> PathBuf {

@@ -26,6 +26,7 @@ pub mod maps;
 pub mod policy;
 pub mod probe;
 pub mod sample;
+pub mod server_id;
 mod settings;
 mod shared;
 

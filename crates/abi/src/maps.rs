@@ -25,6 +25,8 @@ pub enum MapKind {
     Hash,
     /// `BPF_MAP_TYPE_RINGBUF` (Linux 5.8).
     RingBuf,
+    /// `BPF_MAP_TYPE_SK_STORAGE` (Linux 5.2).
+    SocketStorage,
 }
 
 /// A map of the boundary.

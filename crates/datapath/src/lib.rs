@@ -56,6 +56,7 @@ mod options;
 mod pins;
 mod replay;
 mod report;
+pub mod server_id;
 mod sys;
 mod tables;
 mod verification;

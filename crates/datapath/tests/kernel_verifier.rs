@@ -5,7 +5,12 @@
 
 use std::borrow::Cow;
 
-use flowgate_datapath::{Datapath, OpenError, Verification, decap::Decapsulator, lb::LoadBalancer};
+use flowgate_datapath::{
+    Datapath, OpenError, Verification,
+    decap::Decapsulator,
+    lb::LoadBalancer,
+    server_id::{ServerId, ServerIdError},
+};
 
 fn object() -> Option<Cow<'static, [u8]>> {
     let path = std::env::var_os("FLOWGATE_OBJECT")?;
@@ -54,4 +59,14 @@ fn the_verifier_accepts_every_program_of_the_decapsulator() {
     let builder = (0..flowgate_abi::decap::NETWORKS)
         .fold(Decapsulator::builder(), |builder, _| builder.balancers(network).gue(6080));
     check(builder.verify(), &flowgate_ebpf_progs::decap::PROGRAMS);
+}
+
+#[test]
+fn the_verifier_accepts_the_program_that_names_servers() {
+    let verified = ServerId::builder().server(1).client().verify();
+    let verified = verified.map_err(|error| match error {
+        ServerIdError::Open(error) => error,
+        error => panic!("{error}"),
+    });
+    check(verified, &flowgate_ebpf_progs::server_id::PROGRAMS);
 }

@@ -1,9 +1,9 @@
 //! The prebuilt eBPF objects: bytes, program names, and the manifests that say where they come
-//! from. The policy datapath's is here, the load balancer's in [`lb`], that of its backends in [`decap`], and
-//! what samples the load balancer's frames in [`sampler`].
+//! from. The policy datapath's is here, the load balancer's in [`lb`], that of its backends in [`decap`],
+//! what samples the load balancer's frames in [`sampler`], and what names servers in TCP's headers in [`server_id`].
 //!
 //! A dependent needs no eBPF toolchain: the objects are in the package. Their sources lie in
-//! `programs/`, `balancer/`, `decapsulator/` and `sampler/`, which build for BPF alone (`cargo xtask build-ebpf`);
+//! `programs/`, `balancer/`, `decapsulator/`, `sampler/` and `server-id/`, which build for BPF alone (`cargo xtask build-ebpf`);
 //! `cargo xtask verify-prebuilt` shows that sources and objects belong together.
 //!
 //! The objects load on Linux 6.1 and later (x86-64 and aarch64, little endian) and carry the
@@ -18,6 +18,7 @@
 pub mod decap;
 pub mod lb;
 pub mod sampler;
+pub mod server_id;
 
 /// The object with all programs and maps.
 ///

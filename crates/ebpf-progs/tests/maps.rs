@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use flowgate_abi::{
     decap, lb,
     maps::{self, MapKind, MapSpec},
+    server_id,
 };
 use serde_json::Value;
 
@@ -21,6 +22,7 @@ fn the_objects_maps_are_those_of_the_boundary() {
     check_maps(flowgate_ebpf_progs::MANIFEST, maps::ALL);
     check_maps(flowgate_ebpf_progs::lb::MANIFEST, lb::maps::ALL);
     check_maps(flowgate_ebpf_progs::decap::MANIFEST, decap::maps::ALL);
+    check_maps(flowgate_ebpf_progs::server_id::MANIFEST, server_id::maps::ALL);
 }
 
 #[test]
@@ -51,6 +53,7 @@ fn check_maps(manifest: &str, specs: &[MapSpec]) {
             MapKind::PerCpuArray => "percpu_array",
             MapKind::Hash => "hash",
             MapKind::RingBuf => "ringbuf",
+            MapKind::SocketStorage => "sk_storage",
         };
         assert_eq!(text(map, "type"), kind, "{}", spec.name);
     }
@@ -66,6 +69,8 @@ fn the_objects_have_their_programs_by_their_names() {
     check_programs(decap, &flowgate_ebpf_progs::decap::PROGRAMS);
     let sampler = flowgate_ebpf_progs::sampler::MANIFEST;
     check_programs(sampler, &flowgate_ebpf_progs::sampler::PROGRAMS);
+    let server_id = flowgate_ebpf_progs::server_id::MANIFEST;
+    check_programs(server_id, &flowgate_ebpf_progs::server_id::PROGRAMS);
 }
 
 fn check_programs(manifest: &str, programs: &[&str]) {

@@ -1,7 +1,7 @@
 //! Server ids in an option of TCP.
 //!
 //! Not here: whom an id names ([`crate::server_ids`]), how a packet is read (`flowgate-pipeline`, `lb::tcp_option`), and who
-//! writes the option.
+//! writes the option (`flowgate-datapath`, `server_id`).
 
 use flowgate_abi::lb::TcpOption;
 

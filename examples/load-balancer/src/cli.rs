@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     config::{Mac, model::Protocol},
     decapsulate::Decapsulate,
+    server_id,
 };
 
 /// An L4 load balancer for the front of a service, from one file.
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Reference,
     /// On a backend: takes what balancers send out of its tunnels, until it is told to end
     Decapsulate(Decapsulate),
+    /// On a backend, or on a client of one's own: TCP's headers name the backend, until it is told to end
+    ServerId(server_id::Named),
     /// How the running balancer is
     Status(Client),
     /// Its services

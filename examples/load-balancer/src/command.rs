@@ -89,6 +89,7 @@ pub(crate) fn run(command: &Command) -> Result<(), CommandError> {
         Command::Run { .. }
         | Command::Check { .. }
         | Command::Decapsulate(_)
+        | Command::ServerId(_)
         | Command::Reference
         | Command::Demo(_)
         | Command::DemoBackend { .. } => Ok(()),

@@ -5,11 +5,7 @@
 //! On SIGTERM and SIGINT it prints what it counted, on SIGUSR1 too, and goes on then. Pinned, it stays attached
 //! when it ends, and the next one takes over; otherwise nothing is left of it. Tested by `tests/netns_decap.rs`.
 
-use std::{
-    io::{self, Write},
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{io, net::IpAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use flowgate_datapath::{
@@ -19,11 +15,11 @@ use flowgate_datapath::{
 };
 use ipnet::IpNet;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     privileges::{self, PrivilegeError},
     table::table,
+    until_told::until_told,
 };
 
 /// What a backend takes out of tunnels.
@@ -89,9 +85,7 @@ pub(crate) fn run(wanted: &Decapsulate) -> Result<(), DecapsulateError> {
     privileges::drop_all_but_needed()?;
     let how = if attached.adopted { ", taken over" } else { "" };
     let begun = format!("decapsulates on {}: {}{how}\n", wanted.interface, attached.way);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(until_told(&decapsulator, &begun))?;
-    say(&shown(&decapsulator.stats()?))?;
+    until_told(&begun, || Ok::<_, DecapsulateError>(shown(&decapsulator.stats()?)))?;
     if wanted.pin.is_some() {
         // It was opened with pins.
         let _ = decapsulator.persist();
@@ -110,21 +104,6 @@ fn builder(wanted: &Decapsulate) -> Builder {
     }
 }
 
-/// Says that it has begun once it hears signals.
-async fn until_told(decapsulator: &Decapsulator, begun: &str) -> Result<(), DecapsulateError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut tell = signal(SignalKind::user_defined1())?;
-    say(begun)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = tell.recv() => say(&shown(&decapsulator.stats()?))?,
-        }
-    }
-}
-
 /// What was counted, as a table with an empty line behind it.
 fn shown(stats: &Stats) -> String {
     let row =
@@ -136,13 +115,4 @@ fn shown(stats: &Stats) -> String {
     let dropped = dropped
         .map(|(reason, tally)| row(format!("dropped: {reason}"), tally.packets, tally.bytes));
     table(&["what", "packets", "bytes"], passed.chain(dropped)) + "\n"
-}
-
-/// Nobody has to listen.
-fn say(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -9,6 +9,7 @@
 //! flowgate-lb explain | simulate             where a flow or a packet goes, and why
 //! flowgate-lb sample -w out.pcapng           packets as they go on, one of so many
 //! flowgate-lb decapsulate --interface eth0 … on a backend: takes packets out of its tunnels
+//! flowgate-lb server-id --cgroup … --id 11   on a backend: TCP names it; on its clients, with --client
 //! ```
 //!
 //! The library (`flowgate-services`, `flowgate-datapath`) does the work in the kernel. What a product adds is
@@ -43,8 +44,10 @@ mod respond;
 mod sample;
 mod sampling;
 pub mod saved;
+mod server_id;
 mod show;
 mod table;
+mod until_told;
 mod watch;
 
 use std::{error::Error, process::ExitCode};
@@ -72,6 +75,7 @@ fn run(command: &Command) -> Result<bool, Box<dyn Error>> {
         Command::Run { config } => balance(config)?,
         Command::Check { file } => drop(config::read(file)?),
         Command::Decapsulate(wanted) => decapsulate::run(wanted)?,
+        Command::ServerId(wanted) => server_id::run(wanted)?,
         Command::Reference => print!("{}", config::reference()),
         Command::Demo(arguments) => return Ok(demo::run(arguments)?),
         Command::DemoBackend { name, port } => demo::serve(name, *port)?,

@@ -68,7 +68,7 @@ fn one_connection_carries_many_requests() {
     served(directory.path(), || {
         let mut client = Client::connect(directory.path()).unwrap();
         let status: Status = client.ask(&Request::Status).unwrap();
-        assert_eq!((status.services, status.backends), (5, 11));
+        assert_eq!((status.services, status.backends), (6, 13));
         let backend = "198.18.0.11".parse().unwrap();
         let drain = Request::Drain { service: "web".into(), backend };
         let done: Done = client.ask(&drain).unwrap();

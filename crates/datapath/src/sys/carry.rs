@@ -97,6 +97,7 @@ const fn kind(kind: MapKind) -> MapType {
         MapKind::PerCpuArray => MapType::PerCpuArray,
         MapKind::Hash => MapType::Hash,
         MapKind::RingBuf => MapType::RingBuf,
+        MapKind::SocketStorage => MapType::SkStorage,
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod link;
 mod mapped;
 pub(crate) mod object;
 pub(crate) mod probe;
+pub(crate) mod server_id;
 mod store;
 #[allow(unsafe_code)]
 mod syscall;

@@ -126,7 +126,7 @@ pub(super) fn map_data<'e>(ebpf: &'e Ebpf, name: &str) -> &'e MapData {
     any_map(ebpf, name).unwrap_or_else(|| panic!("the object has no map {name} that we know"))
 }
 
-/// A map of an object, if it is of a kind that XDP programs use.
+/// A map of an object, if it is of a kind that our programs use.
 pub(super) fn any_map<'e>(ebpf: &'e Ebpf, name: &str) -> Option<&'e MapData> {
     use aya::maps::Map;
     match ebpf.map(name)? {
@@ -147,6 +147,7 @@ pub(super) fn any_map<'e>(ebpf: &'e Ebpf, name: &str) -> Option<&'e MapData> {
         | Map::ProgramArray(map)
         | Map::Queue(map)
         | Map::RingBuf(map)
+        | Map::SkStorage(map)
         | Map::Stack(map)
         | Map::XskMap(map) => Some(map),
         _ => None,

@@ -304,6 +304,8 @@ pub(super) enum ProgramKind {
     Xdp,
     /// In the place of a function of an XDP program, of frames in several buffers.
     Extension,
+    /// On the occasions of a control group's sockets.
+    SocketOperations,
 }
 
 /// Does it while the calling thread takes no signal; those that come are taken afterwards.
@@ -334,7 +336,9 @@ fn attr(program: &ProgramLoad<'_>) -> LoadAttr {
     const SCHED_CLS: u32 = 3;
     const XDP: u32 = 6;
     const EXT: u32 = 28;
+    const SOCK_OPS: u32 = 13;
     const ATTACH_XDP: u32 = 37;
+    const ATTACH_SOCK_OPS: u32 = 3;
     const HAS_FRAGS: u32 = 1 << 5;
     let (prog_type, prog_flags, expected_attach_type) = match program.kind {
         ProgramKind::Classifier => (SCHED_CLS, 0, 0),
@@ -342,6 +346,7 @@ fn attr(program: &ProgramLoad<'_>) -> LoadAttr {
         ProgramKind::XdpFragsForExtensions => (XDP, HAS_FRAGS, 0),
         ProgramKind::Xdp => (XDP, 0, ATTACH_XDP),
         ProgramKind::Extension => (EXT, HAS_FRAGS, 0),
+        ProgramKind::SocketOperations => (SOCK_OPS, 0, ATTACH_SOCK_OPS),
     };
     let mut attr = LoadAttr {
         prog_type,

@@ -134,7 +134,7 @@ pub(crate) fn services(backends: &[Backend]) -> Services {
 }
 
 /// Echo servers at the service's addresses.
-fn serve(backend: &Pod) {
+pub(crate) fn serve(backend: &Pod) {
     let listen = || {
         for (vip, length) in vips().into_iter().zip([32, 128]) {
             must(&format!("addr add {vip}/{length} dev lo nodad"));

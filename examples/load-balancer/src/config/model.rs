@@ -300,7 +300,7 @@ pub struct Quic {
 /// Server ids in an option of TCP: kind, length (6), and the id in 32 bits, lowest octet first. Segments that have it go to the
 /// backend of that `server_id`, from any address and through any balancer; those that open a connection, and all without it,
 /// as without `tcp_option`. No client writes it by itself: backends and clients have to be the operator's own, and run
-/// programs that do. For `tcp`, and not for `snat`.
+/// `flowgate-lb server-id`. For `tcp`, and not for `snat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpOption {
