@@ -18,7 +18,7 @@ use crate::{
     config::{Checked, model::Config},
     desired::{ChangeError, Desired},
     health::{Change, Checks, Health, Job, Target, probe::Failure},
-    plane::{Plane, PlaneError},
+    plane::{Plane, PlaneError, Running},
     sampling::Lease,
     saved::Saved,
 };
@@ -33,14 +33,9 @@ pub enum Refused {
     /// A field that is fixed while the program runs.
     #[error("`{0}` is fixed while flowgate-lb runs: restart it")]
     Fixed(&'static str),
-    /// An interface refuses.
-    #[error("interface {name}: {source}")]
-    Interface {
-        /// The interface.
-        name: String,
-        /// Why.
-        source: PlaneError,
-    },
+    /// An interface refuses, which its reason names.
+    #[error("{0}")]
+    Interface(#[source] PlaneError),
     /// A change that contradicts something.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -213,6 +208,9 @@ impl<P: Plane> Balancer<P> {
 
     /// Notes why the file isn't taken over; `None`: it is.
     pub fn refuse(&mut self, why: Option<String>) {
+        if why.is_none() && self.refused.is_some() {
+            info!("the file is right again, and says what runs");
+        }
         self.refused = why;
     }
 
@@ -283,7 +281,7 @@ impl<P: Plane> Balancer<P> {
         }
         let again = |one: &Attached| attached.iter().any(|new| new.name == one.name);
         self.interfaces = kept.into_iter().filter(|one| !again(one)).collect();
-        said.extend(attached.iter().map(|new| format!("interface {} ({})", new.name, new.mode)));
+        said.extend(attached.iter().map(ToString::to_string));
         self.interfaces.extend(attached);
     }
 }
@@ -316,8 +314,9 @@ fn apply<P: Plane>(
     let health =
         |target: &Target| checks.state(target).map_or(Health::Unknown, |state| state.health);
     let services = desired.services(health);
-    let applied = plane.apply(&services, now).map_err(Refused::Plane)?;
-    info!(services = services.len(), "{applied}");
+    if let Some(applied) = plane.apply(&services, now).map_err(Refused::Plane)? {
+        info!(services = services.len(), "{applied}");
+    }
     Ok(())
 }
 
@@ -326,13 +325,10 @@ fn attach<P: Plane>(
     interface: &crate::config::model::Interface,
 ) -> Result<Attached, Refused> {
     let name = interface.name.clone();
-    match plane.attach(interface) {
-        Ok(mode) => {
-            info!(interface = name, mode, "attached");
-            Ok(Attached { name, mode })
-        }
-        Err(source) => Err(Refused::Interface { name, source }),
-    }
+    let Running { mode, dispatcher } = plane.attach(interface).map_err(Refused::Interface)?;
+    let attached = Attached { name, mode, dispatcher };
+    info!("attached: {attached}");
+    Ok(attached)
 }
 
 fn fixed(old: &Config, new: &Config) -> Result<(), Refused> {
@@ -340,6 +336,7 @@ fn fixed(old: &Config, new: &Config) -> Result<(), Refused> {
         ("namespace", old.namespace == new.namespace),
         ("directory", old.directory == new.directory),
         ("pin", old.pin == new.pin),
+        ("dispatcher", old.dispatcher == new.dispatcher),
         ("limits", old.limits == new.limits),
         ("uplink", old.uplink == new.uplink),
         ("nat.first_port", old.nat.first_port == new.nat.first_port),

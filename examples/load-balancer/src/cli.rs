@@ -75,9 +75,10 @@ pub(crate) enum Command {
     /// Where a flow goes, and why
     Explain {
         /// The client, as ADDRESS:PORT
-        #[arg(value_name = "CLIENT")]
+        #[arg(value_name = "CLIENT", value_parser = end)]
         from: SocketAddr,
         /// The service, as ADDRESS:PORT
+        #[arg(value_parser = end)]
         service: SocketAddr,
         /// Its protocol
         #[arg(value_enum, default_value_t = Transport::Tcp)]
@@ -115,6 +116,11 @@ pub(crate) enum Command {
         /// Where it listens
         port: u16,
     },
+}
+
+/// One end of a flow.
+fn end(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write address and port, as 203.0.113.7:40000 or [2001:db8::7]:40000")
 }
 
 /// Which balancer, and how it answers.

@@ -41,6 +41,8 @@ pub(crate) enum CommandError {
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", .path.display())]
     Capture { path: PathBuf, source: CaptureError },
+    #[error("there is no service {0}")]
+    NoService(String),
     #[error("packet {0} wasn't captured whole: capture with a larger snapshot length")]
     Cut(usize),
     #[error("the answer can't be written: {0}")]

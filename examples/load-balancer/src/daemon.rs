@@ -117,6 +117,7 @@ pub fn run<P: Plane>(
         warn!(%error, "what an earlier process saved can't be read");
         None
     });
+    let dispatched = checked.config.dispatcher.is_some();
     let plane = open(&checked.config).map_err(DaemonError::Open)?;
     let source = path.display().to_string();
     let seed = RandomState::new().hash_one(&source);
@@ -125,7 +126,7 @@ pub fn run<P: Plane>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let daemon = Daemon::begin(path, balancer).await?;
-        privileges::drop_all_but_needed()?;
+        privileges::drop_all_but_needed(dispatched)?;
         Ok(daemon.run().await)
     })
 }

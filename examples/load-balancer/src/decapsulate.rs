@@ -82,7 +82,7 @@ pub(crate) fn run(wanted: &Decapsulate) -> Result<(), DecapsulateError> {
         At::Tc => Hook::Tc,
     };
     let attached = decapsulator.attach(&wanted.interface, hook)?;
-    privileges::drop_all_but_needed()?;
+    privileges::drop_all_but_needed(false)?;
     let how = if attached.adopted { ", taken over" } else { "" };
     let begun = format!("decapsulates on {}: {}{how}\n", wanted.interface, attached.way);
     until_told(&begun, || Ok::<_, DecapsulateError>(shown(&decapsulator.stats()?)))?;

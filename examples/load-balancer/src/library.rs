@@ -18,8 +18,8 @@ use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_datapath::{
     health::{Checks, Tunnels},
     lb::{
-        AttachedXdp, BalancerOptions, BalancerState, Fate, LoadBalancer, NatOptions, Sampled,
-        Samples, Sampling, XdpAttach, XdpError,
+        AttachedXdp, BalancerState, Beside, Fate, LoadBalancer, Sampled, Samples, Sampling,
+        XdpAttach, XdpError, XdpMode,
     },
 };
 use flowgate_services::{
@@ -27,14 +27,16 @@ use flowgate_services::{
     life::Stage,
     model::{self, Frontend},
 };
+use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::{
+    api::answer::Dispatcher,
     capture::Frame,
-    config::model::{Config, Interface, Limits, Mode, Protocol},
+    config::model::{Config, Interface, Mode, Protocol},
     plane::{
-        self, BackendCounts, Counts, Explained, Flow, Plane, PlaneError, ServiceCounts, Simulated,
-        SourceCounts,
+        self, BackendCounts, Counts, Explained, Flow, Plane, PlaneError, Running, ServiceCounts,
+        Simulated, SourceCounts,
     },
 };
 
@@ -68,6 +70,8 @@ pub(crate) struct Library {
     samples: Option<(Samples, usize)>,
     /// There is something that has to go on without this process.
     balances: bool,
+    /// The file asks for a place in dispatchers.
+    dispatched: bool,
 }
 
 /// Opens the load balancer, or adopts what an earlier process left pinned.
@@ -76,7 +80,11 @@ pub(crate) struct Library {
 ///
 /// The kernel lacks something, or what is pinned is another's.
 pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
-    let builder = LoadBalancer::builder().options(options(config)).pin(&config.pin);
+    let builder = LoadBalancer::builder().options(config.options()).pin(&config.pin);
+    let builder = match &config.dispatcher {
+        Some(place) => builder.dispatched(place.typed()),
+        None => builder,
+    };
     let balancer = builder.open()?;
     info!("opened: {}", balancer.report());
     let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
@@ -87,36 +95,8 @@ pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
         names: BTreeMap::new(),
         samples: None,
         balances,
+        dispatched: config.dispatcher.is_some(),
     })
-}
-
-fn options(config: &Config) -> BalancerOptions {
-    let limits = &config.limits;
-    BalancerOptions {
-        frontends: limits.frontends as usize,
-        slots: limits.slots as usize,
-        lines: lines(limits),
-        services: limits.services as usize,
-        sources: limits.networks as usize,
-        tracked: limits.flows as usize,
-        clients: limits.clients as usize,
-        uplink: config.uplink.typed(),
-        nat: NatOptions {
-            sources: config.nat.sources.clone(),
-            places4: config.nat.places4,
-            places6: config.nat.places6,
-            ports: config.nat.first_port..=config.nat.last_port,
-            ..NatOptions::default()
-        },
-        ..BalancerOptions::default()
-    }
-}
-
-/// Lines in which so many backends fit, however services share them: for each of two families a service
-/// takes a quarter more than it has backends, or five more, in eights.
-fn lines(limits: &Limits) -> usize {
-    let backends = limits.backends as usize;
-    backends + backends / 4 + 2 * 12 * limits.services as usize
 }
 
 impl Library {
@@ -150,6 +130,23 @@ impl Library {
         }
     }
 
+    /// Attaches, or takes over what an earlier process left; anew, if that runs in a mode that isn't wanted any
+    /// more.
+    fn attach_first(&mut self, interface: &Interface) -> Result<AttachedXdp, XdpError> {
+        let attached = self.balancer().attach(&interface.name, xdp(interface.mode))?;
+        let before = match (attached.mode, interface.mode) {
+            (XdpMode::Native, Mode::Generic) => Mode::Native,
+            (XdpMode::Generic, Mode::Native) => Mode::Generic,
+            _ => return Ok(attached),
+        };
+        // A dispatcher's mode is that of all who are in it.
+        if matches!(attached.beside, Beside::Dispatched { .. }) {
+            return Ok(attached);
+        }
+        info!(interface = interface.name, "attached anew: it was left running as {before:?}");
+        self.replace(interface, before)
+    }
+
     /// Attaches anew in another mode, or as it was before.
     fn replace(&mut self, interface: &Interface, before: Mode) -> Result<AttachedXdp, XdpError> {
         self.balancer().detach(&interface.name)?;
@@ -176,22 +173,23 @@ impl Drop for Library {
 }
 
 impl Plane for Library {
-    fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError> {
+    fn attach(&mut self, interface: &Interface) -> Result<Running, PlaneError> {
         let before = self.modes.get(&interface.name).copied();
         if let Some(tunnels) = &mut self.tunnels {
             tunnels.attach(&interface.name)?;
         }
         let attached = match before {
             Some(before) => self.replace(interface, before),
-            None => self.balancer().attach(&interface.name, xdp(interface.mode)),
+            None => self.attach_first(interface),
         };
         if attached.is_err() && !self.modes.contains_key(&interface.name) {
             self.leave(&interface.name);
         }
-        let attached = attached?;
+        let attached = attached.map_err(in_terms_of_the_file)?;
         self.modes.insert(interface.name.clone(), interface.mode);
         self.names.insert(attached.ifindex, interface.name.clone());
-        Ok(attached.mode.to_string())
+        let dispatcher = self.dispatched.then(|| dispatcher(attached.beside));
+        Ok(Running { mode: attached.mode.to_string(), dispatcher })
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
@@ -211,7 +209,7 @@ impl Plane for Library {
         Ok(self.tunnels.insert(tunnels).checks())
     }
 
-    fn apply(&mut self, services: &Services, now: Instant) -> Result<String, PlaneError> {
+    fn apply(&mut self, services: &Services, now: Instant) -> Result<Option<String>, PlaneError> {
         let applied = self.balancer().apply(services, now);
         self.balances |= applied.is_ok();
         Ok(said(&applied?))
@@ -300,6 +298,36 @@ impl Plane for Library {
     }
 }
 
+/// What somebody has to write who gets an error about an interface.
+fn in_terms_of_the_file(error: XdpError) -> PlaneError {
+    match error {
+        XdpError::Dispatcher { interface, programs, id } => {
+            HasDispatcher { interface, programs: programs.join(", "), id }.into()
+        }
+        error => error.into(),
+    }
+}
+
+/// An interface has libxdp's dispatcher, and the file asks for no place in it.
+#[derive(Debug, Error)]
+#[error(
+    "interface {interface} has libxdp's dispatcher (id {id}), which runs [{programs}]: write `dispatcher: {{}}` to run beside them, or unload it (xdp-loader unload {interface} --all)"
+)]
+struct HasDispatcher {
+    interface: String,
+    programs: String,
+    id: u32,
+}
+
+/// What became of the place that was asked for.
+const fn dispatcher(beside: Beside) -> Dispatcher {
+    match beside {
+        Beside::Dispatched { position, programs } => Dispatcher::Place { position, programs },
+        Beside::Nobody => Dispatcher::Alone,
+        Beside::NotPermitted => Dispatcher::NotPermitted,
+    }
+}
+
 const fn xdp(mode: Mode) -> XdpAttach {
     match mode {
         Mode::Any => XdpAttach::Any,
@@ -315,13 +343,14 @@ const fn protocol(protocol: Protocol) -> model::Protocol {
     }
 }
 
-fn said(applied: &Applied) -> String {
+fn said(applied: &Applied) -> Option<String> {
     let Applied { added, changed, removed, slots, .. } = applied;
-    format!(
+    let text = format!(
         "services: {added} added, {changed} changed, {removed} removed; slots: {} moved at once, {} on their \
          way, {} wait for room",
         slots.at_once, slots.moving, slots.staged
-    )
+    );
+    (*applied != Applied::default()).then_some(text)
 }
 
 fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {

@@ -11,6 +11,7 @@ use flowgate_datapath::health::Checks;
 use flowgate_services::{ConnectionId, Services, model::ServiceName};
 
 use crate::{
+    api::answer::Dispatcher,
     capture::Frame,
     config::model::{Interface, Protocol},
 };
@@ -20,13 +21,12 @@ pub type PlaneError = Box<dyn Error + Send + Sync>;
 
 /// A load balancer.
 pub trait Plane {
-    /// Puts it on an interface, or replaces an earlier process's program there. Returns how it runs: `native`
-    /// or `generic`.
+    /// Puts it on an interface, or replaces an earlier process's program there. Returns how it runs.
     ///
     /// # Errors
     ///
-    /// The interface isn't there or refuses; nothing has changed then.
-    fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError>;
+    /// The interface isn't there or refuses, which the error says by its name; nothing has changed then.
+    fn attach(&mut self, interface: &Interface) -> Result<Running, PlaneError>;
 
     /// Takes it from an interface.
     ///
@@ -44,12 +44,12 @@ pub trait Plane {
         Err("this load balancer has no tunnels for checks".into())
     }
 
-    /// Replaces what is balanced, and says what happens now and what later.
+    /// Replaces what is balanced, and says what happens now and what later; `None`: it is balanced so already.
     ///
     /// # Errors
     ///
     /// There is no room; nothing has changed then.
-    fn apply(&mut self, services: &Services, now: Instant) -> Result<String, PlaneError>;
+    fn apply(&mut self, services: &Services, now: Instant) -> Result<Option<String>, PlaneError>;
 
     /// Has time pass; says when to call again.
     ///
@@ -92,6 +92,15 @@ pub trait Plane {
     ///
     /// The system refuses, or the frame isn't one.
     fn simulate(&mut self, frame: &[u8]) -> Result<Simulated, PlaneError>;
+}
+
+/// How it runs on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// `native` or `generic`.
+    pub mode: String,
+    /// What became of the place in libxdp's dispatcher that the file asks for.
+    pub dispatcher: Option<Dispatcher>,
 }
 
 /// What was counted.

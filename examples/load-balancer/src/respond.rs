@@ -177,6 +177,10 @@ impl<P: Plane> Balancer<P> {
     }
 
     fn explain(&self, flow: &Flow) -> Result<answer::Explained, PlaneError> {
+        let (client, service) = (flow.client.ip(), flow.service.ip());
+        if client.is_ipv4() != service.is_ipv4() {
+            return Err(format!("{client} and {service} are of different families").into());
+        }
         let Some(explained) = self.plane.explain(flow)? else {
             return Err(format!("no service has {}", flow.service).into());
         };

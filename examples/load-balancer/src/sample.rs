@@ -13,7 +13,7 @@ use std::{
 use crate::{
     api::{
         Request,
-        answer::{Done, Sampled, Samples},
+        answer::{Done, Sampled, Samples, Service},
         client::Client,
     },
     capture::{
@@ -31,6 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) fn run(wanted: &Sample) -> Result<(), CommandError> {
     let Sample { every, snaplen, .. } = *wanted;
     let mut client = Client::connect(&wanted.client.directory)?;
+    is_there(&mut client, wanted)?;
     client.ask::<Done>(&Request::Sample { every, snaplen })?;
     let written = follow(&mut client, wanted);
     let ended = client.ask::<Done>(&Request::Unsample);
@@ -38,6 +39,16 @@ pub(crate) fn run(wanted: &Sample) -> Result<(), CommandError> {
     ended?;
     println!("{packets} packets written, {lost} lost");
     Ok(())
+}
+
+/// Of a service that isn't there nothing would ever come.
+fn is_there(client: &mut Client, wanted: &Sample) -> Result<(), CommandError> {
+    let Some(name) = &wanted.service else { return Ok(()) };
+    let all: Vec<Service> = client.ask(&Request::Services)?;
+    match all.iter().any(|service| service.name == *name) {
+        true => Ok(()),
+        false => Err(CommandError::NoService(name.clone())),
+    }
 }
 
 /// Writes what comes; returns how many packets that were, and how many were lost.

@@ -29,9 +29,7 @@ impl Show for Status {
         if let Some(why) = &self.refused {
             line(format!("NOT TAKEN OVER: {why}"));
         }
-        self.interfaces
-            .iter()
-            .for_each(|one| line(format!("interface {} ({})", one.name, one.mode)));
+        self.interfaces.iter().for_each(|one| line(one.to_string()));
         line(format!("{} services, {} backends, {} down", self.services, self.backends, self.down));
         line(format!("{} packets dropped", self.dropped));
         self.changes

@@ -129,6 +129,7 @@ fn what_is_fixed_while_it_runs_is_refused() {
         ("namespace", "other"),
         ("directory", "/run/other"),
         ("pin", "/sys/fs/bpf/other"),
+        ("dispatcher", "{priority: 1}"),
         ("limits", "{flows: 1}"),
         ("uplink", "{mtu: 9000}"),
         ("nat.last_port", "nat: {last_port: 2000}"),
@@ -224,6 +225,10 @@ fn answers_say_how_it_is() {
     assert_eq!(
         ask(&mut balancer, explain("198.51.100.9:80")),
         Err("no service has 198.51.100.9:80".into())
+    );
+    assert_eq!(
+        ask(&mut balancer, explain("[2001:db8:1::1]:80")),
+        Err("203.0.113.1 and 2001:db8:1::1 are of different families".into())
     );
     let mut of_quic = explain("198.51.100.1:80");
     of_quic["quic_connection_id"] = json!("47:01:02");

@@ -135,6 +135,64 @@ fn values_of_the_wrong_kind_are_refused() {
 }
 
 #[test]
+fn what_has_to_be_written_is_said_in_the_files_own_words() {
+    let with = |from: &str, to: &str| service(&PLAIN.replace(from, to));
+    let port = |port: &str| with("port: 80", &format!("port: {port}"));
+    for wrong in ["808000", "-1", "1.5", "http", "''", "99999999999999999999999"] {
+        at(&port(wrong), (6, "services[0].port", "write a whole number from 0 to 65535"));
+    }
+    at(&port("[80]"), (6, "services[0].port", "write one value"));
+    let more = |line: &str| service(&format!("{PLAIN}\n{line}"));
+    at(&more("check: tcp"), (8, "services[0].check", "write fields"));
+    at(&more("fail_open: yes"), (8, "services[0].fail_open", "write true or false"));
+    at(&more("sources: {}"), (8, "services[0].sources", "write one of the choices"));
+    at(
+        &more("sources: {allow: [203.0.113.1]}"),
+        (8, "services[0].sources.allow[0]", "write a network, as 203.0.113.0/24"),
+    );
+    let two = more("check: {probe: {http: {}, udp: {send: a}}}");
+    at(&two, (8, "services[0].check.probe.http", "only one of the choices"));
+    let none = more("forwarding: {tunnel: {}}");
+    at(&none, (8, "services[0].forwarding.tunnel", "this choice has no fields"));
+    at("interfaces: eth0\n", (1, "interfaces", "write a list"));
+    let file = |line: &str| format!("{}{line}\n", service(PLAIN));
+    at(&file("metrics: {listen: 9090}"), (8, "metrics.listen", "198.18.255.1:9090"));
+    at(&file("uplink: {source4: 172.16.0.0}"), (8, "uplink.source4", "write a network"));
+}
+
+#[test]
+fn what_there_cannot_be_room_for_is_refused() {
+    let file = |line: &str| format!("{}{line}\n", service(PLAIN));
+    let fields = ["services", "frontends", "backends", "slots", "networks", "flows", "clients"];
+    for field in fields {
+        let place = format!("limits.{field}");
+        let most = file(&format!("limits: {{{field}: {}}}", u32::MAX));
+        at(&most, (8, &place, "is too large"));
+        // Lines are taken by services, too.
+        if field != "backends" {
+            at(&file(&format!("limits: {{{field}: 0}}")), (8, &place, "is too small"));
+        }
+    }
+    at(&file("uplink: {mtu: 5}"), (8, "uplink.mtu", "5 bytes is not between 576 bytes"));
+}
+
+#[test]
+fn a_place_in_the_dispatcher_is_read() {
+    let file = |place: &str| format!("{}dispatcher: {place}\n", service(PLAIN));
+    let read = |place: &str| config::parse("lb.yaml", &file(place)).expect("right").config;
+    assert_eq!(config::parse("lb.yaml", &service(PLAIN)).unwrap().config.dispatcher, None);
+    let usual = Dispatcher { priority: 50, goes_on: vec![Action::Pass] };
+    assert_eq!(read("{}").dispatcher, Some(usual));
+    let wanted = Dispatcher { priority: 7, goes_on: vec![Action::Pass, Action::Transmit] };
+    assert_eq!(read("{priority: 7, goes_on: [pass, transmit]}").dispatcher, Some(wanted));
+    at(&file("{priority: -1}"), (8, "dispatcher.priority", "from 0 to 4294967295"));
+    at(&file("{goes_on: [redirect]}"), (8, "dispatcher.goes_on[0]", "redirect"));
+    at(&file("{goes_on: [drop, drop]}"), (8, "dispatcher.goes_on[1]", "drop is named twice"));
+    at(&file("{goes_on: pass}"), (8, "dispatcher.goes_on", "write a list"));
+    at(&file("{priorty: 1}"), (8, "dispatcher.priorty", "unknown field"));
+}
+
+#[test]
 fn services_that_contradict_themselves_are_refused() {
     let with = |from: &str, to: &str| service(&PLAIN.replace(from, to));
     at(&with("[198.51.100.1]", "[]"), (4, "services[0].addresses", "no address"));

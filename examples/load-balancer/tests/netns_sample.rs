@@ -170,6 +170,9 @@ fn packets_are_written_with_verdict_service_and_backend() {
     let test = "packets_are_written_with_verdict_service_and_backend";
     let Some(rig) = Rig::new(test) else { return };
     let _balancer = rig.balance();
+    let mut unknown = rig.sample(&["--service", "web"]);
+    wait(|| unknown.ended().is_some());
+    assert_eq!(unknown.ended(), Some(false), "there is no such service");
     for (snaplen, kept) in [("2048", 55), ("20", 20)] {
         let mut sample = rig.sample(&["--service", "dns", "--count", "10", "--snaplen", snaplen]);
         wait(|| {

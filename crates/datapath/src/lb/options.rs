@@ -98,7 +98,11 @@ impl BalancerOptions {
         bytes.sum()
     }
 
-    pub(crate) fn check(&self) -> Result<(), OpenError> {
+    /// Whether there can be such tables, as opening asks first.
+    ///
+    /// # Errors
+    /// [`OpenError::Option`] names what is too small or too large.
+    pub fn check(&self) -> Result<(), OpenError> {
         let limits = [
             ("frontends", self.frontends, 1, 1 << 24),
             ("slots", self.slots, SLOTS, MAX_SLOTS as usize),

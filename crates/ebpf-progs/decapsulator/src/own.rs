@@ -76,6 +76,11 @@ impl Own for SocketBuffer {
     }
 
     #[inline(always)]
+    fn network_offset(&self) -> u32 {
+        self.network
+    }
+
+    #[inline(always)]
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, [old, new]: [[u64; 2]; 2]) -> bool {
         let (at, _) = end.place::<F>();
         let at = self.network + at;

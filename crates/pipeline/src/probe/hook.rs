@@ -8,10 +8,11 @@ use flowgate_abi::{
 
 use super::{End, Fate, Own, Probes};
 use crate::{
-    Family, V4, V6,
+    Cursor, Family, V4, V6,
     family::Tuple,
-    lb::{Balanceable, Request, forward, icmp, request},
-    parse::Layer3,
+    lb::{Balanceable, Request, forward, icmp, nat::rewrite::Rewritable, request},
+    parse::{self, Layer3, Role},
+    wire::Icmp,
 };
 
 /// A frame that leaves the host: a check's goes to the service, in the backend's tunnel.
@@ -24,7 +25,8 @@ pub fn leave<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
     }
 }
 
-/// A frame that comes in: what a service answers to a check comes from the backend.
+/// A frame that comes in: what a service answers to a check comes from the backend, and an ICMP error about a check is
+/// about a packet to the backend.
 #[inline(always)]
 pub fn answer<B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
     match frame.layer3() {
@@ -51,9 +53,9 @@ fn leave_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fat
 }
 
 #[inline(always)]
-fn answer_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
+fn answer_in<F: Balanceable + Rewritable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
     let Some(request) = request::plain_packet::<F, _>(&mut frame.network()) else {
-        return Fate::Pass;
+        return error_in::<F, B, T>(frame, probes);
     };
     let Tuple { source, source_port, destination_port, protocol, .. } = request.tuple;
     match find::<F, T>(probes, destination_port, protocol) {
@@ -63,6 +65,58 @@ fn answer_in<F: Balanceable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fa
         }
         _ => Fate::Pass,
     }
+}
+
+/// An error quotes what went in the tunnel, of which the host's socket knows nothing.
+#[inline(always)]
+fn error_in<F: Balanceable + Rewritable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
+    let Some((from, quoted)) = error::<F, _>(&mut frame.network()) else { return Fate::Pass };
+    match find::<F, T>(probes, quoted.source_port, quoted.protocol) {
+        Some(probe)
+            if is(F::wide(quoted.destination), probe.service)
+                && quoted.destination_port == probe.port =>
+        {
+            fate(about_backend::<F, B>(frame, (from, quoted.source), probe))
+        }
+        _ => Fate::Pass,
+    }
+}
+
+/// Who sends an ICMP error without options or extension headers, and the ends of the packet that it quotes: one of its
+/// receiver's own.
+#[inline(always)]
+fn error<F: Balanceable, C: Cursor>(cursor: &mut C) -> Option<(F::Addr, Tuple<F::Addr>)> {
+    let mut outer = Request::<F>::unread();
+    if !F::read_plain(cursor, &mut outer) || outer.tuple.protocol != F::ICMP {
+        return None;
+    }
+    let header: Icmp = cursor.take()?;
+    let mut quoted = Request::<F>::unread();
+    if F::icmp_role(header.icmp_type) != Ok(Role::Error) || !F::read_plain(cursor, &mut quoted) {
+        return None;
+    }
+    parse::ports(cursor, &mut quoted.tuple).ok()?;
+    let is_own = quoted.tuple.source == outer.tuple.destination;
+    is_own.then_some((outer.tuple.source, quoted.tuple))
+}
+
+/// Quotes a packet to the backend; an error from the service's address comes from the backend's, since the first may be
+/// the host's own, too. Of the quoted transport's checksum nobody asks.
+#[inline(always)]
+fn about_backend<F: Rewritable, B: Own>(
+    frame: &mut B,
+    (from, own): (F::Addr, F::Addr),
+    probe: &Probe,
+) -> Option<()> {
+    let backend = F::narrow(words(probe.backend));
+    let from = if is(F::wide(from), probe.service) { backend } else { from };
+    let network = frame.network_offset();
+    let message = network + u32::from(F::HEADER);
+    let outer = F::set_addresses(frame, network, (from, own))?;
+    let quotes = message + size_of::<Icmp>() as u32;
+    let quoted = F::set_addresses(frame, quotes, (own, backend))?;
+    let sum: Be16 = frame.load(message + 2)?;
+    frame.store(message + 2, F::covered(outer, quoted).applied(sum)).then_some(())
 }
 
 #[inline(always)]
@@ -199,6 +253,60 @@ mod tests {
         let packet = &buffer.frame()[14..];
         assert!(is_right(packet));
         assert_eq!((&packet[12..16], &packet[16..20]), (&BACKEND[..], &OWN[..]));
+    }
+
+    const ROUTER: [u8; 4] = [198, 18, 0, 254];
+
+    /// An ICMP error (port unreachable) that quotes a TCP packet's first 28 bytes.
+    fn error([from, to]: [[u8; 4]; 2], quoted: ([[u8; 4]; 2], [u16; 2])) -> Vec<u8> {
+        let quoted = &frame(quoted.0, quoted.1)[HEADROOM + 14..][..28];
+        let mut packet = vec![0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0];
+        packet.extend([from, to].concat());
+        packet.extend([3, 3, 0, 0, 0, 0, 0, 0]);
+        packet.extend(quoted);
+        for (from, sum) in [(0..20, 10), (20..56, 22)] {
+            let checksum = !crate::sum::folded(self::sum(&packet[from]));
+            packet[sum..sum + 2].copy_from_slice(&checksum.to_ne_bytes());
+        }
+        [&[0; HEADROOM][..], &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0], &packet].concat()
+    }
+
+    /// The service's address may be the host's own, from which nothing comes in: then it's the backend that says so.
+    #[test]
+    fn an_error_about_a_check_is_about_a_packet_to_the_backend() {
+        for (from, seen) in [(ROUTER, ROUTER), (SERVICE, BACKEND), (BACKEND, BACKEND)] {
+            let mut bytes = error([from, OWN], ([OWN, SERVICE], PORTS));
+            let mut buffer = HostBuffer::new(&mut bytes, HEADROOM);
+            assert_eq!(answer(&mut buffer, &one(1480)), Fate::Rewritten);
+            assert_eq!(bytes, error([seen, OWN], ([OWN, BACKEND], PORTS)), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_anything_else_passes_unchanged() {
+        let [own, other] = PORTS;
+        let quoted = [
+            ([OWN, BACKEND], PORTS),
+            ([OWN, SERVICE], [own, 81]),
+            ([OWN, SERVICE], [1, other]),
+            ([ROUTER, SERVICE], PORTS),
+        ];
+        for quoted in quoted {
+            let mut bytes = error([ROUTER, OWN], quoted);
+            let fate = answer(&mut HostBuffer::new(&mut bytes, HEADROOM), &one(1480));
+            assert_eq!((fate, &bytes), (Fate::Pass, &error([ROUTER, OWN], quoted)));
+        }
+        // No error, and one that is cut off.
+        let mut echo = error([ROUTER, OWN], ([OWN, SERVICE], PORTS));
+        echo[HEADROOM + 34] = 8;
+        let answered = answer(&mut HostBuffer::new(&mut echo, HEADROOM), &one(1480));
+        assert_eq!(answered, Fate::Pass);
+        let whole = error([ROUTER, OWN], ([OWN, SERVICE], PORTS));
+        for length in HEADROOM + 14..whole.len() {
+            let mut bytes = whole[..length].to_vec();
+            let cut = answer(&mut HostBuffer::new(&mut bytes, HEADROOM), &one(1480));
+            assert_eq!((cut, &bytes[..]), (Fate::Pass, &whole[..length]), "{length}");
+        }
     }
 
     #[test]

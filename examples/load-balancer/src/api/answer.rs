@@ -1,6 +1,9 @@
 //! What answers say. Fields are added, never renamed or taken away.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +44,48 @@ pub struct Attached {
     pub name: String,
     /// `native` or `generic`.
     pub mode: String,
+    /// What became of the place in libxdp's dispatcher that the file asks for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dispatcher: Option<Dispatcher>,
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, mode, dispatcher } = self;
+        let place = dispatcher.map_or_else(String::new, |one| format!(", {one}"));
+        write!(f, "interface {name} ({mode}{place})")
+    }
+}
+
+/// What became of a place in libxdp's dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dispatcher {
+    /// It was taken.
+    Place {
+        /// How many programs stood in front then.
+        position: usize,
+        /// How many there were with the balancer's.
+        programs: usize,
+    },
+    /// The balancer has the interface alone, since an earlier process had it so.
+    Alone,
+    /// The balancer has the interface alone, since the kernel doesn't permit dispatchers (lockdown).
+    NotPermitted,
+}
+
+impl fmt::Display for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place { position, programs } => {
+                write!(f, "behind {position} of {programs} programs in the dispatcher")
+            }
+            Self::Alone => {
+                f.write_str("alone, as the process before: end it and remove `pin` to have a place")
+            }
+            Self::NotPermitted => f.write_str("alone: this kernel permits no dispatcher"),
+        }
+    }
 }
 
 /// A service.

@@ -44,7 +44,9 @@ pub enum CaptureError {
     #[error("neither pcap nor pcapng nor text")]
     NotText,
     /// A line isn't hexadecimal digits, or an odd number of them.
-    #[error("line {line}: write two hexadecimal digits for each byte")]
+    #[error(
+        "line {line}: neither pcap nor pcapng, and as text: write two hexadecimal digits for each byte"
+    )]
     NotHex {
         /// The line, counted from 1.
         line: usize,

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt::Display, net::IpAddr, time::Duration};
 
+use flowgate_datapath::OpenError;
 use flowgate_services::{
     ServiceError, Services, TableSize,
     model::{BackendId, ServiceName},
@@ -20,6 +21,8 @@ const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_sec
 const LONGEST_NAME: usize = 63;
 /// Places of each family for sources: flows name their ports among 2^26.
 const MOST_PLACES: usize = 1 << 10;
+/// What every path of IPv4 carries (RFC 791).
+const LEAST_MTU: u16 = 576;
 /// What fits into one datagram of any path.
 const LONGEST_PROBE: usize = 1200;
 
@@ -36,6 +39,10 @@ type Checking = Result<(), Mistake>;
 pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
     interfaces(config)?;
     sources(&config.nat)?;
+    room(config)?;
+    dispatcher(config)?;
+    let mtu = |bytes: u16| format!("{bytes} bytes");
+    within(config.uplink.mtu, [LEAST_MTU, u16::MAX], mtu, "uplink.mtu")?;
     let mut services = Vec::new();
     for (at, service) in config.services.iter().enumerate() {
         let place = format!("services[{at}]");
@@ -70,6 +77,37 @@ fn interfaces(config: &Config) -> Checking {
         }
     }
     Ok(())
+}
+
+fn dispatcher(config: &Config) -> Checking {
+    let said = config.dispatcher.iter().flat_map(|place| place.goes_on.iter().enumerate());
+    for (at, action) in said.clone() {
+        if said.clone().any(|(before, other)| before < at && other == action) {
+            let twice = Reason::Twice(format!("{action:?}").to_lowercase());
+            return Err(mistake(format_args!("dispatcher.goes_on[{at}]"), twice));
+        }
+    }
+    Ok(())
+}
+
+/// The library says which sizes there can be.
+fn room(config: &Config) -> Checking {
+    let Err(OpenError::Option { option, problem, .. }) = config.options().check() else {
+        return Ok(());
+    };
+    let field = match option {
+        // A service takes some, too.
+        "lines" if config.limits.services > config.limits.backends => "limits.services",
+        "lines" => "limits.backends",
+        "sources" => "limits.networks",
+        "tracked" => "limits.flows",
+        "frontends" => "limits.frontends",
+        "slots" => "limits.slots",
+        "services" => "limits.services",
+        "clients" => "limits.clients",
+        nat => nat,
+    };
+    Err(mistake(field, Reason::Limit(problem)))
 }
 
 fn sources(nat: &Nat) -> Checking {

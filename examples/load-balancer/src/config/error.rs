@@ -71,6 +71,15 @@ pub enum Reason {
     /// Nothing would be checked.
     #[error("a service of all ports needs `port` in its check")]
     NoCheckPort,
+    /// No whole number, or none that the field can have.
+    #[error("write a whole number from 0 to {most}")]
+    Number {
+        /// The most that any such field can have.
+        most: u64,
+    },
+    /// There can't be room for so many.
+    #[error("{0}")]
+    Limit(&'static str),
     /// What may not be written together.
     #[error("{0}")]
     Contradiction(&'static str),

@@ -91,12 +91,51 @@ fn located(source: &str, text: &str, (field, error): (&str, &serde_saphyr::Error
             let key = key.clone().unwrap_or_default();
             ConfigError::new(source, line, field, Reason::Twice(key))
         }
+        serde_saphyr::Error::InvalidScalar { ty, .. } if most(ty).is_some() => {
+            let most = most(ty).unwrap_or_default();
+            ConfigError::new(source, line, field, Reason::Number { most })
+        }
         _ => {
             let said = error.to_string();
             let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+            let said = in_words(field, said).unwrap_or(said);
             ConfigError::new(source, line, field, Reason::Yaml(said.to_owned()))
         }
     }
+}
+
+/// The largest number of a type.
+fn most(of: &str) -> Option<u64> {
+    Some(match of {
+        "u8" => u8::MAX.into(),
+        "u16" => u16::MAX.into(),
+        "u32" => u32::MAX.into(),
+        "u64" => u64::MAX,
+        _ => return None,
+    })
+}
+
+/// What a parser says of itself, as what has to be written.
+fn in_words(field: &str, said: &str) -> Option<&'static str> {
+    let networks = ["source4", "source6", ".allow[", ".deny["];
+    Some(match said {
+        "expected mapping start" => "write fields here, each with its name",
+        "expected sequence start" => "write a list here",
+        "expected string scalar" => "write one value here",
+        "expected end of mapping after enum variant value" => "write only one of the choices here",
+        "expected string key for externally tagged enum" => "write one of the choices here",
+        "unexpected value for unit enum variant" => {
+            "this choice has no fields: write its name alone"
+        }
+        "invalid boolean (strict mode expects true/false)" => "write true or false",
+        "invalid socket address syntax" => {
+            "write an address and a port, as 198.18.255.1:9090 or '[2001:db8::1]:9090'"
+        }
+        "invalid IP address syntax" if networks.iter().any(|one| field.contains(one)) => {
+            "write a network, as 203.0.113.0/24 or 2001:db8::/32"
+        }
+        _ => return None,
+    })
 }
 
 /// One way to write everything: no merge keys, no second spelling of booleans, no tags.

@@ -31,6 +31,9 @@ pub struct Config {
     /// runs.
     #[serde(default = "default::pin")]
     pub pin: PathBuf,
+    /// A place in libxdp's dispatcher on each of the interfaces, beside programs of others. Without it, the balancer
+    /// has its interfaces alone. Fixed while it runs.
+    pub dispatcher: Option<Dispatcher>,
     /// Metrics for Prometheus. Without it there are none.
     pub metrics: Option<Metrics>,
     /// For how much there is room. Fixed while it runs.
@@ -69,6 +72,38 @@ pub enum Mode {
     Native,
     /// Behind the driver: slower, but every driver can do that.
     Generic,
+}
+
+/// A place in libxdp's dispatcher, which runs several programs on one interface. Who has none on an interface gets a
+/// new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dispatcher {
+    /// Programs run in the order of this number, libxdp's `run_prio`; those of the same in the order of their names, of
+    /// which the balancer's is `flowgate`.
+    pub priority: u32,
+    /// What the balancer may say of a frame that the programs behind it get, too (`chain_call_actions`); anything else
+    /// is the last word.
+    pub goes_on: Vec<Action>,
+}
+
+impl Default for Dispatcher {
+    fn default() -> Self {
+        Self { priority: 50, goes_on: vec![Action::Pass] }
+    }
+}
+
+/// What the balancer says of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is no service's, and for the host.
+    Pass,
+    /// It is dropped; a program behind could still say otherwise.
+    Drop,
+    /// It goes to a backend, or is the answer to a client; programs behind get it as it would leave, and have to say
+    /// the same.
+    Transmit,
 }
 
 /// Metrics.

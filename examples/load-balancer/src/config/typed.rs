@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
+use flowgate_datapath::lb::{BalancerOptions, NatOptions, Place, XdpAction};
 use flowgate_services::{
     ServiceError, Services, TableSize,
     model::{self, BackendState, NextHop, ServiceOptions},
 };
 
 use super::model::{
-    Backend, CheckPath, Config, Forwarding, Fragments, Hash, Http, Https, Protocol, Quic, Service,
-    Sources, State, TcpOption, Uplink,
+    Action, Backend, CheckPath, Config, Dispatcher, Forwarding, Fragments, Hash, Http, Https,
+    Limits, Protocol, Quic, Service, Sources, State, TcpOption, Uplink,
 };
 
 impl Service {
@@ -52,6 +53,52 @@ impl Config {
     ) -> Result<Services, ServiceError> {
         let sources = self.nat.sources.iter().copied();
         Ok(Services::new(services)?.with_nat_sources(sources))
+    }
+}
+
+impl Config {
+    /// How large the tables are, and what all services have in common.
+    #[must_use]
+    pub fn options(&self) -> BalancerOptions {
+        let limits = &self.limits;
+        BalancerOptions {
+            frontends: limits.frontends as usize,
+            slots: limits.slots as usize,
+            lines: lines(limits),
+            services: limits.services as usize,
+            sources: limits.networks as usize,
+            tracked: limits.flows as usize,
+            clients: limits.clients as usize,
+            uplink: self.uplink.typed(),
+            nat: NatOptions {
+                sources: self.nat.sources.clone(),
+                places4: self.nat.places4,
+                places6: self.nat.places6,
+                ports: self.nat.first_port..=self.nat.last_port,
+                ..NatOptions::default()
+            },
+            ..BalancerOptions::default()
+        }
+    }
+}
+
+/// Lines in which so many backends fit, however services share them: for each of two families a service
+/// takes a quarter more than it has backends, or five more, in eights.
+const fn lines(limits: &Limits) -> usize {
+    let backends = limits.backends as usize;
+    backends + backends / 4 + 2 * 12 * limits.services as usize
+}
+
+impl Dispatcher {
+    /// As the library has it.
+    pub fn typed(&self) -> Place {
+        let action = |action: &Action| match action {
+            Action::Pass => XdpAction::Pass,
+            Action::Drop => XdpAction::Drop,
+            Action::Transmit => XdpAction::Transmit,
+        };
+        let goes_on: Vec<XdpAction> = self.goes_on.iter().map(action).collect();
+        Place::default().priority(self.priority).going_on(&goes_on)
     }
 }
 

@@ -86,7 +86,7 @@ impl Checks {
         for (target, plan) in wanted {
             let entry = match before.remove(&target) {
                 Some(entry) if entry.plan == plan => entry,
-                Some(entry) => Entry::new(plan, entry.threshold.health(), now),
+                Some(entry) => entry.by(plan, now),
                 None => Entry::new(plan, known(&target), now),
             };
             if let Next::Due(due) = entry.next {
@@ -155,6 +155,12 @@ impl Entry {
     fn new(plan: Plan, health: Health, now: Instant) -> Self {
         let threshold = Threshold::new(health, plan.check.rise, plan.check.fall);
         Self { plan, threshold, since: None, failure: None, next: Next::Due(now) }
+    }
+
+    /// Asked otherwise from now on; what is known of it stays.
+    fn by(self, plan: Plan, now: Instant) -> Self {
+        let Self { threshold, since, failure, .. } = self;
+        Self { since, failure, ..Self::new(plan, threshold.health(), now) }
     }
 
     fn state(&self) -> State {
@@ -274,10 +280,10 @@ mod tests {
         let mut checks = checks(now, &[1]);
         answer(&mut checks, now, false);
         checks.replace([(target(1), plan(5)), (target(2), plan(5))], |_| Health::Down, now);
-        let health = |checks: &Checks, last| checks.state(&target(last)).unwrap().health;
-        assert_eq!([health(&checks, 1), health(&checks, 2)], [Health::Down; 2]);
-        let since = checks.state(&target(2)).unwrap().since;
-        assert_eq!(since, None);
+        let state = |last| checks.state(&target(last)).unwrap();
+        assert_eq!([1, 2].map(|last| state(last).health), [Health::Down; 2]);
+        assert_eq!([1, 2].map(|last| state(last).since), [Some(now), None]);
+        assert_eq!([1, 2].map(|last| state(last).failure), [Some(Failure::TimedOut), None]);
     }
 
     #[test]

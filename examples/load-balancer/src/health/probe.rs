@@ -59,8 +59,11 @@ pub enum Failure {
 }
 
 impl From<io::Error> for Failure {
+    /// By the kind of error, which is short; what has none, such as "protocol not available", in the system's words.
     fn from(error: io::Error) -> Self {
-        Self::Io(error.kind().to_string())
+        let kind = error.kind().to_string();
+        let has_none = kind == "uncategorized error";
+        Self::Io(if has_none { error.to_string() } else { kind })
     }
 }
 

@@ -11,8 +11,8 @@ use flowgate_lb::{
     capture::Frame,
     config::model::Interface,
     plane::{
-        BackendCounts, Counts, Explained, Flow, Plane, PlaneError, Sampled, Samples, Sampling,
-        ServiceCounts, Simulated,
+        BackendCounts, Counts, Explained, Flow, Plane, PlaneError, Running, Sampled, Samples,
+        Sampling, ServiceCounts, Simulated,
     },
 };
 use flowgate_services::{Services, model::BackendState};
@@ -56,12 +56,12 @@ impl Fake {
 }
 
 impl Plane for Fake {
-    fn attach(&mut self, interface: &Interface) -> Result<String, PlaneError> {
+    fn attach(&mut self, interface: &Interface) -> Result<Running, PlaneError> {
         let mut told = self.0.borrow_mut();
         told.refusal(&interface.name)?;
         let mode = format!("{:?}", interface.mode).to_lowercase();
         told.interfaces.insert(interface.name.clone(), mode.clone());
-        Ok(mode)
+        Ok(Running { mode, dispatcher: None })
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
@@ -69,12 +69,12 @@ impl Plane for Fake {
         Ok(())
     }
 
-    fn apply(&mut self, services: &Services, _: Instant) -> Result<String, PlaneError> {
+    fn apply(&mut self, services: &Services, _: Instant) -> Result<Option<String>, PlaneError> {
         let mut told = self.0.borrow_mut();
         told.refusal("apply")?;
         told.services = services.clone();
         told.applied += 1;
-        Ok("applied".into())
+        Ok(Some("applied".into()))
     }
 
     fn tick(&mut self, _: Instant) -> Result<Duration, PlaneError> {

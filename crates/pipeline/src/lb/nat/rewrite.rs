@@ -43,7 +43,7 @@ impl Change {
 
     /// The checksum afterwards.
     #[inline(always)]
-    pub(super) fn applied(self, checksum: Be16) -> Be16 {
+    pub(crate) fn applied(self, checksum: Be16) -> Be16 {
         let halves = (self.0 & 0xffff_ffff) + (self.0 >> 32) + u64::from(!checksum.raw());
         let quarters = (halves & 0xffff) + (halves >> 16 & 0xffff) + (halves >> 32);
         Be16::from_raw(!folded(quarters as u32))
