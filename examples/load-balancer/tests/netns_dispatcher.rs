@@ -193,11 +193,15 @@ fn without_a_place_an_interface_with_a_dispatcher_is_refused() {
 #[test]
 fn a_restart_runs_as_the_file_says() {
     let Some(rig) = Rig::new("a_restart_runs_as_the_file_says") else { return };
-    for mode in ["native", "generic", "native"] {
+    for mode in ["generic", "native", "generic"] {
         let (_running, attached) = rig.start(0, (mode, ""));
         assert_eq!((attached.mode.as_str(), attached.dispatcher), (mode, None));
     }
     // A place isn't taken behind the operator's back: that would take the running program off first.
-    let (_running, attached) = rig.start(0, ("native", "dispatcher: {}\n"));
-    assert_eq!(attached.dispatcher, Some(Dispatcher::Alone));
+    let path = rig.write(0, ("generic", "dispatcher: {}\n")).display().to_string();
+    assert!(!ended(&mut Process::start(&rig.balancers, &["run", "--config", &path])));
+    let begun = Instant::now();
+    while !rig.is_served(0) {
+        assert!(begun.elapsed() < PATIENCE, "what was left running goes on");
+    }
 }

@@ -111,6 +111,14 @@ pub enum DispatcherError {
         /// What went wrong.
         source: io::Error,
     },
+    /// An earlier process has the interface alone, by a link whose program no program of a place can follow.
+    #[error(
+        "the balancer of an earlier process has it alone, and can't move into a dispatcher while it runs: remove its pin, {pin}, which takes it off, and attach again", pin = pin.display()
+    )]
+    Alone {
+        /// The link's pin.
+        pin: PathBuf,
+    },
     /// The kernel permits no programs in the place of functions.
     #[error("the kernel doesn't permit it (lockdown, or no CAP_BPF and CAP_PERFMON): {source}")]
     NotPermitted {

@@ -44,7 +44,8 @@ impl Place {
 /// Who else the interface runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
-    /// The balancer has it alone, with its stages: no [`Place`] was asked for, or it had it so from an earlier process.
+    /// The balancer has it alone, with its stages: no [`Place`] was asked for, or the kernel didn't permit
+    /// one to the process from which it has it.
     Nobody,
     /// A dispatcher runs the balancer, and may run others.
     Dispatched {

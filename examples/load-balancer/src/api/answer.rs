@@ -68,7 +68,7 @@ pub enum Dispatcher {
         /// How many there were with the balancer's.
         programs: usize,
     },
-    /// The balancer has the interface alone, since an earlier process had it so.
+    /// The balancer has the interface alone, since the kernel permitted no dispatcher to an earlier process.
     Alone,
     /// The balancer has the interface alone, since the kernel doesn't permit dispatchers (lockdown).
     NotPermitted,
@@ -80,9 +80,7 @@ impl fmt::Display for Dispatcher {
             Self::Place { position, programs } => {
                 write!(f, "behind {position} of {programs} programs in the dispatcher")
             }
-            Self::Alone => {
-                f.write_str("alone, as the process before: end it and remove `pin` to have a place")
-            }
+            Self::Alone => f.write_str("alone, as the process before"),
             Self::NotPermitted => f.write_str("alone: this kernel permits no dispatcher"),
         }
     }

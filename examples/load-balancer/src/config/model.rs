@@ -65,7 +65,8 @@ pub struct Interface {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// In the driver if it can do that, otherwise behind it.
+    /// In the driver if it can do that, otherwise behind it. Of a veth write `generic`, unless its other end has GRO
+    /// on or a program, too: the kernel loses what is sent back to another.
     #[default]
     Any,
     /// In the driver, or not at all.

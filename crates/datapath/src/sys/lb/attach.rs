@@ -104,12 +104,25 @@ pub(super) fn attach_beside(
             Ok(Attachment { hold: Hold::Seat(seat), mode, adopted, beside })
         }
         // By our link, or the kernel says whose the interface is.
-        Ok(None) => Ok(attach(program, ifindex, pins, how)?),
+        Ok(None) => {
+            attach(program, ifindex, pins, how).map_err(|error| alone(error, ifindex, pins))
+        }
         Err(DispatcherError::NotPermitted { .. }) => {
             let alone = attach(program, ifindex, pins, how)?;
             Ok(Attachment { beside: Beside::NotPermitted, ..alone })
         }
         Err(error) => Err(AttachError::Dispatcher(error)),
+    }
+}
+
+/// A link takes programs of one kind, and a place's are of another.
+fn alone(error: io::Error, ifindex: u32, pins: Option<&Path>) -> AttachError {
+    let pins = pins.iter().flat_map(|pins| MODES.map(|mode| pin(pins, ifindex, mode)));
+    match pins.into_iter().find(|pin| pin.exists()) {
+        Some(pin) if error.raw_os_error() == Some(libc::EINVAL) => {
+            AttachError::Dispatcher(DispatcherError::Alone { pin })
+        }
+        _ => error.into(),
     }
 }
 
