@@ -79,6 +79,11 @@ impl Plan {
         !self.scattered.is_empty()
     }
 
+    /// What makes a row one and the same: its number, and in a scattered plan whose it is.
+    pub(crate) const fn whose(&self, group: u32, row: u16) -> (u32, u16) {
+        if self.is_scattered() { (group, row) } else { (0, row) }
+    }
+
     /// How many endpoint policies there are, the reserved one included.
     pub(crate) fn groups(&self) -> usize {
         self.row.len() / self.peer_classes as usize

@@ -223,8 +223,11 @@ fn a_scattered_plan_runs_as_it_decides_and_is_never_extended() {
     for spare in [0, 1, 30_000] {
         assert_runs(&running(&plan, spare), &plan, &load);
     }
-    let refused = Extension::of(&plan, &plan).expect_err("its rows have their places");
-    assert_eq!(refused, NotAnExtension::Scattered);
+    let narrow = Arc::new(load.compile(0));
+    for (running, next) in [(&plan, &plan), (&plan, &narrow), (&narrow, &plan)] {
+        let refused = Extension::of(running, next).expect_err("its rows have their places");
+        assert_eq!(refused, NotAnExtension::Scattered);
+    }
 }
 
 /// Spare classes of peers lead there, and what lies in front of a group's records is another's.

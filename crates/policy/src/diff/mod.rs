@@ -196,7 +196,7 @@ type Alike = BTreeMap<(Said, Said, Vec<Services>), Vec<usize>>;
 /// The row of each plan, and an endpoint policy whose it is; none where nobody judges.
 type Rows = [Option<Row>; 2];
 
-/// Of two rows with one number it doesn't matter whose they are.
+/// A row, and whose it is: that matters in scattered plans ([`Plan::whose`]).
 #[derive(Clone, Copy)]
 struct Row {
     number: u16,
@@ -217,7 +217,7 @@ struct Comparison<'a> {
     plans: [&'a Plan; 2],
     /// By family, IPv6 first.
     segments: [Vec<Segment>; 2],
-    known: HashMap<(bool, [Option<u16>; 2]), Rc<Changes>>,
+    known: HashMap<(bool, [Option<(u32, u16)>; 2]), Rc<Changes>>,
 }
 
 impl<'a> Comparison<'a> {
@@ -279,7 +279,8 @@ impl<'a> Comparison<'a> {
     }
 
     fn rows(&mut self, ipv4: bool, rows: Rows) -> Rc<Changes> {
-        let key = (ipv4, rows.map(|row| row.map(|row| row.number)));
+        let of = |plan: usize| rows[plan].map(|row| self.plans[plan].whose(row.policy, row.number));
+        let key = (ipv4, [of(0), of(1)]);
         if let Some(known) = self.known.get(&key) {
             return Rc::clone(known);
         }

@@ -43,9 +43,9 @@ pub enum NotAnExtension {
     /// It keeps established flows, and the running one doesn't, or the other way round.
     #[error("the plans differ in `keep_established`; apply it")]
     KeepEstablished,
-    /// The rows of the running plan lie in one another's gaps
-    /// ([`Options::narrow_cells`](crate::options::Options::narrow_cells)): none can be added.
-    #[error("the running plan is scattered; apply the plan")]
+    /// The rows of one of the plans lie in one another's gaps
+    /// ([`Options::narrow_cells`](crate::options::Options::narrow_cells)), where none can be added.
+    #[error("the plan is scattered, or the running one; apply it")]
     Scattered,
     /// Policies select a node that they don't select in the running plan, or not any more: what it
     /// has let through so far has to be judged again.
@@ -131,7 +131,7 @@ impl Extension {
         if running.local_node != next.local_node {
             return Err(NotAnExtension::LocalNode);
         }
-        if running.is_scattered() {
+        if running.is_scattered() || next.is_scattered() {
             return Err(NotAnExtension::Scattered);
         }
         if running.keep_established != next.keep_established {
