@@ -196,6 +196,9 @@ type Alike = BTreeMap<(Said, Said, Vec<Services>), Vec<usize>>;
 /// The row of each plan, and an endpoint policy whose it is; none where nobody judges.
 type Rows = [Option<Row>; 2];
 
+/// What makes a row one and the same.
+type Whose = (u32, u16);
+
 /// A row, and whose it is: that matters in scattered plans ([`Plan::whose`]).
 #[derive(Clone, Copy)]
 struct Row {
@@ -217,7 +220,8 @@ struct Comparison<'a> {
     plans: [&'a Plan; 2],
     /// By family, IPv6 first.
     segments: [Vec<Segment>; 2],
-    known: HashMap<(bool, [Option<(u32, u16)>; 2]), Rc<Changes>>,
+    /// By family (IPv4), and both plans' rows.
+    known: HashMap<(bool, [Option<Whose>; 2]), Rc<Changes>>,
 }
 
 impl<'a> Comparison<'a> {
