@@ -22,6 +22,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 const PORT: u16 = 80;
 const GUE: u16 = 6080;
+/// Nobody listens there.
+const CLOSED: u16 = 81;
 /// How long something may take that is bound to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For answers that never come.
@@ -91,10 +93,19 @@ impl Rig {
 
     /// Asks through a tunnel; whether packets went there.
     fn ask(&self, form: (Forwarding, usize), kind: Type, patience: Duration) -> io::Result<bool> {
-        let (forwarding, family) = form;
-        let service = Service::tcp("web", PORT).forwarding(forwarding);
+        self.ask_at(PORT, form, kind, patience)
+    }
+
+    fn ask_at(
+        &self,
+        port: u16,
+        (forwarding, family): (Forwarding, usize),
+        kind: Type,
+        patience: Duration,
+    ) -> io::Result<bool> {
+        let service = Service::tcp("web", port).forwarding(forwarding);
         let backend = Backend::new(self.backend.addresses()[family]);
-        let destination = SocketAddr::new(vips()[family], PORT);
+        let destination = SocketAddr::new(vips()[family], port);
         let uplink = Uplink::default();
         let check = Check { service: &service, backend: &backend, destination, uplink: &uplink };
         through(&self.tunnels.checks(), &check, (kind, patience))
@@ -152,6 +163,22 @@ fn checks_go_through_the_tunnel() {
     }
     let errors = rig.backend.stack_counters().expect("read");
     assert!(errors.checksum_errors().iter().all(|(_, count)| *count == 0), "{errors:?}");
+}
+
+/// The backend's ICMP error quotes the service's address, which the checking socket doesn't know of.
+#[test]
+fn a_closed_port_is_told_at_once() {
+    let Some(mut rig) = Rig::new() else { return };
+    rig.attach();
+    for hook in HOOKS {
+        let _decapsulator = rig.decapsulator(&vips(), hook);
+        for form in FORWARDINGS.into_iter().flat_map(|f| [(f, 0), (f, 1)]) {
+            println!("{hook:?} {form:?}");
+            let refused = rig.ask_at(CLOSED, form, Type::DGRAM, PATIENCE);
+            let refused = refused.expect_err("nobody listens");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{refused}");
+        }
+    }
 }
 
 /// It answers at its own address, and at the service's if asked there directly.
