@@ -1,6 +1,6 @@
 //! The verdict about a flow: who its ends are, and what the running generation says.
 //!
-//! Five array loads for each end that is local, six where its rows are narrow, 15 where they are scattered,
+//! Five array loads for each end that is local, six where its rows are narrow, 14 where they are scattered,
 //! whatever the number of rules (DESIGN: recursive flow classification). Not here: established
 //! flows, which carry their verdict with them.
 
@@ -219,31 +219,31 @@ pub fn scattered<T: Tables + ?Sized>(
     end: u32,
     (row, column): (u32, u32),
 ) -> u32 {
-    scattered_number(tables, slot, end, (row, column)).unwrap_or(0)
+    let mut told = [0; Scattered::CELLS as usize];
+    let first = end.wrapping_sub(u32::from(Scattered::CELLS));
+    for (cell, told) in (0..).zip(&mut told) {
+        let Some(found) = tables.row(slot, first.wrapping_add(cell)) else { return 0 };
+        *told = found;
+    }
+    let cell = |at| tables.decision_number(slot, at);
+    scattered_in(Scattered::from_cells(told), (row, column), cell).unwrap_or(0)
 }
 
+/// The same in a plan's cells as in a generation's; row 0 is nobody's.
 #[inline(always)]
-fn scattered_number<T: Tables + ?Sized>(
-    tables: &T,
-    slot: u32,
-    end: u32,
+pub fn scattered_in(
+    told: Scattered,
     (row, column): (u32, u32),
+    cell: impl Fn(u32) -> Option<u32>,
 ) -> Option<u32> {
     if row == 0 {
         return None;
     }
-    let mut told = [0; Scattered::CELLS as usize];
-    let first = end.wrapping_sub(u32::from(Scattered::CELLS));
-    for (cell, told) in (0..).zip(&mut told) {
-        *told = tables.row(slot, first.wrapping_add(cell))?;
-    }
-    let scattered = Scattered::from_cells(told);
-    let record = scattered.record(row);
-    let block = record.wrapping_add(1).wrapping_add(scattered.block(column));
-    let place = tables.decision_number(slot, block)?;
-    let pair = scattered.pair(place, column);
-    let own = place != 0 && tables.decision_number(slot, pair)? == place;
-    tables.decision_number(slot, if own { pair.wrapping_add(1) } else { record })
+    let record = told.record(row);
+    let place = cell(record.wrapping_add(1).wrapping_add(told.block(column)))?;
+    let pair = told.pair(place, column);
+    let own = place != 0 && cell(pair)? == place;
+    cell(if own { pair.wrapping_add(1) } else { record })
 }
 
 /// Notes a decision, and turns a denial into its reason.

@@ -26,7 +26,7 @@ pub struct Options {
     pub dense_cells: usize,
     /// The most cells of decisions and columns for which rows lie side by side. With more they lie in one
     /// another's gaps: a plan in which thousands of peers may use other ports each takes room in proportion to
-    /// what they may, the verdict of a new flow up to four loads more than in a narrow plan, and nothing extends
+    /// what they may, the verdict of a new flow up to eight loads more than in a narrow plan, and nothing extends
     /// it. Where that would take more room, or more than 65,535 numbers for an endpoint policy, they stay side
     /// by side.
     pub narrow_cells: usize,

@@ -16,6 +16,7 @@ use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use flowgate_abi::policy::{Decision, Scattered};
 use flowgate_identity::NumericIdentity;
+use flowgate_pipeline::policy::scattered_in;
 use ipnet::IpNet;
 
 use crate::{
@@ -139,16 +140,13 @@ impl Plan {
     fn decided_in(&self, group: u32, row: u16, column: u16) -> Option<u16> {
         let (row, column) = (u32::from(row), u32::from(column));
         let cell = |at: u32| self.decision.get(at as usize).copied();
-        let Some(told) = self.scattered.get(group as usize) else {
-            return cell(row * self.step + column);
-        };
-        if row == 0 {
-            return None;
+        match self.scattered.get(group as usize) {
+            None => cell(row * self.step + column),
+            Some(told) => {
+                let number = scattered_in(*told, (row, column), |at| cell(at).map(u32::from))?;
+                u16::try_from(number).ok()
+            }
         }
-        let record = told.record(row);
-        let place = cell(record + 1 + told.block(column))?;
-        let pair = told.pair(u32::from(place), column);
-        if place != 0 && cell(pair)? == place { cell(pair + 1) } else { cell(record) }
     }
 
     /// The column of a port class in the rows of an endpoint policy.

@@ -4,7 +4,8 @@
 //! headers, [`find`] finds the service, [`sources`] refuses clients, [`choose`] the backend, [`tracking`] the flow
 //! where the slot doesn't know its backend, [`pin`] the client that has one of its own, [`forward`] writes the outer
 //! headers, [`icmp`] answers and steers.
-//! [`quic`] and [`tcp_option`] read whom a packet names itself, [`server_id`] finds that one. [`nat`] has the steps for services whose backends answer the balancer.
+//! [`quic`] and [`tcp_option`] read whom a packet names itself, [`server_id`] finds that one. [`nat`] has the steps for
+//! services whose backends answer the balancer.
 //!
 //! Not here: how slots and backends come to be what they are (`flowgate-services`), and where they lie
 //! ([`Balance`], [`Buffer`]).

@@ -27,6 +27,7 @@ const LONG: u32 = 0x80;
 const VERSION: u32 = 5;
 /// The first octet of a connection id, and the nonce that follows the server id.
 const AROUND: u32 = 1 + 4;
+
 /// The number of the backend that a packet names itself; [`NOBODY`]: none, or its service has no server ids.
 ///
 /// The packet is like most ([`super::request::plain`]).

@@ -4,8 +4,8 @@
 //! write it in whatever they send from then on, so their segments go there through any balancer with the same server ids,
 //! whatever becomes of the table.
 //!
-//! Not here: who writes the option (`flowgate-datapath`, `server_id`), and who else gets a segment. One without the option goes by the table, as does a SYN that opens a flow, which has
-//! no backend yet, and one whose server isn't listed.
+//! Not here: who writes the option (`flowgate-datapath`, `server_id`), and who else gets a segment. One without the option
+//! goes by the table, as does a SYN that opens a flow, which has no backend yet, and one whose server isn't listed.
 //!
 //! Invariant: at most forty octets are read, all of them in the header.
 //!

@@ -32,8 +32,8 @@ pub(super) struct Area {
 /// What rows decide about columns of their own, ascending.
 type Sparse = Vec<(u16, AccountId)>;
 
-/// Once as many gaps as cells are too many.
-const TOO_FULL: usize = 2;
+/// An area of so many times the cells that rows need has too many gaps.
+const GAPPY: usize = 2;
 /// A step of narrowing makes four blocks of one.
 const STEP: u16 = 2;
 
@@ -52,7 +52,7 @@ impl Area {
                 (Some(least), Some(made)) if least.size() <= made.size() => return Some(least),
                 (least, made) => made.or(least),
             };
-            let is_full = least.as_ref().is_some_and(|one| one.cells.len() < TOO_FULL * needed);
+            let is_full = least.as_ref().is_some_and(|one| one.cells.len() < GAPPY * needed);
             if is_full || shift < STEP {
                 return least;
             }
