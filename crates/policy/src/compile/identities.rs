@@ -13,16 +13,15 @@ use crate::compile::population::Who;
 #[derive(Clone, Debug)]
 pub(super) struct Identities<A> {
     allocator: A,
-    held: HashMap<Who, NumericIdentity>,
     /// The last plan's, in its order.
-    last: Vec<(Who, NumericIdentity)>,
+    held: Vec<(Who, NumericIdentity)>,
     /// Those of peers that the last plan hasn't any more.
     leaving: Vec<NumericIdentity>,
 }
 
 impl<A: IdentityAllocator> Identities<A> {
     pub(super) fn new(allocator: A) -> Self {
-        Self { allocator, held: HashMap::new(), last: Vec::new(), leaving: Vec::new() }
+        Self { allocator, held: Vec::new(), leaving: Vec::new() }
     }
 
     pub(super) const fn allocator(&self) -> &A {
@@ -31,8 +30,7 @@ impl<A: IdentityAllocator> Identities<A> {
 
     /// Peers have other numbers from now on; what they hold leaves with the next plan.
     pub(super) fn forget(&mut self) {
-        self.leaving.extend(self.held.drain().map(|(_, identity)| identity));
-        self.last.clear();
+        self.leaving.extend(self.held.drain(..).map(|(_, identity)| identity));
     }
 
     /// The identities of a plan's peers. If there are too few, nothing has changed.
@@ -41,25 +39,26 @@ impl<A: IdentityAllocator> Identities<A> {
         peers: impl ExactSizeIterator<Item = Who> + Clone,
         labels: impl Fn(&Who) -> IdentityLabels,
     ) -> Result<Vec<NumericIdentity>, AllocateError> {
-        if peers.clone().eq(self.last.iter().map(|(who, _)| *who)) {
-            let leaving = std::mem::take(&mut self.leaving);
-            self.release(leaving);
+        let leaving = if peers.clone().eq(self.held.iter().map(|(who, _)| *who)) {
+            std::mem::take(&mut self.leaving)
         } else {
-            self.last = self.exchanged(peers, labels)?;
-        }
-        Ok(self.last.iter().map(|(_, identity)| *identity).collect())
+            self.exchange(peers, labels)?
+        };
+        self.release(leaving);
+        Ok(self.held.iter().map(|(_, identity)| *identity).collect())
     }
 
-    fn exchanged(
+    /// Holds those of other peers. Returns what has left.
+    fn exchange(
         &mut self,
         peers: impl ExactSizeIterator<Item = Who>,
         labels: impl Fn(&Who) -> IdentityLabels,
-    ) -> Result<Vec<(Who, NumericIdentity)>, AllocateError> {
-        let mut identities = Vec::with_capacity(peers.len());
-        let mut held = HashMap::with_capacity(peers.len());
+    ) -> Result<Vec<NumericIdentity>, AllocateError> {
+        let mut before: HashMap<Who, NumericIdentity> = self.held.iter().copied().collect();
+        let mut held = Vec::with_capacity(peers.len());
         let mut new = Vec::new();
         for who in peers {
-            let known = self.held.get(&who).copied();
+            let known = before.remove(&who);
             let allocated = || allocate(&mut self.allocator, &who, &labels(&who));
             let identity = match known.map_or_else(allocated, Ok) {
                 Ok(identity) => identity,
@@ -69,15 +68,10 @@ impl<A: IdentityAllocator> Identities<A> {
                 }
             };
             new.extend(known.is_none().then_some(identity));
-            held.insert(who, identity);
-            identities.push((who, identity));
+            held.push((who, identity));
         }
-        let before = std::mem::replace(&mut self.held, held);
-        let gone = before.into_iter().filter(|(who, _)| !self.held.contains_key(who));
-        let gone = gone.map(|(_, identity)| identity).collect();
-        let leaving = std::mem::replace(&mut self.leaving, gone);
-        self.release(leaving);
-        Ok(identities)
+        self.held = held;
+        Ok(std::mem::replace(&mut self.leaving, before.into_values().collect()))
     }
 
     fn release(&mut self, identities: Vec<NumericIdentity>) {
