@@ -5,11 +5,11 @@
 //! On SIGTERM and SIGINT it prints what it counted, on SIGUSR1 too, and goes on then. Pinned, it stays attached
 //! when it ends, and the next one takes over; otherwise nothing is left of it. Tested by `tests/netns_decap.rs`.
 
-use std::{io, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use flowgate_datapath::{
-    OpenError, TableError,
+    OpenError,
     decap::{AttachError, Builder, Decapsulator, Hook, Stats},
     lb::XdpAttach,
 };
@@ -17,9 +17,8 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::{
-    privileges::{self, PrivilegeError},
     table::table,
-    until_told::until_told,
+    until_told::{UntoldError, until_told},
 };
 
 /// What a backend takes out of tunnels.
@@ -67,11 +66,7 @@ pub(crate) enum DecapsulateError {
     #[error(transparent)]
     Attach(#[from] AttachError),
     #[error(transparent)]
-    Privileges(#[from] PrivilegeError),
-    #[error(transparent)]
-    Table(#[from] TableError),
-    #[error("{0}")]
-    System(#[from] io::Error),
+    Ended(#[from] UntoldError),
 }
 
 /// Takes outer headers off, until it is told to end.
@@ -82,10 +77,9 @@ pub(crate) fn run(wanted: &Decapsulate) -> Result<(), DecapsulateError> {
         At::Tc => Hook::Tc,
     };
     let attached = decapsulator.attach(&wanted.interface, hook)?;
-    privileges::drop_all_but_needed(false)?;
     let how = if attached.adopted { ", taken over" } else { "" };
     let begun = format!("decapsulates on {}: {}{how}\n", wanted.interface, attached.way);
-    until_told(&begun, || Ok::<_, DecapsulateError>(shown(&decapsulator.stats()?)))?;
+    until_told(&begun, || Ok(shown(&decapsulator.stats()?)))?;
     if wanted.pin.is_some() {
         // It was opened with pins.
         let _ = decapsulator.persist();

@@ -4,7 +4,7 @@
 //!
 //! It prints what it counted when it ends, and on SIGUSR1. Nothing is left of it then. Tested by `tests/netns_server_id.rs`.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use flowgate_datapath::{
@@ -14,9 +14,8 @@ use flowgate_datapath::{
 use thiserror::Error;
 
 use crate::{
-    privileges::{self, PrivilegeError},
     table::table,
-    until_told::until_told,
+    until_told::{UntoldError, until_told},
 };
 
 /// Whose sockets say what.
@@ -46,11 +45,7 @@ pub(crate) enum NameError {
     #[error(transparent)]
     Attach(#[from] ServerIdError),
     #[error(transparent)]
-    Privileges(#[from] PrivilegeError),
-    #[error(transparent)]
-    Table(#[from] TableError),
-    #[error("{0}")]
-    System(#[from] io::Error),
+    Ended(#[from] UntoldError),
 }
 
 /// Names servers, until it is told to end.
@@ -60,9 +55,8 @@ pub(crate) fn run(wanted: &Named) -> Result<(), NameError> {
     let builder = wanted.id.map_or(builder, |id| builder.server(id));
     let builder = if wanted.client { builder.client() } else { builder };
     let named = builder.attach(&wanted.cgroup)?;
-    privileges::drop_all_but_needed(false)?;
     let begun = format!("names servers in {}\n", wanted.cgroup.display());
-    until_told(&begun, || Ok(shown(&named)?))
+    Ok(until_told(&begun, || shown(&named))?)
 }
 
 /// What was counted, as a table with an empty line behind it.

@@ -4,13 +4,31 @@
 
 use std::io::{self, Write};
 
+use flowgate_datapath::TableError;
+use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Says that it has begun once it hears signals; `counted` is asked on each.
-pub(crate) fn until_told<E: From<io::Error>>(
+use crate::privileges::{self, PrivilegeError};
+
+/// Why it doesn't go on.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub(crate) enum UntoldError {
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Drops the privileges that it doesn't need, and says that it has begun once it hears signals; `counted` is asked on
+/// each.
+pub(crate) fn until_told(
     begun: &str,
-    counted: impl Fn() -> Result<String, E>,
-) -> Result<(), E> {
+    counted: impl Fn() -> Result<String, TableError>,
+) -> Result<(), UntoldError> {
+    privileges::drop_all_but_needed(false)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
