@@ -1,59 +1,26 @@
 //! Connection ids of QUIC that name servers, byte for byte by draft-ietf-quic-load-balancers and RFC 8999.
 
+mod naming;
+
 use std::{net::Ipv4Addr, time::Duration};
 
-use flowgate_abi::lb::{Counter, Settings};
+use flowgate_abi::lb::Counter;
 use flowgate_conformance::checksum;
-use flowgate_pipeline::lb::Action;
 use flowgate_services::{
     ApplyError, Balancer, ClientFlow, ConnectionId, QuicServers, ServiceError, Services, TableSize,
     Uplink,
     host::HostTables,
     model::{Backend, BackendState, Protocol, Service, ServiceName},
-    store::Room,
 };
+use naming::{begin, goes, tables, with_servers};
 
 const SERVERS: QuicServers = QuicServers { rotation: 2, octets: 2, ids: 1024 };
 
-fn tables() -> HostTables {
-    let settings = Settings {
-        displacement_mask: 7,
-        frontend_shift: 32 - 4,
-        tracked_mask: 7,
-        hz: 1000,
-        age_length: 10_000,
-        pin_mask: 1,
-        ..Settings::default()
-    };
-    let room = Room {
-        frontends: 16,
-        slots: 1 << 15,
-        lines: 64,
-        services: 2,
-        tracked: 64,
-        pins: 16,
-        ..Room::default()
-    };
-    HostTables::new(settings, room)
-}
-
-/// Four backends, of which the first three have server ids.
+/// Backends that connection ids name.
 fn service() -> Service {
-    let service = Service::udp("quic", 443).address([198, 51, 100, 1].into());
-    let mut service = service.table(TableSize::ALL[0]);
+    let mut service = with_servers(Service::udp("quic", 443));
     service.options.quic = Some(SERVERS);
-    let of = |last: u8| Backend::new([198, 18, 0, last].into());
-    for (last, id) in [(1, 0), (2, 0x102), (3, 0x3ff)] {
-        service = service.backend(of(last).server_id(id));
-    }
-    service.backend(of(4))
-}
-
-fn begin(service: Service) -> Balancer<HostTables> {
-    let Ok(mut balancer) = Balancer::adopt(tables(), Uplink::default(), 3);
-    let services = Services::new([service]).expect("a good service");
-    let _ = balancer.apply(&services, Duration::ZERO).expect("it fits");
-    balancer
+    service
 }
 
 fn frame(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -71,10 +38,7 @@ fn frame(port: u16, payload: &[u8]) -> Vec<u8> {
 
 /// The last octet of the backend to which a datagram goes.
 fn sent(balancer: &Balancer<HostTables>, port: u16, payload: &[u8]) -> u8 {
-    let passed = balancer.store().run(&frame(port, payload));
-    assert_eq!(passed.action, Action::Transmit, "{payload:02x?}");
-    let to = &passed.frame[30..34];
-    Ipv4Addr::new(to[0], to[1], to[2], to[3]).octets()[3]
+    goes(balancer, &frame(port, payload))
 }
 
 /// A short header with a connection id of 8 octets: config rotation 2, this server id, and a nonce.
@@ -93,8 +57,7 @@ fn long(kind: u8, destination: &[u8]) -> Vec<u8> {
 
 /// Packets that named their backend; others with a long header; others with a short one.
 fn counted(balancer: &Balancer<HostTables>) -> [u64; 3] {
-    let counters = [Counter::QuicNamed, Counter::QuicOpening, Counter::QuicUnknown];
-    counters.map(|counter| balancer.store().counted(counter))
+    naming::counted(balancer, [Counter::QuicNamed, Counter::QuicOpening, Counter::QuicUnknown])
 }
 
 /// Where the table sends each of some ports.

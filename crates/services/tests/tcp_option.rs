@@ -1,16 +1,17 @@
 //! Options of TCP that name servers, byte for byte.
 
+mod naming;
+
 use std::{net::Ipv4Addr, time::Duration};
 
-use flowgate_abi::lb::{Counter, Settings};
+use flowgate_abi::lb::Counter;
 use flowgate_conformance::checksum;
-use flowgate_pipeline::lb::Action;
 use flowgate_services::{
     ApplyError, Balancer, ClientFlow, ServiceError, Services, TableSize, TcpServers, Uplink,
     host::HostTables,
     model::{AFFINITY, Backend, BackendState, Forwarding, Protocol, Service, ServiceName},
-    store::Room,
 };
+use naming::{begin, goes, tables, with_servers};
 
 const SERVERS: TcpServers = TcpServers { kind: 0xb7, ids: 1024 };
 /// Flags.
@@ -20,45 +21,11 @@ const ACK: u8 = 0x10;
 const FIN_ACK: u8 = 0x11;
 const RST: u8 = 4;
 
-fn tables() -> HostTables {
-    let settings = Settings {
-        displacement_mask: 7,
-        frontend_shift: 32 - 4,
-        tracked_mask: 7,
-        hz: 1000,
-        age_length: 10_000,
-        pin_mask: 7,
-        ..Settings::default()
-    };
-    let room = Room {
-        frontends: 16,
-        slots: 1 << 15,
-        lines: 64,
-        services: 2,
-        tracked: 64,
-        pins: 64,
-        ..Room::default()
-    };
-    HostTables::new(settings, room)
-}
-
-/// Four backends, of which the first three have server ids.
+/// Backends that an option names.
 fn service() -> Service {
-    let service = Service::tcp("web", 443).address([198, 51, 100, 1].into());
-    let mut service = service.table(TableSize::ALL[0]);
+    let mut service = with_servers(Service::tcp("web", 443));
     service.options.tcp_option = Some(SERVERS);
-    let of = |last: u8| Backend::new([198, 18, 0, last].into());
-    for (last, id) in [(1, 0), (2, 0x102), (3, 0x3ff)] {
-        service = service.backend(of(last).server_id(id));
-    }
-    service.backend(of(4))
-}
-
-fn begin(service: Service) -> Balancer<HostTables> {
-    let Ok(mut balancer) = Balancer::adopt(tables(), Uplink::default(), 3);
-    let services = Services::new([service]).expect("a good service");
-    let _ = balancer.apply(&services, Duration::ZERO).expect("it fits");
-    balancer
+    service
 }
 
 /// A segment with options, which are padded to words, and with payload.
@@ -79,14 +46,6 @@ fn frame(port: u16, (flags, options): (u8, &[u8]), payload: &[u8]) -> Vec<u8> {
     checksum::with_checksum(frame)
 }
 
-/// The last octet of the backend to which a frame goes.
-fn goes(balancer: &Balancer<HostTables>, frame: &[u8]) -> u8 {
-    let passed = balancer.store().run(frame);
-    assert_eq!(passed.action, Action::Transmit, "{frame:02x?}");
-    let to = &passed.frame[30..34];
-    Ipv4Addr::new(to[0], to[1], to[2], to[3]).octets()[3]
-}
-
 /// The last octet of the backend to which an acknowledgement with options goes.
 fn sent(balancer: &Balancer<HostTables>, port: u16, options: &[u8]) -> u8 {
     goes(balancer, &frame(port, (ACK, options), b""))
@@ -99,8 +58,7 @@ fn option(id: u32) -> Vec<u8> {
 
 /// Segments that named their backend; others without the option; others with one.
 fn counted(balancer: &Balancer<HostTables>) -> [u64; 3] {
-    let counters = [Counter::TcpNamed, Counter::TcpUnnamed, Counter::TcpUnknown];
-    counters.map(|counter| balancer.store().counted(counter))
+    naming::counted(balancer, [Counter::TcpNamed, Counter::TcpUnnamed, Counter::TcpUnknown])
 }
 
 /// Where the table sends each of some ports.
