@@ -6,7 +6,7 @@
 mod segment;
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Instant,
@@ -17,12 +17,11 @@ use flowgate_datapath::{
     lb::{BalancerOptions, LoadBalancer, XdpAttach},
     server_id::{Counter, ServerId, ServerIdError},
 };
-use flowgate_lab::{Answer, Talk};
+use flowgate_lab::{Answer, ControlGroups, LabError, Talk};
 use flowgate_services::{
     Services, TcpServers,
     model::{Backend, BackendState, Forwarding, Service},
 };
-use nix::mount::{MsFlags, mount, umount};
 use segment::{ARM, PATIENCE, PORT, Segment, vips};
 
 /// By which the backends are named.
@@ -32,58 +31,6 @@ const TALKS: usize = 12;
 /// The process is in one control group at a time.
 static PROCESS: Mutex<()> = Mutex::new(());
 
-/// Control groups of the test's own, for each backend and for clients. The process is back where it was when this is
-/// dropped, and they are gone.
-struct Groups {
-    root: PathBuf,
-    before: PathBuf,
-    mounted: PathBuf,
-}
-
-impl Groups {
-    /// `None`: there is no cgroup v2 here, which is said.
-    fn make() -> Option<Self> {
-        let (mounted, none) = (directory("groups"), None::<&str>);
-        if let Err(error) = mount(none, &mounted, Some("cgroup2"), MsFlags::empty(), none) {
-            println!("SKIPPED: no cgroup v2: {error}");
-            return None;
-        }
-        let own = fs::read_to_string("/proc/self/cgroup").expect("procfs");
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        let before = mounted.join(own);
-        let root = mounted.join(format!("flowgate-test-{}", std::process::id()));
-        let groups = Self { root, before, mounted };
-        for name in ["one", "two", "clients"] {
-            fs::create_dir_all(groups.path(name)).expect("a control group");
-        }
-        Some(groups)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
-    }
-
-    /// Sockets that are made from now on are this group's.
-    fn enter(&self, name: &str) {
-        join(&self.path(name)).expect("the process may");
-    }
-}
-
-impl Drop for Groups {
-    fn drop(&mut self) {
-        let left = join(&self.before);
-        // Those below first; what still has sockets goes all the same.
-        let names = ["one", "two", "clients", ""];
-        let removed = names.map(|name| fs::remove_dir(self.root.join(name)));
-        let unmounted = umount(&self.mounted);
-        let _ = fs::remove_dir(&self.mounted);
-        if !std::thread::panicking() {
-            assert!(left.is_ok() && removed.iter().all(Result::is_ok), "{left:?} {removed:?}");
-            assert_eq!(unmounted, Ok(()));
-        }
-    }
-}
-
 /// An empty one of this process's own.
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("flowgate-{name}-{}", std::process::id()));
@@ -91,8 +38,15 @@ fn directory(name: &str) -> PathBuf {
     path
 }
 
-fn join(group: &Path) -> io::Result<()> {
-    fs::write(group.join("cgroup.procs"), std::process::id().to_string())
+/// One for each backend and for clients; `None`: there is no cgroup v2 here, which is said.
+fn groups() -> Option<ControlGroups> {
+    match ControlGroups::make(&["one", "two", "clients"]) {
+        Err(LabError::Mount { source, .. }) => {
+            println!("SKIPPED: no cgroup v2: {source}");
+            None
+        }
+        made => Some(made.expect("control groups")),
+    }
 }
 
 /// Connections through a balancer, and what names their servers while this lives.
@@ -103,7 +57,7 @@ struct Scene {
     reads: bool,
     client: Option<ServerId>,
     servers: [ServerId; 2],
-    _groups: Groups,
+    _groups: ControlGroups,
     segment: Segment,
 }
 
@@ -111,14 +65,14 @@ impl Scene {
     /// Both backends announce their ids; clients repeat them, and balancers read them, or don't.
     fn begin(repeats: bool, reads: bool) -> Option<Self> {
         let segment = Segment::plain()?;
-        let groups = Groups::make()?;
+        let groups = groups()?;
         let announce = |id: u16, name| {
             let server = ServerId::builder().server(id.into()).attach(groups.path(name));
             server.expect("attaches")
         };
         let servers = [announce(IDS[0], "one"), announce(IDS[1], "two")];
         for (pod, name) in segment.backends.iter().zip(["one", "two"]) {
-            groups.enter(name);
+            groups.enter(name).expect("the process may");
             segment::serve(pod);
         }
         let client = repeats.then(|| {
@@ -129,7 +83,7 @@ impl Scene {
         let backends = [listed[0].server_id(IDS[0]), listed[1].server_id(IDS[1])];
         let mut balancer = balancer();
         let _ = balancer.apply(&services(&backends, reads), Instant::now()).expect("fits");
-        groups.enter("clients");
+        groups.enter("clients").expect("the process may");
         let talks = segment.talks(PORT, TALKS);
         Some(Self { talks, balancer, backends, reads, client, servers, _groups: groups, segment })
     }

@@ -29,6 +29,15 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// A control group can't be made, read or entered.
+    #[error("control group {}", .path.display())]
+    ControlGroup {
+        /// Its directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// A mount failed.
     #[error("{what} can't be mounted at {}", .target.display())]
     Mount {

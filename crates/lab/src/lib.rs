@@ -5,7 +5,7 @@
 //! node's own stack; a [`Segment`] ties hosts together without a router. [`Pod::run`] runs code in it. [`probe`]
 //! and [`Talk`] open connections,
 //! [`EchoServers`] answers them, [`Pod::serve_http`] with pages, and a [`Crowd`] is many at once. [`Datagrams`] and [`ByteStream`] are
-//! loads in which a lost packet or a cut connection shows. A [`RawSocket`] sends whatever frame it is given.
+//! loads in which a lost packet or a cut connection shows. A [`RawSocket`] sends whatever frame it is given. [`ControlGroups`] are for programs that are bound to sockets.
 //!
 //! Not here: eBPF, policies, and whatever a datapath does with the veth pairs. Linux alone.
 //!
@@ -37,6 +37,7 @@
 
 mod availability;
 mod byte_stream;
+mod control_groups;
 mod crowd;
 mod datagrams;
 mod echo;
@@ -57,6 +58,7 @@ mod talk;
 
 pub use availability::{Unavailable, available};
 pub use byte_stream::ByteStream;
+pub use control_groups::ControlGroups;
 pub use crowd::Crowd;
 pub use datagrams::{Datagrams, Delivered, Pace};
 pub use echo::EchoServers;

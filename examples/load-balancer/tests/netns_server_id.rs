@@ -1,19 +1,18 @@
 //! `flowgate-lb server-id`: both ends of a connection in one control group, and what it says of them.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use flowgate_lab::Node;
+use flowgate_lab::{ControlGroups, LabError, Node};
 use nix::{
-    mount::{MsFlags, mount, umount},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+const GROUP: &str = "both";
 
 /// None outlives its test.
 struct Running(Child);
@@ -23,45 +22,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A control group of the test's own.
-struct Group {
-    mounted: PathBuf,
-    path: PathBuf,
-    before: PathBuf,
-}
-
-impl Group {
-    /// `None`: there is no cgroup v2 here, which is said.
-    fn make() -> Option<Self> {
-        let mounted = std::env::temp_dir().join(format!("flowgate-lb-{}", std::process::id()));
-        fs::create_dir_all(&mounted).expect("a directory");
-        let none = None::<&str>;
-        if let Err(error) = mount(none, &mounted, Some("cgroup2"), MsFlags::empty(), none) {
-            println!("SKIPPED: no cgroup v2: {error}");
-            return None;
-        }
-        let own = fs::read_to_string("/proc/self/cgroup").expect("procfs");
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        let before = mounted.join(own);
-        let path = mounted.join(format!("flowgate-lb-{}", std::process::id()));
-        fs::create_dir(&path).expect("a control group");
-        Some(Self { mounted, path, before })
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = join(&self.before);
-        let _ = fs::remove_dir(&self.path);
-        let _ = umount(&self.mounted);
-        let _ = fs::remove_dir(&self.mounted);
-    }
-}
-
-fn join(group: &Path) -> std::io::Result<()> {
-    fs::write(group.join("cgroup.procs"), std::process::id().to_string())
 }
 
 /// A connection through loopback on which a line comes back.
@@ -84,17 +44,21 @@ fn both_ends_say_what_they_counted() {
         return;
     }
     let _node = Node::enter().expect("namespaces of its own");
-    let Some(group) = Group::make() else { return };
+    let groups = match ControlGroups::make(&[GROUP]) {
+        Err(LabError::Mount { source, .. }) => return println!("SKIPPED: no cgroup v2: {source}"),
+        made => made.expect("a control group"),
+    };
+    let group = groups.path(GROUP);
     let child = Command::new(env!("CARGO_BIN_EXE_flowgate-lb"))
         .args(["server-id", "--id", "11", "--client", "--cgroup"])
-        .arg(&group.path)
+        .arg(&group)
         .stdout(Stdio::piped())
         .spawn();
     let mut running = Running(child.expect("starts"));
     let mut lines = BufReader::new(running.0.stdout.take().expect("piped")).lines();
     let mut line = || lines.next().expect("it says so").expect("text");
-    assert_eq!(line(), format!("names servers in {}", group.path.display()));
-    join(&group.path).expect("the process may");
+    assert_eq!(line(), format!("names servers in {}", group.display()));
+    groups.enter(GROUP).expect("the process may");
     talk();
     talk();
     kill(Pid::from_raw(running.0.id() as i32), Signal::SIGTERM).expect("it runs");
