@@ -5,6 +5,7 @@
 
 mod agreement;
 mod by_hand;
+mod naming;
 mod nat;
 mod oracle;
 mod outer;
