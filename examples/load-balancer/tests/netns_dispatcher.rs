@@ -5,95 +5,50 @@
 //! test says so in one line and is skipped.
 
 mod process;
+mod segment;
 
 use std::{
     fs,
-    net::{IpAddr, UdpSocket},
+    net::UdpSocket,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
-use flowgate_lab::{Node, Pod, Segment};
 use flowgate_lb::api::{
     Request,
     answer::{Attached, Dispatcher, Status},
 };
 use process::{PATIENCE, Process, Running};
+use segment::Hosts;
 
 /// The ports of both balancers' services.
 const PORTS: [u16; 2] = [53, 54];
-const BRIEFLY: Duration = Duration::from_millis(50);
 
-fn service() -> IpAddr {
-    [198, 18, 0, 100].into()
-}
-
-/// A client, the balancers' host, and a backend in one segment.
+/// Balancers' hosts, and a socket of the backend's for each balancer's service.
 struct Rig {
-    files: tempfile::TempDir,
-    client: UdpSocket,
+    hosts: Hosts,
     served: [UdpSocket; 2],
-    backend: Pod,
-    balancers: Pod,
-    _segment: Segment,
-    _node: Node,
 }
 
 impl Rig {
     /// `None`: it can't be had here, which is said.
     fn new(test: &str) -> Option<Self> {
-        if let Err(missing) = flowgate_lab::available() {
-            println!("SKIPPED {test}: {missing}");
-            return None;
-        }
-        let mut node = Node::enter().expect("namespaces of its own");
-        let segment = node.add_segment().expect("a bridge");
-        let mut host = |name: &str, addresses: &[IpAddr]| {
-            node.add_host(&segment, name, addresses).expect("a host")
-        };
-        let client = host("client", &[[198, 18, 0, 1].into()]);
-        let balancers = host("balancers", &[[198, 18, 0, 2].into(), service()]);
-        let backend = host("backend", &[[198, 18, 0, 11].into()]);
-        backend.add_silent_address(service()).expect("an address that isn't announced");
-        let bind = |pod: &Pod, port: u16| {
-            let at = if port == 0 { client.addresses()[0] } else { service() };
-            let socket = pod.run(|| UdpSocket::bind((at, port))).expect("a thread there");
-            let socket = socket.expect("a port");
-            socket.set_read_timeout(Some(BRIEFLY)).expect("it can wait");
-            socket
-        };
-        let (socket, served) = (bind(&client, 0), PORTS.map(|port| bind(&backend, port)));
-        let files = tempfile::tempdir().expect("a directory");
-        Some(Self {
-            files,
-            client: socket,
-            served,
-            backend,
-            balancers,
-            _segment: segment,
-            _node: node,
-        })
+        let hosts = Hosts::new(test)?;
+        let served = PORTS.map(|port| hosts.serve(port));
+        Some(Self { hosts, served })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.files.path().join(name)
+        self.hosts.path(name)
     }
 
     /// The file of one of the balancers, with more lines.
     fn write(&self, number: usize, (mode, more): (&str, &str)) -> PathBuf {
-        let text = format!(
-            "{more}directory: {}\npin: /sys/fs/bpf/lb{number}\ninterfaces: [{{name: {}, mode: {mode}}}]\n\
-             limits: {{slots: 16384, frontends: 64, backends: 64, services: 16}}\nservices:\n  \
-             - {{name: dns, addresses: [{}], protocol: udp, port: {}, forwarding: layer2, \
-             backends: [{{address: {}, mac: \"{}\"}}]}}\n",
-            self.path(&number.to_string()).display(),
-            self.balancers.interface(),
-            service(),
-            PORTS[number],
-            self.backend.addresses()[0],
-            self.backend.mac(),
-        );
+        let directory = self.path(&number.to_string());
+        let more =
+            format!("{more}directory: {}\npin: /sys/fs/bpf/lb{number}\n", directory.display());
+        let text = self.hosts.file(PORTS[number], (mode, &more));
         let path = self.path(&format!("{number}.yaml"));
         fs::write(&path, text).expect("written");
         path
@@ -103,7 +58,7 @@ impl Rig {
     fn start(&self, number: usize, file: (&str, &str)) -> (Running, Attached) {
         let path = self.write(number, file);
         let directory = self.path(&number.to_string());
-        let mut running = Running::start(&self.balancers, &path, directory);
+        let mut running = Running::start(&self.hosts.balancer, &path, directory);
         let status = |running: &Running| running.try_ask::<Status>(&Request::Status);
         running.wait("it answers", |running| status(running).is_some());
         let attached = status(&running).expect("it answered").interfaces.remove(0);
@@ -112,8 +67,7 @@ impl Rig {
 
     /// Whether a datagram to a service gets to its backend.
     fn is_served(&self, number: usize) -> bool {
-        self.client.send_to(b"question", (service(), PORTS[number])).expect("sent");
-        self.served[number].recv(&mut [0; 64]).is_ok()
+        self.hosts.reach(&self.served[number])
     }
 
     #[track_caller]
@@ -155,7 +109,7 @@ fn two_balancers_share_an_interface() {
     let seen = rig.path("seen.pcapng").display().to_string();
     let arguments =
         ["sample", "--directory", &directory, "-w", &seen, "--every", "1", "--count", "2"];
-    let mut sample = Process::start(&rig.balancers, &arguments);
+    let mut sample = Process::start(&rig.hosts.balancer, &arguments);
     let begun = Instant::now();
     while sample.ended().is_none() {
         assert!(begun.elapsed() < PATIENCE, "nothing is sampled");
@@ -183,7 +137,7 @@ fn without_a_place_an_interface_with_a_dispatcher_is_refused() {
         return;
     }
     let path = rig.write(1, ("generic", "")).display().to_string();
-    assert!(!ended(&mut Process::start(&rig.balancers, &["run", "--config", &path])));
+    assert!(!ended(&mut Process::start(&rig.hosts.balancer, &["run", "--config", &path])));
     let begun = Instant::now();
     while !rig.is_served(0) {
         assert!(begun.elapsed() < PATIENCE, "who was there isn't disturbed");
@@ -199,7 +153,7 @@ fn a_restart_runs_as_the_file_says() {
     }
     // A place isn't taken behind the operator's back: that would take the running program off first.
     let path = rig.write(0, ("generic", "dispatcher: {}\n")).display().to_string();
-    assert!(!ended(&mut Process::start(&rig.balancers, &["run", "--config", &path])));
+    assert!(!ended(&mut Process::start(&rig.hosts.balancer, &["run", "--config", &path])));
     let begun = Instant::now();
     while !rig.is_served(0) {
         assert!(begun.elapsed() < PATIENCE, "what was left running goes on");

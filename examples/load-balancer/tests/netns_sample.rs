@@ -4,107 +4,64 @@
 //! Privileged: without the capabilities, each test says so in one line and is skipped.
 
 mod process;
+mod segment;
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::UdpSocket,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
-use flowgate_lab::{Node, Pod, Segment};
 use flowgate_lb::{
     api::{Request, answer::Status},
     capture,
 };
 use pcap_parser::{Block, PcapBlockOwned, PcapNGOption, PcapNGSlice};
 use process::{PATIENCE, Process, Running};
+use segment::Hosts;
 
 const PORT: u16 = 53;
 
-fn service() -> IpAddr {
-    [198, 18, 0, 100].into()
-}
-
-/// A client, a balancer and a backend in one segment, and a datagram socket of the backend's at the service's
-/// address.
+/// A balancer's hosts, and a datagram socket of the backend's at the service's address.
 struct Rig {
-    files: tempfile::TempDir,
-    client: UdpSocket,
+    hosts: Hosts,
     served: UdpSocket,
-    backend: Pod,
-    balancer: Pod,
-    _segment: Segment,
-    _node: Node,
 }
 
 impl Rig {
     fn new(test: &str) -> Option<Self> {
-        if let Err(missing) = flowgate_lab::available() {
-            println!("SKIPPED {test}: {missing}");
-            return None;
-        }
-        let mut node = Node::enter().expect("namespaces of its own");
-        let segment = node.add_segment().expect("a bridge");
-        let mut host = |name: &str, addresses: &[IpAddr]| {
-            node.add_host(&segment, name, addresses).expect("a host")
-        };
-        let client = host("client", &[[198, 18, 0, 1].into()]);
-        let balancer = host("balancer", &[[198, 18, 0, 2].into(), service()]);
-        let backend = host("backend", &[[198, 18, 0, 11].into()]);
-        backend.add_silent_address(service()).expect("an address that isn't announced");
-        let bind = |pod: &Pod, to: SocketAddr| {
-            let socket = pod.run(|| UdpSocket::bind(to)).expect("a thread there").expect("binds");
-            socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time");
-            socket
-        };
-        let client = bind(&client, ([198, 18, 0, 1], 0).into());
-        let served = bind(&backend, (service(), PORT).into());
-        let files = tempfile::tempdir().expect("a directory");
-        let rig = Self { files, client, served, backend, balancer, _segment: segment, _node: node };
-        rig.write_configuration();
-        Some(rig)
-    }
-
-    fn write_configuration(&self) {
-        let text = format!(
-            "directory: {}\ninterfaces: [{{ name: {}, mode: generic }}]\n\
-             limits: {{ slots: 16384, frontends: 64, backends: 64, services: 16 }}\n\
-             services:\n  - name: dns\n    addresses: [{}]\n    protocol: udp\n    port: {PORT}\n    \
-             forwarding: layer2\n    backends: [{{ address: {}, mac: \"{}\" }}]\n",
-            self.files.path().display(),
-            self.balancer.interface(),
-            service(),
-            self.backend.addresses()[0],
-            self.backend.mac(),
-        );
-        fs::write(self.path("lb.yaml"), text).expect("written");
+        let hosts = Hosts::new(test)?;
+        let served = hosts.serve(PORT);
+        let directory = format!("directory: {}\n", hosts.path("").display());
+        let text = hosts.file(PORT, ("generic", &directory));
+        fs::write(hosts.path("lb.yaml"), text).expect("written");
+        Some(Self { hosts, served })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.files.path().join(name)
+        self.hosts.path(name)
     }
 
     /// A running balancer.
     fn balance(&self) -> Running {
-        let directory = self.files.path().to_owned();
-        let mut running = Running::start(&self.balancer, &self.path("lb.yaml"), directory);
+        let directory = self.path("");
+        let mut running = Running::start(&self.hosts.balancer, &self.path("lb.yaml"), directory);
         running.wait("it answers", |running| running.try_ask::<Status>(&Request::Status).is_some());
         running
     }
 
     fn sample(&self, arguments: &[&str]) -> Process {
-        let directory = self.files.path().display().to_string();
+        let directory = self.path("").display().to_string();
         let file = self.path("out.pcapng").display().to_string();
         let own = ["sample", "--directory", &directory, "-w", &file, "--every", "1"];
-        Process::start(&self.balancer, &[&own[..], arguments].concat())
+        Process::start(&self.hosts.balancer, &[&own[..], arguments].concat())
     }
 
     /// Sends a datagram; whether the backend got one within a moment.
     fn send(&self) -> bool {
-        self.client.send_to(b"some question", (service(), PORT)).expect("sent");
-        self.served.recv(&mut [0; 64]).is_ok()
+        self.hosts.reach(&self.served)
     }
 
     fn read(&self) -> Vec<Seen> {
@@ -185,9 +142,9 @@ fn packets_are_written_with_verdict_service_and_backend() {
         for one in seen {
             assert_eq!(one.comment, "forwarded, service dns, backend 198.18.0.11");
             assert_eq!(one.verdict, [2, 3, 0, 0, 0, 0, 0, 0, 0], "XDP_TX");
-            assert_eq!(one.interface, rig.balancer.interface());
+            assert_eq!(one.interface, rig.hosts.balancer.interface());
             assert_eq!((one.length, one.bytes.len()), (55, kept));
-            assert!(one.bytes.starts_with(&rig.backend.mac().0));
+            assert!(one.bytes.starts_with(&rig.hosts.backend.mac().0));
         }
     }
 }
