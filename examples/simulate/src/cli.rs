@@ -56,23 +56,37 @@ pub(crate) enum Command {
 
 /// `explain`.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "flowgate-simulate explain [OPTIONS] <FROM> <TO> <PORT/PROTO> --manifests <PATH>..."
+)]
 pub(crate) struct Explain {
-    /// Who opens the flow: ns/pod, ip:ADDRESS or node:NAME
-    pub(crate) from: String,
-    /// To whom: ns/pod, ip:ADDRESS or node:NAME
-    pub(crate) to: String,
-    /// PORT/PROTO, as in 8080/TCP or http/TCP; ICMP and ICMPv6 alone, or with a type, as in 8/ICMP
-    #[arg(value_name = "PORT/PROTO")]
-    pub(crate) service: String,
+    /// Who opens the flow and to whom (ns/pod, ip:ADDRESS or node:NAME), and PORT/PROTO, as in 8080/TCP or
+    /// http/TCP; ICMP and ICMPv6 alone, or with a type, as in 8/ICMP
+    #[arg(num_args = 0..=3, value_name = "FROM TO PORT/PROTO")]
+    flow: Vec<String>,
     /// Files and directories with Namespaces, Nodes, Pods and policies, YAML or JSON
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
-    pub(crate) manifests: Vec<PathBuf>,
+    manifests: Vec<PathBuf>,
     /// Answer for a plan that keeps established connections which it denies
     #[arg(long)]
     pub(crate) keep_established: bool,
     /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+}
+
+impl Explain {
+    /// Where the manifests are, and from, to and service of the flow; `None`: there is no flow.
+    ///
+    /// `--manifests` takes everything up to the next option: a flow that stands behind is its end.
+    pub(crate) fn parts(&self) -> Option<(&[PathBuf], [String; 3])> {
+        if let Ok(flow) = self.flow.clone().try_into() {
+            return Some((&self.manifests, flow));
+        }
+        let (manifests, flow) = self.manifests.split_last_chunk::<3>()?;
+        let flow = flow.each_ref().map(|word| word.to_string_lossy().into_owned());
+        (!manifests.is_empty()).then_some((manifests, flow))
+    }
 }
 
 /// `diff`.

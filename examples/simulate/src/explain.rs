@@ -31,6 +31,10 @@ use crate::{
 /// Why a flow can't be explained.
 #[derive(Debug, Error)]
 pub(crate) enum ExplainError {
+    #[error(
+        "which flow? explain takes <FROM> <TO> <PORT/PROTO>, as in: shop/front shop/db 5432/TCP"
+    )]
+    NoFlow,
     #[error("{text:?} is not PORT/PROTO, as in 8080/TCP, http/TCP, ICMP or 8/ICMP")]
     NotAService { text: String },
     #[error(transparent)]
@@ -39,8 +43,9 @@ pub(crate) enum ExplainError {
 
 /// Answers.
 pub(crate) fn run(arguments: &cli::Explain) -> Result<Report, Failure> {
-    let probe = probe(arguments)?;
-    let manifests = read::manifests(&arguments.manifests)?;
+    let (manifests, flow) = arguments.parts().ok_or(ExplainError::NoFlow)?;
+    let probe = probe(&flow)?;
+    let manifests = read::manifests(manifests)?;
     let question = Question::new(probe, &Ends::new(&manifests.inventory));
     let question = question.map_err(ExplainError::Mistake)?;
     // What contradicts itself has no plan, and so no answer.
@@ -48,7 +53,7 @@ pub(crate) fn run(arguments: &cli::Explain) -> Result<Report, Failure> {
     let accounts = accounts(&manifests, &question, &plan);
     let text = match arguments.output {
         Format::Json => json(&manifests, &question, &accounts),
-        Format::Table => text(&manifests, arguments, &question, &accounts),
+        Format::Table => text(&manifests, &flow, &question, &accounts),
     };
     Ok(Report { text, differs: false, disagreements: Vec::new() })
 }
@@ -66,11 +71,11 @@ fn accounts(manifests: &Manifests, question: &Question, plan: &Plan) -> Accounts
     question.flows.iter().map(account).collect()
 }
 
-fn probe(arguments: &cli::Explain) -> Result<Probe, ExplainError> {
-    let refused = || ExplainError::NotAService { text: arguments.service.clone() };
-    let (what, proto) = match arguments.service.rsplit_once('/') {
+fn probe([from, to, service]: &[String; 3]) -> Result<Probe, ExplainError> {
+    let refused = || ExplainError::NotAService { text: service.clone() };
+    let (what, proto) = match service.rsplit_once('/') {
         Some((what, proto)) => (Some(what), proto),
-        None => (None, arguments.service.as_str()),
+        None => (None, service.as_str()),
     };
     let proto = match proto {
         "TCP" => Proto::Tcp,
@@ -80,7 +85,7 @@ fn probe(arguments: &cli::Explain) -> Result<Probe, ExplainError> {
         "ICMPv6" => Proto::Icmp6,
         _ => return Err(refused()),
     };
-    let (from, to) = (arguments.from.clone(), arguments.to.clone());
+    let (from, to) = (from.clone(), to.clone());
     let mut probe =
         Probe { from, to, port: None, proto, icmp_type: None, code: None, family: None };
     match (proto, what) {
@@ -104,7 +109,7 @@ const HEADER: [&str; 7] = ["END", "TIER", "SAYS", "DECIDES", "RULE", "ACTION", "
 
 fn text(
     manifests: &Manifests,
-    arguments: &cli::Explain,
+    [from, to, service]: &[String; 3],
     question: &Question,
     accounts: &Accounts,
 ) -> String {
@@ -116,7 +121,6 @@ fn text(
         }
     }
     let answer = |(families, account, fate): &(Vec<String>, &Account, Fate)| {
-        let cli::Explain { from, to, service, .. } = arguments;
         let families = families.join(" and ");
         let said = said(question, *fate);
         let rows = rows(manifests, account);

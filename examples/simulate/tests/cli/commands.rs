@@ -118,6 +118,31 @@ fn who_comes_and_goes_is_told_apart() {
     assert!(!run.stdout.contains("a/stays"), "{}", run.stdout);
 }
 
+/// `--manifests` takes several paths.
+#[test]
+fn a_flow_may_stand_before_the_manifests_and_behind() {
+    let flow = "reports/monthly library/store sql/TCP";
+    let before = run(&format!("explain {flow} --manifests pods.yaml after.yaml"));
+    assert_eq!((before.status, before.stderr.as_str()), (0, ""));
+    for behind in [
+        format!("explain --manifests pods.yaml after.yaml {flow}"),
+        format!("explain --manifests pods.yaml after.yaml -o table {flow}"),
+    ] {
+        assert_eq!(run(&behind).stdout, before.stdout, "{behind}");
+    }
+    for without in
+        ["explain --manifests pods.yaml after.yaml", "explain --manifests a/b c/d 80/TCP"]
+    {
+        let run = run(without);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{without}");
+        assert!(
+            run.stderr.contains("which flow? explain takes <FROM> <TO> <PORT/PROTO>"),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
 #[test]
 fn an_explanation_names_rules_and_lines() {
     let run = run("explain reports/monthly library/store sql/TCP --manifests pods.yaml after.yaml");
