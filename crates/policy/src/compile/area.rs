@@ -184,5 +184,8 @@ mod tests {
         let sparse = |rows: u32| -> Vec<Sparse> { (1..=rows).map(|own| vec![(0, own)]).collect() };
         assert!(Area::with_blocks(&sparse(65_535), &vec![0; 65_535], (1, 0)).is_some());
         assert!(Area::with_blocks(&sparse(65_536), &vec![0; 65_536], (1, 0)).is_none());
+        // A record is one cell wider than the row's blocks.
+        assert!(Area::with_blocks(&[], &[], (65_534, 0)).is_some());
+        assert!(Area::with_blocks(&[], &[], (65_535, 0)).is_none());
     }
 }
