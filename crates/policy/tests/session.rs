@@ -33,6 +33,15 @@ fn take_over(session: &mut Session<LocalAllocator>, inventory: &Inventory) {
     inventory.workloads.iter().for_each(|workload| session.set_workload(workload.clone()));
 }
 
+/// An inventory in the order in which a session tells its own.
+fn sorted(inventory: &Inventory) -> Inventory {
+    let Inventory { namespaces, mut workloads, mut nodes } = inventory.clone();
+    let has_own = |one: &Workload| !one.host_network && !one.addresses.is_empty();
+    workloads.sort_by(|a, b| (!has_own(a), &a.id).cmp(&(!has_own(b), &b.id)));
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Inventory { namespaces, workloads, nodes }
+}
+
 fn pick<T: Clone>(generator: &mut Generator, of: &[T]) -> Option<T> {
     let at = generator.below(of.len().max(1) as u64);
     of.get(usize::try_from(at).ok()?).cloned()
@@ -98,6 +107,7 @@ impl Editor<'_> {
     fn remove_workload(&mut self) {
         if let Some(workload) = self.a_workload() {
             assert!(self.session.remove_workload(&workload.id));
+            assert!(!self.session.remove_workload(&workload.id));
         }
     }
 
@@ -121,7 +131,10 @@ impl Editor<'_> {
         let nodes = self.session.inventory().nodes;
         let Some(mut node) = pick(self.generator, &nodes) else { return };
         match self.generator.below(3) {
-            0 => assert!(self.session.remove_node(&node.name)),
+            0 => {
+                assert!(self.session.remove_node(&node.name));
+                assert!(!self.session.remove_node(&node.name));
+            }
             1 => {
                 node.labels = Labels::from_iter([("app", "db")]);
                 self.session.set_node(node);
@@ -183,6 +196,7 @@ fn an_edited_session_has_the_plan_of_a_compilation_from_nothing() {
         let case = generator.case();
         let options = generator.options(&case);
         let session = session(&case, &options);
+        assert_eq!(session.inventory(), sorted(&case.inventory), "session {number}");
         let mut editor = Editor { generator: &mut generator, session };
         for edit in 0..EDITS {
             match editor.both() {

@@ -180,9 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_block_lies_in_gaps_before_longer_ones() {
+        let sparse = [vec![(0, 1), (3, 1)], vec![(0, 1), (2, 1)], vec![(0, 1)]];
+        assert_eq!(packed(&sparse, 4, 2).expect("few").places, [1, 3, 2]);
+    }
+
+    #[test]
     fn there_are_as_many_places_as_numbers() {
         let sparse = |rows: u32| -> Vec<Sparse> { (1..=rows).map(|own| vec![(0, own)]).collect() };
         assert!(Area::with_blocks(&sparse(65_535), &vec![0; 65_535], (1, 0)).is_some());
         assert!(Area::with_blocks(&sparse(65_536), &vec![0; 65_536], (1, 0)).is_none());
+        // A record is one cell wider than the row's blocks.
+        assert!(Area::with_blocks(&[], &[], (65_534, 0)).is_some());
+        assert!(Area::with_blocks(&[], &[], (65_535, 0)).is_none());
     }
 }

@@ -283,3 +283,16 @@ impl Partition {
         Some(Final { of_peer, count })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_classes_as_numbers() {
+        let parts = |count: u32| Partition::new(&(0..count).collect::<Vec<_>>()).number();
+        assert_eq!(parts(65_535).map(|all| all.count), Some(65_536));
+        assert!(parts(65_536).is_none());
+        assert_eq!(TOO_MANY.to_string(), "the policies need more than 65536 peer classes");
+    }
+}

@@ -190,10 +190,13 @@ impl<A: IdentityAllocator> Session<A> {
 
 #[cfg(test)]
 mod tests {
-    use flowgate_identity::LocalAllocator;
+    use flowgate_identity::{LocalAllocator, Selector};
 
     use super::*;
-    use crate::compile::state::SPARE;
+    use crate::{
+        compile::state::SPARE,
+        model::{NamespaceSelector, PolicyKind, WorkloadSelector},
+    };
 
     fn pod(app: String) -> Workload {
         Workload {
@@ -206,18 +209,50 @@ mod tests {
         }
     }
 
+    /// One that is its node, and one that has no address yet.
+    fn what_stays() -> [Workload; 2] {
+        let named = |name: &str| WorkloadRef { namespace: "a".into(), name: name.into() };
+        let host = Workload {
+            id: named("host"),
+            addresses: vec![std::net::IpAddr::from([198, 51, 100, 2])],
+            node: Some(node().name),
+            host_network: true,
+            ..pod("host".to_owned())
+        };
+        let pending = Workload { id: named("pending"), addresses: vec![], ..host.clone() };
+        [host, Workload { host_network: false, ..pending }]
+    }
+
+    fn node() -> Node {
+        let addresses = vec![std::net::IpAddr::from([198, 51, 100, 1])];
+        Node { name: "n1".into(), labels: Labels::from_iter([("role", "edge")]), addresses }
+    }
+
+    fn isolate() -> Policy {
+        let kind = PolicyKind::NetworkPolicy;
+        let id = PolicyRef { kind, namespace: "a".into(), name: "isolate".into() };
+        let namespaces = NamespaceSelector::Named("a".into());
+        let subject = WorkloadSelector { namespaces, labels: Selector::everything() };
+        Policy { ingress: Some(vec![]), ..Policy::new(id, subject) }
+    }
+
     #[test]
     fn what_was_is_forgotten_in_the_end_and_no_plan_shows_it() {
         let (rounds, edits) = (40, 100);
         let mut session = Session::new(LocalAllocator::new(), Options::default());
+        what_stays().into_iter().for_each(|workload| session.set_workload(workload));
+        session.set_namespace(&"a".into(), Some(Labels::from_iter([("team", "web")])));
+        session.set_node(node());
+        session.set_policy(isolate());
         session.set_workload(pod("same".to_owned()));
         let first = session.plan().unwrap();
         let mut forgotten = 0;
         for round in 0..rounds {
             (0..edits).for_each(|edit| session.set_workload(pod(format!("app-{round}-{edit}"))));
             session.set_workload(pod("same".to_owned()));
-            let before = session.state.remembered();
+            let (before, known) = (session.state.remembered(), session.inventory());
             assert_eq!(*session.plan().unwrap(), *first, "round {round}");
+            assert_eq!(session.inventory(), known, "round {round}");
             assert!(before < 2 * SPARE, "{before} parts are remembered in round {round}");
             forgotten += usize::from(session.state.remembered() < before);
         }

@@ -3,7 +3,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use flowgate_abi::policy::Decision;
-use flowgate_identity::{Labels, LocalAllocator, NumericIdentity, Scope, Selector};
+use flowgate_identity::{
+    Labels, LocalAllocator, NumericIdentity, Scope, ScopeCapacities, Selector,
+};
 
 use super::*;
 use crate::{
@@ -297,6 +299,15 @@ fn what_the_tables_cannot_express_is_refused() {
     let mut compiler = Compiler::new(LocalAllocator::new());
     let error = compiler.compile(&three(), &[], &options).unwrap_err();
     assert!(matches!(error, CompileError::TooMany { limit: 1, .. }), "{error}");
+    assert_eq!(compiler.allocator().iter().count(), 0);
+}
+
+#[test]
+fn who_gets_no_identity_leaves_none_taken() {
+    let few = ScopeCapacities { global: 1, ..ScopeCapacities::default() };
+    let mut compiler = Compiler::new(LocalAllocator::with_capacities(few));
+    let error = compiler.compile(&three(), &[], &Options::default()).unwrap_err();
+    assert!(matches!(error, CompileError::Identity(_)), "{error}");
     assert_eq!(compiler.allocator().iter().count(), 0);
 }
 
