@@ -60,6 +60,7 @@ impl<S: Store> Balancer<S> {
             sources: Ranges::new(room.sources, 1),
             numbers: (0..room.services).collect(),
             retired: Retired::default(),
+            marks: Default::default(),
             unswept: true,
             directory,
             store,

@@ -22,6 +22,7 @@ use crate::{
     directory::Directory,
     frontends::{address_target, seed_of, target_of},
     header::Inner,
+    marks::Marks,
     model::{Service, ServiceName},
     nat,
     ranges::{Range, Ranges},
@@ -48,6 +49,8 @@ pub struct Balancer<S: Store> {
     pub(crate) retired: Retired,
     pub(crate) clock: Clock,
     pub(crate) ports: nat::Ports,
+    /// Of flows and of pins.
+    pub(crate) marks: [Marks; 2],
     /// Something waits for a sweep.
     pub(crate) unswept: bool,
 }
@@ -162,7 +165,8 @@ impl<S: Store> Balancer<S> {
             || self.directory.has_left()
             || self.ports.places.is_under_way();
         let has_pins = self.running.values().any(Running::has_pins);
-        if left || (under_way && (aged || self.unswept)) || (has_pins && aged) {
+        let waits = has_pins || self.marks.iter().any(Marks::are_left);
+        if left || (under_way && (aged || self.unswept)) || (waits && aged) {
             self.settle()?;
         }
         let now = self.clock.now();
@@ -226,8 +230,9 @@ impl<S: Store> Balancer<S> {
     fn settle(&mut self) -> Result<(), S::Error> {
         self.store.wait()?;
         let now = self.clock.now();
-        let mut found = sweep::sweep(&mut self.store, &self.running, &self.clock);
-        sweep::pins(&mut self.store, &self.running, &self.clock, &mut found);
+        let [flows, pins] = &mut self.marks;
+        let mut found = sweep::sweep(&mut self.store, &self.running, &self.clock, flows);
+        sweep::pins(&mut self.store, &self.running, (&self.clock, pins), &mut found);
         for running in self.running.values_mut() {
             let nothing = sweep::Found::default();
             let found = found.get(&running.number).unwrap_or(&nothing);

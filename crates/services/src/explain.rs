@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use flowgate_abi::{
     Addr6, Be16, Be32,
-    lb::{CELLS, Frontend as Entry, Slot, Tracked},
+    lb::{CELLS, Frontend as Entry, MARK, Slot, Tracked},
 };
 use flowgate_pipeline::{
     V4, V6,
@@ -144,9 +144,18 @@ fn flow_of(entry: &Entry, flow: &ClientFlow) -> Option<Flow> {
 
 /// The entry of a place, in a table of cells.
 fn entry_at(place: &Place, cell: impl Fn(u32) -> Tracked) -> Option<Tracked> {
-    let cells = |bucket: u32| bucket * CELLS as u32..(bucket + 1) * CELLS as u32;
-    let mut entries = cells(place.first).chain(cells(place.second)).map(cell);
-    entries.find(|entry| entry.0 != 0 && entry.is(place.name))
+    let mut name = place.name;
+    for bucket in place.buckets.map(|bucket| bucket * CELLS as u32) {
+        let mut entries = (bucket..bucket + CELLS as u32).map(&cell);
+        if let Some(entry) = entries.find(|entry| entry.is_taken() && entry.is(name)) {
+            return Some(entry);
+        }
+        if cell(bucket + MARK as u32).0 == 0 {
+            return None;
+        }
+        name = name.elsewhere();
+    }
+    None
 }
 
 fn tuple<F: Balanceable>(

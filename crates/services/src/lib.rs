@@ -19,6 +19,7 @@ mod header;
 pub mod host;
 pub mod life;
 pub mod maglev;
+mod marks;
 mod members;
 pub mod model;
 mod nat;

@@ -126,9 +126,9 @@ pub trait Store: NatStore {
     fn set_backend(&mut self, line: u32, backend: Backend);
     /// Sets a line's tail.
     fn set_tail(&mut self, line: u32, tail: Tail);
-    /// Frees a cell of the tracked flows, if this entry is still there; `false`: another one is.
-    fn remove_tracked(&mut self, cell: u32, entry: Tracked) -> bool;
-    /// Puts another pin into a cell, or frees it by zero, if this one is still there; `false`: another one is.
+    /// Puts something else into a cell of the tracked flows, if this is still there; `false`: it isn't.
+    fn exchange_tracked(&mut self, cell: u32, entry: Tracked, other: Tracked) -> bool;
+    /// Puts something else into a cell of the clients' pins, if this is still there; `false`: it isn't.
     fn exchange_pin(&mut self, cell: u32, pin: Tracked, other: Tracked) -> bool;
     /// Sets what a backend got.
     ///

@@ -11,6 +11,7 @@ use crate::{
     balancer::Balancer,
     clock::{Clock, Millis},
     life::Stage,
+    marks::{Look, Marks},
     model::{Service, ServiceName},
     running::{self, Running},
     store::Store,
@@ -36,11 +37,14 @@ pub(crate) fn sweep<S: Store>(
     store: &mut S,
     running: &BTreeMap<ServiceName, Running>,
     clock: &Clock,
+    marks: &mut Marks,
 ) -> BTreeMap<u32, Found> {
     let owners = owners(running);
     let mut found: BTreeMap<u32, Found> = BTreeMap::new();
+    let mut look = marks.look(store.room().tracked);
     for cell in 0..store.room().tracked {
-        let Some((running, entry)) = visit(store, &owners, cell, clock) else { continue };
+        let visited = visit(store, &owners, (cell, clock), &mut look);
+        let Some((running, entry)) = visited else { continue };
         let slot = entry.slot() - running.slots.start;
         let found = found.entry(running.number).or_default();
         found.entries += 1;
@@ -49,6 +53,7 @@ pub(crate) fn sweep<S: Store>(
             found.deviating.insert(slot);
         }
     }
+    marks.looked(look, |cell| store.exchange_tracked(cell, Tracked::LEFT, Tracked(0)));
     found
 }
 
@@ -69,30 +74,32 @@ fn owner_of<'r>(owners: &Owners<'r>, entry: Tracked) -> Option<&'r Running> {
 pub(crate) fn pins<S: Store>(
     store: &mut S,
     running: &BTreeMap<ServiceName, Running>,
-    clock: &Clock,
+    (clock, marks): (&Clock, &mut Marks),
     found: &mut BTreeMap<u32, Found>,
 ) {
     let owners = owners(running);
+    let mut look = marks.look(store.room().pins);
     for cell in 0..store.room().pins {
         loop {
             let pin = store.pin(cell);
-            if pin.0 == 0 {
+            if !pin.is_taken() {
+                look.free(cell, pin);
                 break;
             }
             if let Some(running) = owner_of(&owners, pin)
                 && is_pinned(running, pin, clock)
             {
                 let found = found.entry(running.number).or_default();
+                look.stays(cell, pin);
                 found.pinned += 1;
                 found.named.insert(pin.backend());
                 break;
             }
-            // Otherwise somebody has changed it: then it is judged again.
-            if store.exchange_pin(cell, pin, Tracked(0)) {
-                break;
-            }
+            // Whether it was taken out or somebody has changed it: what is there now is judged again.
+            store.exchange_pin(cell, pin, look.leaves(cell));
         }
     }
+    marks.looked(look, |cell| store.exchange_pin(cell, Tracked::LEFT, Tracked(0)));
 }
 
 fn is_pinned(running: &Running, pin: Tracked, clock: &Clock) -> bool {
@@ -110,7 +117,7 @@ impl<S: Store> Balancer<S> {
         let slots = running.slots.elements();
         for cell in 0..self.store.room().pins {
             let mut pin = self.store.pin(cell);
-            while pin.0 != 0 && slots.contains(&pin.slot()) {
+            while pin.is_taken() && slots.contains(&pin.slot()) {
                 if self.store.exchange_pin(cell, pin, pin.seen(age, false)) {
                     break;
                 }
@@ -125,23 +132,23 @@ impl<S: Store> Balancer<S> {
 fn visit<'r, S: Store>(
     store: &mut S,
     owners: &Owners<'r>,
-    cell: u32,
-    clock: &Clock,
+    (cell, clock): (u32, &Clock),
+    look: &mut Look,
 ) -> Option<(&'r Running, Tracked)> {
     loop {
         let entry = store.tracked(cell);
-        if entry.0 == 0 {
+        if !entry.is_taken() {
+            look.free(cell, entry);
             return None;
         }
         if let Some(running) = owner_of(owners, entry)
             && is_needed(running, entry, store.slot(entry.slot()), clock)
         {
+            look.stays(cell, entry);
             return Some((running, entry));
         }
-        // Otherwise somebody has changed it: then it is judged again.
-        if store.remove_tracked(cell, entry) {
-            return None;
-        }
+        // Whether it was taken out or somebody has changed it: what is there now is judged again.
+        store.exchange_tracked(cell, entry, look.leaves(cell));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 pub const LAYOUT: u64 = layout::hash(ALL, REVISION);
 
 /// Raised when a layout changes in a way that sizes don't show.
-const REVISION: u64 = 2;
+const REVISION: u64 = 3;
 
 /// Displacements lie in elements of this many, since an array rounds its element to 8 bytes.
 pub const DISPLACEMENTS_EACH: usize = 16;

@@ -31,4 +31,4 @@ pub use settings::{Head, Settings};
 pub use slot::{BACKEND_NUMBERS, MAX_SLOTS, NOBODY, SLOTS, Slot};
 pub use sources::{BOUNDS, SOURCE_LEVELS, SUBTREES, SourceNode, Sources};
 pub use tcp_option::TcpOption;
-pub use tracked::{AGES, Bucket, CELLS, Tracked};
+pub use tracked::{AGES, Bucket, CELLS, COMMON, MARK, PLACES, Tracked};

@@ -9,7 +9,7 @@ use flowgate_abi::{
     fragment::FragmentBucket,
     lb::{
         Backend, Bucket, CELLS, Counter, Frontend, Head, Lines, SLOTS, Settings, SourceNode,
-        Sources,
+        Sources, Tracked,
         maps::DISPLACEMENTS_EACH,
         nat::{Source, Translation},
     },
@@ -22,6 +22,7 @@ use flowgate_pipeline::{
         pin::{self, Client},
         server_id::{self, Bearer, Naming},
         sources,
+        tracking::{self, Entries, Flows, Pins, Place},
     },
 };
 
@@ -67,6 +68,37 @@ extern "C" fn pin_client(hash: u64, slot: u64, flags: u64, number: u64) -> u64 {
     let client = Client { hash, slot: slot as u32, flags: flags as u32, lines: Lines::default() };
     pin::pin(&Maps, &client, number as u32);
     0
+}
+
+// VERIFIER: as pins are, and so that the steps of nearly every flow stay as short as with one bucket.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn elsewhere(pins: u64, slot: u64, hash: u64) -> u64 {
+    let slot = slot as u32;
+    let found = if pins != 0 {
+        tracking::elsewhere::<Pins, _>(&Maps, &place::<Pins>(slot, hash))
+    } else {
+        tracking::elsewhere::<Flows, _>(&Maps, &place::<Flows>(slot, hash))
+    };
+    u64::from(found)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lodge(pins: u64, entry: u64, hash: u64) -> u64 {
+    let entry = Tracked(entry);
+    let is_stored = if pins != 0 {
+        tracking::lodge::<Pins, _>(&Maps, &place::<Pins>(entry.slot(), hash), entry)
+    } else {
+        tracking::lodge::<Flows, _>(&Maps, &place::<Flows>(entry.slot(), hash), entry)
+    };
+    u64::from(is_stored)
+}
+
+#[inline(always)]
+fn place<E: Entries>(slot: u32, hash: u64) -> Place {
+    Place::of(slot, hash, E::mask(&Maps))
 }
 
 // VERIFIER: as pins are. Above the server id: what has it; above the word's index: the flags.
@@ -204,6 +236,16 @@ impl Balance for Maps {
     #[inline(always)]
     fn pins(&self, index: u32) -> Option<&Bucket> {
         maps::PINS.get(index)
+    }
+
+    #[inline(always)]
+    fn elsewhere<E: Entries>(&self, place: &Place) -> u32 {
+        elsewhere(E::PINS.into(), place.name.slot().into(), place.hash) as u32
+    }
+
+    #[inline(always)]
+    fn lodge<E: Entries>(&self, place: &Place, entry: Tracked) -> bool {
+        lodge(E::PINS.into(), entry.0, place.hash) != 0
     }
 
     #[inline(always)]

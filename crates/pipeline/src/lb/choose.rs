@@ -12,9 +12,16 @@
 //! Invariants, for every live flow that isn't closing: it has an entry that names its backend, or its
 //! backend is the slot's default; if the slot tracks nothing, its backend is the default.
 
-use flowgate_abi::lb::{Backend, Counter, Frontend, Lines, NOBODY, Slot, Tail, Tracked};
+use flowgate_abi::lb::{
+    BACKEND_NUMBERS, Backend, Counter, Frontend, Lines, NOBODY, Slot, Tail, Tracked,
+};
 
-use super::{Balance, Balanceable, Request, pin::Client, seams::age, tracking};
+use super::{
+    Balance, Balanceable, Request,
+    pin::Client,
+    seams::age,
+    tracking::{self, Entries, Flows},
+};
 use crate::family::Tuple;
 
 /// A flow of a service: its slot, and where its entry may lie.
@@ -91,37 +98,56 @@ pub struct Chosen<'t> {
     pub tracked: bool,
 }
 
-/// Chooses the backend of a packet; `None`: there is nobody. Without `PINS` the service has no affinity.
+/// Why nobody was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// There is nobody.
+    Backend,
+    /// What takes calls, without which it was asked for. Nothing was changed.
+    Calls,
+}
+
+/// In the place of a backend's number: [`Missing::Calls`].
+const CALLS_NEEDED: u32 = BACKEND_NUMBERS;
+
+/// Chooses the backend of a packet. `CALLS`: of subprograms, which ask for pins and for entries outside of their first
+/// buckets. Without them the service has no affinity.
+///
+/// # Errors
+/// [`Missing`].
 #[inline(always)]
-pub fn choose<'t, T: Balance, const PINS: bool>(
+pub fn choose<'t, T: Balance, const CALLS: bool>(
     tables: &'t T,
     frontend: &Frontend,
     flow: &Flow,
     signs: Signs,
-) -> Option<Chosen<'t>> {
-    let slot = Slot(tables.slot(flow.slot)?);
+) -> Result<Chosen<'t>, Missing> {
+    let slot = Slot(tables.slot(flow.slot).ok_or(Missing::Backend)?);
     let (mut tracked, mut number) = (false, signs.named);
-    let has_affinity = PINS && frontend.flags.load() & Frontend::AFFINITY != 0;
+    let has_affinity = CALLS && frontend.flags.load() & Frontend::AFFINITY != 0;
     if number == NOBODY && has_affinity {
         number = tables.pinned(&Client::of(frontend, flow), signs);
     }
     if number == NOBODY {
         number = slot.default_backend();
         if slot.has(Slot::TRACK) {
-            number = by_entry(tables, frontend, flow, (slot, signs), &mut tracked);
+            number = by_entry::<T, CALLS>(tables, frontend, flow, (slot, signs), &mut tracked);
+            if !CALLS && number == CALLS_NEEDED {
+                return Err(Missing::Calls);
+            }
         }
         if has_affinity && !signs.about && number != NOBODY {
             tables.pin(&Client::of(frontend, flow), number);
         }
     }
-    let chosen = lookup(tables, lines(frontend), number)?;
+    let chosen = lookup(tables, lines(frontend), number).ok_or(Missing::Backend)?;
     if !chosen.tail.has(Tail::GONE) {
-        return Some(Chosen { tracked, ..chosen });
+        return Ok(Chosen { tracked, ..chosen });
     }
     // The slot was read before it was changed.
-    let chosen = lookup(tables, lines(frontend), slot.fresh_backend())?;
+    let chosen = lookup(tables, lines(frontend), slot.fresh_backend()).ok_or(Missing::Backend)?;
     tables.count(Counter::FlowsOrphaned);
-    (!chosen.tail.has(Tail::GONE)).then_some(chosen)
+    if chosen.tail.has(Tail::GONE) { Err(Missing::Backend) } else { Ok(chosen) }
 }
 
 #[inline(always)]
@@ -148,7 +174,7 @@ pub(super) fn tail_of<T: Balance>(tables: &T, lines: Lines, number: u32) -> Tail
 
 /// In a slot that tracks: the number that the flow's entry names, or that it gets.
 #[inline(always)]
-fn by_entry<T: Balance>(
+fn by_entry<T: Balance, const CALLS: bool>(
     tables: &T,
     frontend: &Frontend,
     flow: &Flow,
@@ -158,7 +184,8 @@ fn by_entry<T: Balance>(
     let place = tracking::Place::of(flow.slot, flow.hash, tables.settings().tracked_mask);
     let (default, fresh) = (slot.default_backend(), slot.fresh_backend());
     let now = age(tables);
-    if let Some((cell, entry)) = tracking::find::<tracking::Flows, T>(tables, &place) {
+    let Some(first) = Flows::bucket(tables, place.buckets[0]) else { return default };
+    if let Some((cell, entry)) = tracking::find::<Flows, T, CALLS>(tables, first, &place) {
         let named = tail_of(tables, lines(frontend), entry.backend());
         let (gone, again) = (named.has(Tail::GONE), opens_again(entry, named, signs));
         if !gone && !again {
@@ -175,8 +202,11 @@ fn by_entry<T: Balance>(
         if gone {
             tables.count(Counter::FlowsOrphaned);
         }
-        *tracked = tables.exchange(cell, entry.0, place.name.with(fresh, now).0);
+        *tracked = tables.exchange(cell, entry.0, entry.with(fresh, now).0);
         return if *tracked { fresh } else { default };
+    }
+    if !CALLS && tracking::is_passed(first) {
+        return CALLS_NEEDED;
     }
     let number = if signs.opens { fresh } else { default };
     let store = if signs.opens {
@@ -187,9 +217,13 @@ fn by_entry<T: Balance>(
     if !store || signs.about || number == NOBODY {
         return number;
     }
-    *tracked = tracking::insert::<tracking::Flows, T>(tables, &place, place.name.with(number, now));
+    let entry = place.name.with(number, now);
+    *tracked = tracking::insert::<Flows, T, CALLS>(tables, first, &place, entry);
     if *tracked {
         return number;
+    }
+    if !CALLS {
+        return CALLS_NEEDED;
     }
     tables.count_refused(frontend.service);
     tables.count(Counter::EntriesRefused);

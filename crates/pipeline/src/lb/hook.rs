@@ -10,7 +10,7 @@ use flowgate_abi::{
 
 use super::{
     Action, Balance, Buffer, Request,
-    choose::{self, Flow, Signs},
+    choose::{self, Flow, Missing, Signs},
     find, forward,
     icmp::{self, Answer},
     quic, request, tcp_option,
@@ -33,7 +33,8 @@ pub enum Common {
     Rare,
     /// It is of a service with full NAT, or for a source: [`super::nat::translate`] has the steps.
     Nat,
-    /// It is of a service with affinity or server ids: [`affine`] has the steps.
+    /// It is of a service with affinity or server ids, or of a flow that isn't in its first bucket of entries: [`affine`]
+    /// has the steps.
     Affine,
 }
 
@@ -58,7 +59,7 @@ pub fn common<F: Answer, B: Buffer, T: Balance>(
     plain::<F, B, T, false>(buffer, request, tables)
 }
 
-/// The steps for such a packet of a service with affinity or server ids. Apart, since the calls that ask for pins would
+/// The steps for such a packet of a service with affinity or server ids, or of a flow whose entry may lie elsewhere. Apart, since such calls would
 /// cost the common steps their registers: a tenth of an established packet's time.
 #[inline(always)]
 pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> Action {
@@ -74,7 +75,7 @@ pub fn affine<F: Answer, B: Buffer, T: Balance>(buffer: &mut B, tables: &T) -> A
 }
 
 #[inline(always)]
-fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
+fn plain<F: Answer, B: Buffer, T: Balance, const CALLS: bool>(
     buffer: &mut B,
     request: Option<Request<F>>,
     tables: &T,
@@ -85,31 +86,71 @@ fn plain<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
     };
     let flags = frontend.flags.load();
     let nat = Frontend::SNAT | Frontend::SOURCE;
-    let apart = if PINS { nat } else { nat | PARTICULAR };
+    let apart = if CALLS { nat } else { nat | PARTICULAR };
     if flags & apart != 0 {
         return if flags & nat != 0 { Common::Nat } else { Common::Affine };
     }
     // VERIFIER: UDP's are known to be 0, and everything behind would be verified for them alone.
     let flags = tables.forget(u32::from(request.tcp_flags), u64::from(request.length));
     request.tcp_flags = flags as u8;
-    let balanced = plain_read::<F, B, T, PINS>(buffer, &request, frontend, tables);
+    let balanced = match plain_read::<F, B, T, CALLS>(buffer, &request, frontend, tables) {
+        Ok(action) => Ok(action),
+        Err(Undone::Dropped(reason)) => Err(reason),
+        Err(Undone::Calls) => return Common::Affine,
+    };
     Common::Done(finish(tables, &request, balanced))
+}
+
+/// Why a packet wasn't sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undone {
+    Dropped(DropReason),
+    /// Without calls it can't be ([`choose::Missing::Calls`]).
+    Calls,
+}
+
+impl From<DropReason> for Undone {
+    #[inline(always)]
+    fn from(reason: DropReason) -> Self {
+        Self::Dropped(reason)
+    }
+}
+
+impl From<Missing> for Undone {
+    #[inline(always)]
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Backend => Self::Dropped(DropReason::NoBackend),
+            Missing::Calls => Self::Calls,
+        }
+    }
+}
+
+impl Undone {
+    /// Why it was dropped by whoever has calls.
+    #[inline(always)]
+    fn reason(self) -> DropReason {
+        match self {
+            Self::Dropped(reason) => reason,
+            Self::Calls => DropReason::NoBackend,
+        }
+    }
 }
 
 /// Such a packet, read.
 #[inline(always)]
-fn plain_read<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
+fn plain_read<F: Answer, B: Buffer, T: Balance, const CALLS: bool>(
     buffer: &mut B,
     request: &Request<F>,
     frontend: &Frontend,
     tables: &T,
-) -> Result<Action, DropReason> {
+) -> Result<Action, Undone> {
     admit(request, frontend, tables)?;
     let mut signs = Signs::of(request);
-    if PINS {
+    if CALLS {
         signs.named = named(buffer, (request, frontend), tables);
     }
-    balance::<F, B, T, PINS>(buffer, request, (frontend, signs), tables)
+    balance::<F, B, T, CALLS>(buffer, request, (frontend, signs), tables)
 }
 
 /// The number of the backend that such a packet names itself; [`flowgate_abi::lb::NOBODY`]: none.
@@ -187,31 +228,31 @@ fn rare_read<F: Answer, B: Buffer, T: Balance>(
         tables.count(Counter::ErrorsSteered);
     }
     admit(request, frontend, tables)?;
-    balance::<F, B, T, true>(buffer, request, (frontend, signs), tables).map(Rare::Done)
+    let balanced = balance::<F, B, T, true>(buffer, request, (frontend, signs), tables);
+    balanced.map(Rare::Done).map_err(Undone::reason)
 }
 
-/// Chooses the backend of a packet that its service takes, and sends it on; without `PINS` the service has no affinity.
+/// Chooses the backend of a packet that its service takes, and sends it on; `CALLS`: see [`choose::choose`].
 #[inline(always)]
-fn balance<F: Answer, B: Buffer, T: Balance, const PINS: bool>(
+fn balance<F: Answer, B: Buffer, T: Balance, const CALLS: bool>(
     buffer: &mut B,
     request: &Request<F>,
     (frontend, signs): (&Frontend, Signs),
     tables: &T,
-) -> Result<Action, DropReason> {
+) -> Result<Action, Undone> {
     let flow = Flow::of::<F>(frontend, &request.tuple);
-    let chosen = choose::choose::<T, PINS>(tables, frontend, &flow, signs);
-    let chosen = chosen.ok_or(DropReason::NoBackend)?;
+    let chosen = choose::choose::<T, CALLS>(tables, frontend, &flow, signs)?;
     if request.length > chosen.tail.room() {
         // No error about an error, nor about a fragment that isn't the first (RFC 1122, section 3.2.2).
         if signs.about || request.place.is_later() {
-            return Err(DropReason::TooBig);
+            return Err(DropReason::TooBig.into());
         }
         icmp::too_big(buffer, request, tables, chosen.tail.room())?;
         tables.count(Counter::TooBigAnswered);
         return Ok(Action::Transmit);
     }
     if request.hops <= 1 {
-        return Err(DropReason::HopsExceeded);
+        return Err(DropReason::HopsExceeded.into());
     }
     tables.count_load(chosen.line, request.length, signs.opens, chosen.tracked);
     forward::forward(buffer, request, (chosen.backend, chosen.tail), flow.hash)?;

@@ -13,7 +13,7 @@ use flowgate_abi::lb::{Counter, Frontend, Lines, NOBODY, Tail};
 use super::{
     Balance,
     choose::{Flow, Signs, tail_of},
-    tracking::{self, Pins, Place},
+    tracking::{self, Entries, Pins, Place},
 };
 
 /// A client of a service.
@@ -56,7 +56,9 @@ impl Client {
 /// The number of the backend that a client has; [`NOBODY`]: none that it can go to.
 #[inline(always)]
 pub fn pinned<T: Balance>(tables: &T, client: &Client, signs: Signs) -> u32 {
-    let Some((cell, pin)) = tracking::find::<Pins, T>(tables, &client.place(tables)) else {
+    let place = client.place(tables);
+    let Some(first) = Pins::bucket(tables, place.buckets[0]) else { return NOBODY };
+    let Some((cell, pin)) = tracking::find::<Pins, T, true>(tables, first, &place) else {
         return NOBODY;
     };
     let tail = tail_of(tables, client.lines, pin.backend());
@@ -83,11 +85,17 @@ pub fn seen<T: Balance>(tables: &T, frontend: &Frontend, flow: &Flow) {
 #[inline(always)]
 pub fn pin<T: Balance>(tables: &T, client: &Client, number: u32) {
     let place = client.place(tables);
-    let pin = place.name.with(number, client.age(tables));
-    if let Some((cell, old)) = tracking::find::<Pins, T>(tables, &place) {
+    let age = client.age(tables);
+    let Some(first) = Pins::bucket(tables, place.buckets[0]) else { return };
+    if let Some((cell, old)) = tracking::find::<Pins, T, true>(tables, first, &place) {
         // If somebody else was faster, the client has what it has.
-        let _ = tables.exchange(cell, old.0, pin.0);
-    } else if !tracking::insert::<Pins, T>(tables, &place, pin) {
+        let _ = tables.exchange(cell, old.0, old.with(number, age).0);
+    } else if !tracking::insert::<Pins, T, true>(
+        tables,
+        first,
+        &place,
+        place.name.with(number, age),
+    ) {
         tables.count(Counter::PinsRefused);
     }
 }

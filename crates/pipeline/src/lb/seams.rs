@@ -4,12 +4,17 @@ use flowgate_abi::{
     DropReason, Shared32, Shared64,
     event::EventBudget,
     lb::{
-        Backend, Bucket, Counter, Frontend, Head, Settings, SourceNode, Sources,
+        Backend, Bucket, Counter, Frontend, Head, Settings, SourceNode, Sources, Tracked,
         nat::{Source, Translation},
     },
 };
 
-use super::{choose::Signs, pin::Client, server_id::Naming};
+use super::{
+    choose::Signs,
+    pin::Client,
+    server_id::Naming,
+    tracking::{Entries, Place},
+};
 use crate::{Cursor, Skip, fragment::FragmentTable, hook::Rewrite};
 
 /// What happens to a frame.
@@ -62,6 +67,22 @@ pub trait Balance: FragmentTable + Translations {
     fn tracked(&self, index: u32) -> Option<&Bucket>;
     /// A bucket of clients' pins.
     fn pins(&self, index: u32) -> Option<&Bucket>;
+    /// Where an entry lies that isn't in its first bucket ([`super::tracking::elsewhere`]); on BPF a subprogram.
+    fn elsewhere<E: Entries>(&self, place: &Place) -> u32
+    where
+        Self: Sized,
+    {
+        super::tracking::elsewhere::<E, Self>(self, place)
+    }
+
+    /// Stores an entry in whichever of its buckets ([`super::tracking::lodge`]); on BPF a subprogram.
+    fn lodge<E: Entries>(&self, place: &Place, entry: Tracked) -> bool
+    where
+        Self: Sized,
+    {
+        super::tracking::lodge::<E, Self>(self, place, entry)
+    }
+
     /// The backend that a client has ([`super::pin::pinned`]); on BPF a subprogram.
     fn pinned(&self, client: &Client, signs: Signs) -> u32
     where

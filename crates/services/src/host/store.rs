@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use flowgate_abi::lb::{
-    BOUNDS, Backend, CELLS, Frontend, Head, Lines, Load, Settings, Slot, Sources, Tail, Tracked,
+    BOUNDS, Backend, Bucket, CELLS, Frontend, Head, Lines, Load, Settings, Slot, Sources, Tail,
+    Tracked,
 };
 
 use super::HostTables;
@@ -100,24 +101,12 @@ impl Store for HostTables {
         self.backends[line as usize].tail.store(tail.0);
     }
 
-    fn remove_tracked(&mut self, cell: u32, entry: Tracked) -> bool {
-        let cell = cell as usize;
-        let word = &self.tracked[cell / CELLS][cell % CELLS];
-        let is_there = word.load() == entry.0;
-        if is_there {
-            word.store(0);
-        }
-        is_there
+    fn exchange_tracked(&mut self, cell: u32, entry: Tracked, other: Tracked) -> bool {
+        exchange(&self.tracked, cell, (entry, other))
     }
 
     fn exchange_pin(&mut self, cell: u32, pin: Tracked, other: Tracked) -> bool {
-        let cell = cell as usize;
-        let word = &self.pins[cell / CELLS][cell % CELLS];
-        let is_there = word.load() == pin.0;
-        if is_there {
-            word.store(other.0);
-        }
-        is_there
+        exchange(&self.pins, cell, (pin, other))
     }
 
     fn set_load(&mut self, line: u32, load: Load) -> Result<(), Infallible> {
@@ -129,4 +118,14 @@ impl Store for HostTables {
     fn wait(&mut self) -> Result<(), Infallible> {
         Ok(())
     }
+}
+
+fn exchange(buckets: &[Bucket], cell: u32, (entry, other): (Tracked, Tracked)) -> bool {
+    let cell = cell as usize;
+    let word = &buckets[cell / CELLS][cell % CELLS];
+    let is_there = word.load() == entry.0;
+    if is_there {
+        word.store(other.0);
+    }
+    is_there
 }

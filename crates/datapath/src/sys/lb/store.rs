@@ -138,10 +138,10 @@ impl Store for BalancerTables {
         self.backends.word64(line as usize, offset!(Backend, tail)).store(tail.0, STORE);
     }
 
-    fn remove_tracked(&mut self, cell: u32, entry: Tracked) -> bool {
+    fn exchange_tracked(&mut self, cell: u32, entry: Tracked, other: Tracked) -> bool {
         let cell = cell as usize;
         let word = self.tracked.word64(cell / CELLS, cell % CELLS * 8);
-        word.compare_exchange(entry.0, 0, Ordering::AcqRel, LOAD).is_ok()
+        word.compare_exchange(entry.0, other.0, Ordering::AcqRel, LOAD).is_ok()
     }
 
     fn exchange_pin(&mut self, cell: u32, pin: Tracked, other: Tracked) -> bool {

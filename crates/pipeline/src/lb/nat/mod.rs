@@ -187,7 +187,7 @@ fn opened<'t, F: Nat, B: Buffer, T: Balance>(
     let named = quic::named::<F, B, T>(buffer, frontend, tables);
     let signs = Signs { named, ..Signs::of(request) };
     let chosen = choose::choose::<T, true>(tables, frontend, flow, signs);
-    let chosen = chosen.ok_or(DropReason::NoBackend)?;
+    let chosen = chosen.map_err(|_| DropReason::NoBackend)?;
     if chosen.tail.kind() != Kind::Snat as u8 {
         return Err(DropReason::NoBackend);
     }

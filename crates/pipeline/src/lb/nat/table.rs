@@ -21,7 +21,7 @@ use super::{
     super::{
         Balance,
         seams::Cell,
-        tracking::{for_each_cell, put},
+        tracking::{for_each_cell, vacancy},
     },
     Nat, Ports, Way,
 };
@@ -206,6 +206,34 @@ pub fn publish<T: Balance>(
         port.life.store(0);
     }
     is_known
+}
+
+/// Stores a word in the emptier of two buckets; `false`: there is no room. `unknown` is a number that the
+/// verifier knows nothing of.
+#[inline(always)]
+fn put<T: Balance>(tables: &T, [first, second]: [&Bucket; 2], unknown: u64, word: u64) -> bool {
+    let is_some = |word| tables.is_some(word);
+    let (in_first, in_second) = (vacancy(first, is_some), vacancy(second, is_some));
+    let (emptier, other) = if in_second.0 > in_first.0 {
+        ((second, in_second.1), (first, in_first.1))
+    } else {
+        ((first, in_first.1), (second, in_second.1))
+    };
+    // Another CPU may have taken the cell meanwhile: then the other bucket is as good.
+    store(tables, emptier, (unknown, word)) || store(tables, other, (unknown, word))
+}
+
+#[inline(always)]
+fn store<T: Balance>(
+    tables: &T,
+    (bucket, number): (&Bucket, u32),
+    (unknown, word): (u64, u64),
+) -> bool {
+    if number == 0 {
+        return false;
+    }
+    let cell = tables.cell(bucket, tables.forget(number, unknown));
+    tables.exchange(cell, 0, word)
 }
 
 /// One packet more of a flow, from either side.
