@@ -18,7 +18,7 @@ use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_datapath::{
     health::{Checks, Tunnels},
     lb::{
-        AttachedXdp, BalancerState, Beside, Fate, LoadBalancer, Sampled, Samples, Sampling,
+        self, AttachedXdp, BalancerState, Beside, Fate, LoadBalancer, Sampled, Samples, Sampling,
         XdpAttach, XdpError, XdpMode,
     },
 };
@@ -31,7 +31,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::{
-    api::answer::Dispatcher,
+    api::answer::{Dispatcher, Named, Notice},
     capture::Frame,
     config::model::{Config, Interface, Mode, Protocol},
     plane::{
@@ -190,6 +190,14 @@ impl Plane for Library {
         self.names.insert(attached.ifindex, interface.name.clone());
         let dispatcher = self.dispatched.then(|| dispatcher(attached.beside));
         Ok(Running { mode: attached.mode.to_string(), dispatcher })
+    }
+
+    fn notice(&self, interface: &str) -> Option<Notice> {
+        // An interface that is gone is told of elsewhere.
+        match self.shared().notice(interface).ok()?? {
+            lb::Notice::VethPeer { dropped } => Some(Notice::VethPeer { dropped }),
+            _ => None,
+        }
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
@@ -384,7 +392,7 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     let why = match (explained.entry, explained.stage) {
         _ if explained.refused => "the service's source ranges refuse the client",
         _ if explained.translated.is_some() => "the flow has a port, and keeps it and its backend",
-        _ if explained.named.is_some() => "the packet's connection id names the backend",
+        _ if explained.named.backend().is_some() => "the packet's id names the backend",
         _ if explained.pin.is_some() => "the client's backend, by affinity",
         (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
         (None, Stage::Stable) => "the slot's backend, for every flow of it",
@@ -397,9 +405,23 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     Explained {
         backend: explained.backend().map(|id| id.address),
         translated: explained.translated.map(|one| (one.source, one.destination)),
+        named: named(explained.named),
         service: explained.service,
         slot: explained.slot,
         why: why.to_owned(),
+    }
+}
+
+const fn named(named: flowgate_services::Named) -> Option<Named> {
+    use flowgate_services::Named as Found;
+    match named {
+        Found::Backend { server_id, backend } => {
+            Some(Named::Backend { server_id, address: backend.address })
+        }
+        Found::Nobody { server_id } => Some(Named::Nobody { server_id }),
+        Found::NoServerId => Some(Named::NoServerId),
+        Found::Unread => Some(Named::Unread),
+        _ => None,
     }
 }
 
