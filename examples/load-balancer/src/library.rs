@@ -14,8 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_abi::{DropReason, event::Tally, lb::Counter};
+use flowgate_abi::{
+    DropReason,
+    event::Tally,
+    lb::{Counter, maps},
+    maps::MapSpec,
+};
 use flowgate_datapath::{
+    OpenError,
     health::{Checks, Tunnels},
     lb::{
         self, AttachedXdp, BalancerState, Beside, Fate, LoadBalancer, Sampled, Samples, Sampling,
@@ -85,7 +91,7 @@ pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
         Some(place) => builder.dispatched(place.typed()),
         None => builder,
     };
-    let balancer = builder.open()?;
+    let balancer = builder.open().map_err(no_memory)?;
     info!("opened: {}", balancer.report());
     let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
     Ok(Library {
@@ -306,6 +312,37 @@ impl Plane for Library {
     }
 }
 
+/// Which field of the file takes the memory that there isn't.
+fn no_memory(error: OpenError) -> PlaneError {
+    let OpenError::Memory { table, bytes } = error else { return error.into() };
+    match FIELDS.iter().find(|(spec, _)| spec.name == table) {
+        Some(&(_, field)) => NoMemory { field, mebibytes: bytes.div_ceil(1 << 20) }.into(),
+        None => error.into(),
+    }
+}
+
+/// The fields by which large tables have their sizes.
+const FIELDS: [(&MapSpec, &str); 10] = [
+    (&maps::FRONTENDS, "limits.frontends"),
+    (&maps::DISPLACEMENTS, "limits.frontends"),
+    (&maps::SLOTS, "limits.slots"),
+    (&maps::BACKENDS, "limits.backends"),
+    (&maps::LOADS, "limits.backends"),
+    (&maps::SOURCES, "limits.networks"),
+    (&maps::TRACKED, "limits.flows"),
+    (&maps::PINS, "limits.clients"),
+    (&maps::NAT_PORTS, "nat.places4` and `nat.places6"),
+    (&maps::NAT_FLOWS, "nat.places4` and `nat.places6"),
+];
+
+/// There is no memory for what a field says.
+#[derive(Debug, Error)]
+#[error("`{field}`: no memory for so many, of which one table alone takes {mebibytes} MiB")]
+struct NoMemory {
+    field: &'static str,
+    mebibytes: u64,
+}
+
 /// What somebody has to write who gets an error about an interface.
 fn in_terms_of_the_file(error: XdpError) -> PlaneError {
     match error {
@@ -451,6 +488,14 @@ mod tests {
     fn drops(counts: &[(DropReason, u64)]) -> Drops {
         let tally = |packets| Tally { packets, bytes: packets * 60 };
         counts.iter().map(|&(reason, packets)| (reason, tally(packets))).collect()
+    }
+
+    #[test]
+    fn a_table_without_memory_is_told_by_its_field() {
+        let told = |table| no_memory(OpenError::Memory { table, bytes: 5 << 30 }).to_string();
+        assert!(told(maps::NAT_PORTS.name).starts_with("`nat.places4` and `nat.places6`: "));
+        assert!(told(maps::TRACKED.name).contains("`limits.flows`: no memory for so many"));
+        assert!(told("HEAD").contains("HEAD, which takes 5120 MiB"));
     }
 
     #[test]
