@@ -12,7 +12,7 @@ use flowgate_conformance::frames::{Frame, tcp};
 use flowgate_datapath::lb::{BalancerOptions, NatOptions};
 use flowgate_policy::outcome::{Flow, FlowProtocol};
 use flowgate_services::{
-    Services, Uplink,
+    Services, TcpServers, Uplink,
     model::{Backend, BackendState, Forwarding, NextHop, Service},
 };
 
@@ -30,6 +30,8 @@ const NEW: usize = 1 << 13;
 /// Entries of a table that fits into the caches of one CPU: 2 MiB.
 const SMALL: usize = 1 << 17;
 const MOST: usize = 1 << 24;
+/// Sources of each family, with full NAT.
+const SOURCES: u16 = 4;
 const MOST_AT_ONCE: usize = 1 << 20;
 /// The MTU of the path on which packets are too big.
 const NARROW: u16 = 1320;
@@ -124,9 +126,13 @@ pub fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
         list.moving(&moving, v6)?;
         list.opening("SYN of new flows, every slot moving, 2 MiB of entries", &small, v6, NEW)?;
     }
-    let snat = Rc::new(RefCell::new(Rig::new(with_sources(), &snat()?)?));
+    let named = Rc::new(RefCell::new(Rig::new(options(), &named()?)?));
+    let translating = Rc::new(RefCell::new(Rig::new(with_sources(1), &snat()?)?));
+    let changed = Rc::new(RefCell::new(with_others_sources()?));
     for v6 in [false, true] {
-        list.snat(&snat, v6)?;
+        list.named(&named, v6)?;
+        list.snat(&translating, v6)?;
+        list.translated("SYN of new flows, full NAT, other sources before", &changed, v6)?;
     }
     Ok(list.rows)
 }
@@ -142,16 +148,44 @@ pub fn options() -> BalancerOptions {
     }
 }
 
-/// With ports for the rows' flows, of which nine of ten suffice for all.
-fn with_sources() -> BalancerOptions {
-    let source = |number| [IpAddr::from([198, 18, 9, number as u8]), source6(number)];
-    let nat = NatOptions { sources: (1..=4).flat_map(source).collect(), ..NatOptions::default() };
+/// With ports for the rows' flows, of which nine of ten suffice for all; and with places for as many sources again.
+fn with_sources(first: u16) -> BalancerOptions {
+    let (sources, places) = (sources(first), Some(2 * SOURCES as usize));
+    let nat = NatOptions { sources, places4: places, places6: places, ..NatOptions::default() };
     BalancerOptions { nat, ..options() }
 }
 
-fn source6(number: u16) -> IpAddr {
-    IpAddr::from([0x2001, 0xdb8, 9, 0, 0, 0, 0, number])
+/// Of each family, from a number on.
+fn sources(first: u16) -> Vec<IpAddr> {
+    let source = |number: u16| {
+        let v6 = IpAddr::from([0x2001, 0xdb8, 9, 0, 0, 0, 0, number]);
+        [IpAddr::from([198, 18, 9, number as u8]), v6]
+    };
+    (first..first + SOURCES).flat_map(source).collect()
 }
+
+/// It had other sources, and has those of [`with_sources`] since a change while it ran.
+fn with_others_sources() -> Result<Rig> {
+    let mut rig = Rig::new(with_sources(1 + SOURCES), &snat()?)?;
+    let _ = rig.balancer.apply(&snat()?.with_nat_sources(sources(1)), rig.now)?;
+    Ok(rig)
+}
+
+/// One service for each family, whose segments name their backends.
+fn named() -> Result<Services> {
+    let mut services = Vec::new();
+    for v6 in [false, true] {
+        let mut service = Service::tcp(if v6 { "named6" } else { "named4" }, 80).address(vip(v6));
+        service.options.tcp_option = Some(TcpServers::default());
+        let member = |id: u16| Backend::new(backend(v6, usize::from(id))).server_id(id);
+        services.push((0..10).map(member).fold(service, Service::backend));
+    }
+    Ok(Services::new(services)?)
+}
+
+/// Options of TCP: time stamps behind two paddings, as Linux has them; and the server id of a backend, padded.
+const STAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+const SERVER_ID: [u8; 8] = [183, 6, 3, 0, 0, 0, 1, 1];
 
 /// One service for each protocol and family, with full NAT.
 fn snat() -> Result<Services> {
@@ -334,13 +368,43 @@ impl List {
         rig.borrow_mut().send(&opening, MANY as u32)?;
         self.row("TCP, established, full NAT", rig, &to(tcp::ACK))?;
         self.many("TCP, established, 65,536 flows, full NAT", rig, &to(tcp::ACK))?;
+        self.new_ports("SYN of new flows, full NAT", rig, v6)
+    }
+
+    /// As the last row of [`List::snat`], beside as many flows.
+    fn translated(&mut self, name: &str, rig: &Shared, v6: bool) -> Result<()> {
+        let opening = Course::of(&packet(vip(v6), TCP, tcp::SYN), MANY);
+        rig.borrow_mut().send(&opening, MANY as u32)?;
+        self.new_ports(name, rig, v6)
+    }
+
+    fn new_ports(&mut self, name: &str, rig: &Shared, v6: bool) -> Result<()> {
         let rounds = self.rounds;
-        // Beside the flows of the rows before.
-        let mut opening = to(tcp::SYN);
+        // Beside the flows of other rows.
+        let mut opening = packet(vip(v6), TCP, tcp::SYN);
         opening.bytes[opening.address_at] ^= 0x80;
-        let row = self.row("SYN of new flows, full NAT", rig, &opening)?;
+        let row = self.row(name, rig, &opening)?;
         (row.course.flows, row.course.next) = (NEW * rounds, 1);
         row.sampling = Sampling::once(NEW as u32 - 1);
+        Ok(())
+    }
+
+    /// Segments of a service whose backends an option names.
+    fn named(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let segment = packet(vip(v6), TCP, tcp::ACK);
+        let behind = [&STAMPS[..], &SERVER_ID].concat();
+        let rows: [(&str, &[u8]); 4] = [
+            ("the option alone", &SERVER_ID),
+            ("the option behind time stamps", &behind),
+            ("time stamps alone", &STAMPS),
+            ("no options", &[]),
+        ];
+        for (what, options) in rows {
+            let name = format!("TCP, established, named by an option: {what}");
+            self.row(&name, rig, &with_options(segment.clone(), options))?;
+        }
+        let opening = with_options(packet(vip(v6), TCP, tcp::SYN), &STAMPS);
+        self.row("SYN, named by an option: time stamps alone", rig, &opening)?;
         Ok(())
     }
 
@@ -369,6 +433,17 @@ impl List {
         row.meaning = Meaning::Tracked;
         Ok(())
     }
+}
+
+/// With options of TCP, whose length is one of words.
+fn with_options(mut packet: Packet, options: &[u8]) -> Packet {
+    let (transport, length_at) = if packet.bytes[12] == 8 { (34, 16) } else { (54, 18) };
+    packet.bytes[transport + 12] += (options.len() / 4 << 4) as u8;
+    packet.bytes.splice(transport + 20..transport + 20, options.iter().copied());
+    let length = &mut packet.bytes[length_at..length_at + 2];
+    let longer = u16::from_be_bytes([length[0], length[1]]) + options.len() as u16;
+    length.copy_from_slice(&longer.to_be_bytes());
+    packet
 }
 
 /// One that its path doesn't carry.

@@ -137,7 +137,7 @@ impl Datapath {
             interface: interface.clone(),
             source,
         })?;
-        let pair = matches!(link.kind.as_str(), "veth" | "netkit") && link.peer_elsewhere;
+        let pair = matches!(link.kind.as_str(), "veth" | "netkit") && link.peer_netns.is_some();
         let known = spec.mac != UNKNOWN_MAC;
         let best = if pair && known { Delivery::RedirectPeer } else { Delivery::Stack };
         let delivery = delivery_of(asked, best);
@@ -157,10 +157,12 @@ impl Datapath {
             ifindex,
             mac,
             kind: "veth".to_owned(),
-            peer_elsewhere: true,
+            peer: None,
+            peer_netns: Some(0),
             mtu: 1500,
             xdp_program: None,
             xdp_mode: None,
+            tx_dropped: 0,
         }
     }
 

@@ -49,6 +49,14 @@ pub enum OpenError {
         /// What went wrong.
         source: io::Error,
     },
+    /// There is no memory for a table.
+    #[error("no memory for table {table}, which takes {} MiB: make it smaller by the options", bytes.div_ceil(1 << 20))]
+    Memory {
+        /// The map's name.
+        table: &'static str,
+        /// Bytes of all its elements.
+        bytes: u64,
+    },
     /// A pin couldn't be read or written.
     #[error("{path}: {source}; is a BPF file system mounted there? (mount -t bpf bpf /sys/fs/bpf)", path = path.display())]
     Pin {

@@ -65,6 +65,29 @@ fn attach(backend: &Pod, builder: Builder, hook: Hook) -> (Decapsulator, Attache
     attached.expect("a thread there")
 }
 
+/// A program of others' in generic mode, which lets everything pass: the kernel copies what comes to make headroom, and from 6.9 on
+/// the copy has forgotten how long its Ethernet header is.
+#[test]
+fn packets_come_out_behind_generic_xdp_of_others() {
+    let Some(segment) = Segment::new() else { return };
+    let mut balancer = balancer(Uplink::default());
+    let form = (Forwarding::Tunnel, 0);
+    let _ = balancer.apply(&services(&segment, form), Instant::now()).expect("fits");
+    let both = segment.backends.iter().map(|backend| {
+        let passing = backend.run(|| {
+            let mut other = LoadBalancer::builder().open().expect("opens");
+            let _ = other.attach(backend.interface(), XdpAttach::Generic).expect("attaches");
+            other
+        });
+        let (decapsulator, _) = attach(backend, ends(backend), Hook::Tc);
+        (passing.expect("a thread there"), decapsulator)
+    });
+    let both: Vec<_> = both.collect();
+    exchange(&segment);
+    let packets: u64 = both.iter().map(|(_, decapsulator)| came_out(decapsulator).0).sum();
+    assert!(packets > 0);
+}
+
 fn connect(segment: &Segment, vip: IpAddr) -> Talk {
     segment.client.talk(SocketAddr::new(vip, PORT), PATIENCE).expect("connects")
 }

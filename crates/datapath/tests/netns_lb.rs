@@ -16,7 +16,8 @@ use std::{
 
 use flowgate_abi::{DropReason, lb::Counter};
 use flowgate_datapath::lb::{
-    AttachedXdp, BalancerOptions, BalancerState, Builder, Fate, LoadBalancer, XdpAttach, XdpMode,
+    AttachedXdp, BalancerOptions, BalancerState, Builder, Fate, LoadBalancer, Notice, XdpAttach,
+    XdpMode,
 };
 use flowgate_lab::Answer;
 use flowgate_services::{
@@ -24,6 +25,9 @@ use flowgate_services::{
     model::{AFFINITY, Backend, BackendState, Service},
 };
 use segment::{ARM, PATIENCE, PORT, Segment, all_answer, services, vips};
+
+/// Far longer than an answer takes.
+const BRIEFLY: Duration = Duration::from_millis(300);
 
 fn builder() -> Builder {
     let builder = LoadBalancer::builder().options(BalancerOptions::default());
@@ -65,6 +69,26 @@ fn streams_datagrams_and_pings_are_answered_at_both_addresses() {
     assert!(stats.get(Counter::EchoesAnswered) >= 2);
     assert!(stats.drops.is_empty(), "{:?}", stats.drops);
     refuses_super_packets(&mut balancer, attached.mtu);
+}
+
+#[test]
+fn a_veth_whose_other_end_takes_nothing_is_told_of() {
+    let Some(segment) = Segment::new() else { return };
+    let (mut balancer, _) = start(builder(), &segment.listed());
+    let notice = |balancer: &LoadBalancer| balancer.notice(ARM).expect("it is there");
+    assert_eq!(notice(&balancer), None, "in generic mode everything arrives");
+    assert!(balancer.detach(ARM).expect("it is there"));
+    assert_eq!(notice(&balancer), None, "the balancer isn't there");
+    let _ = balancer.attach(ARM, XdpAttach::Any).expect("attaches");
+    assert!(matches!(notice(&balancer), Some(Notice::VethPeer { .. })));
+    let ask = |vip| segment.client.ping(vip, BRIEFLY).expect("asked");
+    assert!(vips().iter().all(|vip| ask(*vip) != Answer::Echoed));
+    let Some(Notice::VethPeer { dropped }) = notice(&balancer) else { panic!("it is as before") };
+    assert!(dropped >= 2, "{dropped}");
+    let mut other = builder().open().expect("opens");
+    let _ = other.attach("arm", XdpAttach::Native).expect("attaches");
+    assert_eq!(notice(&balancer), None);
+    assert!(vips().iter().all(|vip| ask(*vip) == Answer::Echoed));
 }
 
 /// What no wire can have delivered isn't sent on, nor answered.

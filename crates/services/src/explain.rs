@@ -19,6 +19,7 @@ use crate::{
     model::{BackendId, Frontend, Protocol, ServiceName},
     quic::ConnectionId,
     running::Running,
+    server_ids,
     store::Store,
     translated::Translated,
 };
@@ -63,7 +64,7 @@ pub struct Explained {
     pub translated: Option<Translated>,
     /// Whom the id names that was asked about: of packets with short headers of QUIC, or of TCP that open nothing, which
     /// go there. Those of QUIC's handshakes don't if it is quarantined.
-    pub named: Option<BackendId>,
+    pub named: Named,
     /// Whom the client's pin names, if the service has affinity and it has one: that one gets its packets, but for
     /// flows to which full NAT has given a port.
     pub pin: Option<BackendId>,
@@ -72,13 +73,48 @@ pub struct Explained {
     pub refused: bool,
 }
 
+/// Whom the id names that was asked about.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// None was asked about.
+    Unasked,
+    /// No id of that kind says anything to the service.
+    Unread,
+    /// The connection id has no server id: it is of another config rotation, or too short.
+    NoServerId,
+    /// No backend that is listed has this server id: none ever had, or the one that had is gone.
+    Nobody {
+        /// The id.
+        server_id: u32,
+    },
+    /// A backend that is listed.
+    Backend {
+        /// By this id.
+        server_id: u32,
+        /// Which.
+        backend: BackendId,
+    },
+}
+
+impl Named {
+    /// The backend.
+    #[must_use]
+    pub const fn backend(self) -> Option<BackendId> {
+        match self {
+            Self::Backend { backend, .. } => Some(backend),
+            _ => None,
+        }
+    }
+}
+
 impl Explained {
     /// The backend that gets the next packet of the flow, if that doesn't open it.
     #[must_use]
     pub fn backend(&self) -> Option<BackendId> {
         let translated = self.translated.map(|translated| translated.backend);
         translated
-            .or(self.named)
+            .or(self.named.backend())
             .or(self.pin)
             .or(self.entry)
             .or(self.default)
@@ -167,10 +203,18 @@ fn tuple<F: Balanceable>(
 
 impl Running {
     /// Whom the packets of a flow name themselves.
-    fn named_by<S: Store>(&self, store: &S, flow: &ClientFlow) -> Option<BackendId> {
-        match self.service.protocol {
-            Protocol::Tcp => self.server(store, flow.server_id?),
-            Protocol::Udp => self.server_of(store, &flow.quic?),
+    fn named_by<S: Store>(&self, store: &S, flow: &ClientFlow) -> Named {
+        let server_id = match (self.service.protocol, flow.server_id, flow.quic) {
+            (_, None, None) => return Named::Unasked,
+            _ if server_ids::count(self.flags) == 0 => return Named::Unread,
+            (Protocol::Tcp, Some(id), _) => Some(id),
+            (Protocol::Udp, _, Some(id)) => id.server(self.flags),
+            _ => return Named::Unread,
+        };
+        let Some(server_id) = server_id else { return Named::NoServerId };
+        match self.server(store, server_id) {
+            Some(backend) => Named::Backend { server_id, backend },
+            None => Named::Nobody { server_id },
         }
     }
 

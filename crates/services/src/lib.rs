@@ -44,7 +44,7 @@ mod uplink;
 pub use balancer::{Applied, Balancer, Ticked};
 pub use change::Moved;
 pub use error::ServiceError;
-pub use explain::{ClientFlow, Explained};
+pub use explain::{ClientFlow, Explained, Named};
 pub use header::line_to;
 pub use nat::{NatTimeouts, SourcesError};
 pub use quic::{ConnectionId, QuicServers};

@@ -4,7 +4,7 @@
 //! make connection ids.
 
 use flowgate_abi::{Be16, lb::QuicIds};
-use flowgate_pipeline::lb::quic::id_in;
+use flowgate_pipeline::lb::{quic::id_in, server_id::NO_ID};
 
 use crate::{
     error::ServiceError,
@@ -78,13 +78,13 @@ impl ConnectionId {
         &self.octets[..usize::from(self.length)]
     }
 
-    /// The server id that it has, as a packet's reader sees it. One that is too short for it names nobody.
+    /// The server id that it has, as a packet's reader sees it; `None`: it is of another rotation, or too short.
     pub(crate) fn server(&self, flags: u32) -> Option<u32> {
         let ids = QuicIds(flags);
         let [first, a, b, c, d, ..] = self.octets;
         let words = [[0, first], [a, b], [c, d]].map(|word| Be16::new(u16::from_be_bytes(word)));
-        let id = id_in(words, ids);
-        (ids.is_some() && u32::from(self.length) > ids.octets()).then_some(id)
+        let is_whole = ids.is_some() && u32::from(self.length) > ids.octets();
+        Some(id_in(words, ids)).filter(|id| is_whole && *id != NO_ID)
     }
 }
 

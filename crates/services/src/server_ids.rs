@@ -13,7 +13,7 @@ use crate::{
     TableSize,
     error::ServiceError,
     model::{BackendId, QuicServers, Service, ServiceOptions, TcpServers},
-    quic::{self, ConnectionId},
+    quic,
     running::Running,
     store::Store,
     tcp_option,
@@ -74,16 +74,11 @@ impl Running {
         }
     }
 
-    /// The backend that a server id names, if the service's packets have such ids.
+    /// The backend that a server id names.
     pub(crate) fn server<S: Store>(&self, store: &S, id: u32) -> Option<BackendId> {
         let is_one = id < count(self.flags);
         let word = is_one.then(|| store.slot(self.word(id)))?;
         self.members.named(word.default_backend())
-    }
-
-    /// The backend that a connection id names.
-    pub(crate) fn server_of<S: Store>(&self, store: &S, id: &ConnectionId) -> Option<BackendId> {
-        self.server(store, id.server(self.flags)?)
     }
 
     /// Where the word of a server id lies.

@@ -7,8 +7,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use flowgate_abi::lb::Counter;
 use flowgate_conformance::checksum;
 use flowgate_services::{
-    ApplyError, Balancer, ClientFlow, ConnectionId, QuicServers, ServiceError, Services, TableSize,
-    Uplink,
+    ApplyError, Balancer, ClientFlow, ConnectionId, Named, QuicServers, ServiceError, Services,
+    TableSize, Uplink,
     host::HostTables,
     model::{Backend, BackendState, Protocol, Service, ServiceName},
 };
@@ -172,9 +172,14 @@ fn an_account_of_a_flow_tells_whom_its_connection_id_names() {
             );
         }
     }
-    let named = |id: &[u8]| told(&balancer, 4000, id).named.map(|one| one.address);
-    assert_eq!(named(&ids[1]), Some([198, 18, 0, 2].into()));
-    assert_eq!([named(&others[0]), named(&ids[3]), named(&[0x47, 1]), named(&[])], [None; 4]);
+    let named = |id: &[u8]| told(&balancer, 4000, id).named;
+    let backend = service().backends[1].id();
+    assert_eq!(named(&ids[1]), Named::Backend { server_id: 0x102, backend });
+    assert_eq!(named(&ids[3]), Named::Nobody { server_id: 0x103 });
+    assert_eq!(named(&ids[5]), Named::Nobody { server_id: 0xffff });
+    for id in [&others[0][..], &others[1], &[0x47, 1], &[]] {
+        assert_eq!(named(id), Named::NoServerId, "{id:02x?}");
+    }
     assert_eq!(ConnectionId::new(&[0; 21]), None);
 }
 

@@ -7,7 +7,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use flowgate_abi::lb::Counter;
 use flowgate_conformance::checksum;
 use flowgate_services::{
-    ApplyError, Balancer, ClientFlow, ServiceError, Services, TableSize, TcpServers, Uplink,
+    ApplyError, Balancer, ClientFlow, ConnectionId, Named, ServiceError, Services, TableSize,
+    TcpServers, Uplink,
     host::HostTables,
     model::{AFFINITY, Backend, BackendState, Forwarding, Protocol, Service, ServiceName},
 };
@@ -186,9 +187,9 @@ fn an_option_wins_over_a_pin() {
 
 #[test]
 fn an_account_of_a_flow_tells_whom_its_option_names() {
-    let balancer = begin(service());
+    let mut balancer = begin(service());
     let frontend = service().frontends().next().expect("one");
-    let told = |port, server_id| {
+    let told = |balancer: &Balancer<HostTables>, port, server_id| {
         let client = Ipv4Addr::new(203, 0, 113, 7).into();
         let flow = ClientFlow { client, port, frontend, quic: None, server_id };
         balancer.explain(&flow).expect("a service's")
@@ -197,11 +198,36 @@ fn an_account_of_a_flow_tells_whom_its_option_names() {
         (4000..4016).flat_map(|port| [0, 0x102, 0x3ff, 0x103, 0x400].map(|id| (port, id)))
     {
         let to = [198, 18, 0, sent(&balancer, port, &option(id))].into();
-        assert_eq!(told(port, Some(id)).backend().map(|one| one.address), Some(to), "{id:x}");
+        assert_eq!(
+            told(&balancer, port, Some(id)).backend().map(|one| one.address),
+            Some(to),
+            "{id:x}"
+        );
     }
-    let named = |id| told(4000, id).named.map(|one| one.address);
-    assert_eq!(named(Some(0x102)), Some([198, 18, 0, 2].into()));
-    assert_eq!([named(None), named(Some(0x103)), named(Some(u32::MAX))], [None; 3]);
+    let named = |balancer: &_, id| told(balancer, 4000, id).named;
+    let (name, backend) = (ServiceName::from("web"), service().backends[1].id());
+    assert_eq!(named(&balancer, None), Named::Unasked);
+    assert_eq!(named(&balancer, Some(0x102)), Named::Backend { server_id: 0x102, backend });
+    for server_id in [0x103, u32::MAX] {
+        assert_eq!(named(&balancer, Some(server_id)), Named::Nobody { server_id });
+    }
+    let services = balancer.services().without_backend(&name, backend).expect("it is there");
+    let _ = balancer.apply(&services, Duration::ZERO).expect("it fits");
+    assert_eq!(named(&balancer, Some(0x102)), Named::Nobody { server_id: 0x102 });
+}
+
+#[test]
+fn ids_say_nothing_to_a_service_that_does_not_read_them() {
+    let mut plain = service();
+    plain.options.tcp_option = None;
+    plain.backends.iter_mut().for_each(|one| one.server_id = None);
+    let frontend = service().frontends().next().expect("one");
+    let client = Ipv4Addr::new(203, 0, 113, 7).into();
+    let quic = ConnectionId::new(&[0x40, 1, 2, 9, 9, 9, 9]);
+    for (service, quic, server_id) in [(plain, None, Some(0x102)), (service(), quic, None)] {
+        let flow = ClientFlow { client, port: 4000, frontend, quic, server_id };
+        assert_eq!(begin(service).explain(&flow).expect("a service's").named, Named::Unread);
+    }
 }
 
 #[test]

@@ -326,8 +326,11 @@ fn attach<P: Plane>(
 ) -> Result<Attached, Refused> {
     let name = interface.name.clone();
     let Running { mode, dispatcher } = plane.attach(interface).map_err(Refused::Interface)?;
-    let attached = Attached { name, mode, dispatcher };
+    let attached = Attached { notice: plane.notice(&name), name, mode, dispatcher };
     info!("attached: {attached}");
+    if let Some(notice) = attached.notice {
+        warn!(interface = attached.name, "{notice}");
+    }
     Ok(attached)
 }
 

@@ -14,11 +14,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_abi::{DropReason, event::Tally, lb::Counter};
+use flowgate_abi::{
+    DropReason,
+    event::Tally,
+    lb::{Counter, maps},
+    maps::MapSpec,
+};
 use flowgate_datapath::{
+    OpenError,
     health::{Checks, Tunnels},
     lb::{
-        AttachedXdp, BalancerState, Beside, Fate, LoadBalancer, Sampled, Samples, Sampling,
+        self, AttachedXdp, BalancerState, Beside, Fate, LoadBalancer, Sampled, Samples, Sampling,
         XdpAttach, XdpError, XdpMode,
     },
 };
@@ -31,7 +37,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::{
-    api::answer::Dispatcher,
+    api::answer::{Dispatcher, Named, Notice},
     capture::Frame,
     config::model::{Config, Interface, Mode, Protocol},
     plane::{
@@ -85,7 +91,7 @@ pub(crate) fn open(config: &Config) -> Result<Library, PlaneError> {
         Some(place) => builder.dispatched(place.typed()),
         None => builder,
     };
-    let balancer = builder.open()?;
+    let balancer = builder.open().map_err(no_memory)?;
     info!("opened: {}", balancer.report());
     let balances = matches!(balancer.report().state, BalancerState::Adopted { .. });
     Ok(Library {
@@ -190,6 +196,14 @@ impl Plane for Library {
         self.names.insert(attached.ifindex, interface.name.clone());
         let dispatcher = self.dispatched.then(|| dispatcher(attached.beside));
         Ok(Running { mode: attached.mode.to_string(), dispatcher })
+    }
+
+    fn notice(&self, interface: &str) -> Option<Notice> {
+        // An interface that is gone is told of elsewhere.
+        match self.shared().notice(interface).ok()?? {
+            lb::Notice::VethPeer { dropped } => Some(Notice::VethPeer { dropped }),
+            _ => None,
+        }
     }
 
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
@@ -298,6 +312,37 @@ impl Plane for Library {
     }
 }
 
+/// Which field of the file takes the memory that there isn't.
+fn no_memory(error: OpenError) -> PlaneError {
+    let OpenError::Memory { table, bytes } = error else { return error.into() };
+    match FIELDS.iter().find(|(spec, _)| spec.name == table) {
+        Some(&(_, field)) => NoMemory { field, mebibytes: bytes.div_ceil(1 << 20) }.into(),
+        None => error.into(),
+    }
+}
+
+/// The fields by which large tables have their sizes.
+const FIELDS: [(&MapSpec, &str); 10] = [
+    (&maps::FRONTENDS, "limits.frontends"),
+    (&maps::DISPLACEMENTS, "limits.frontends"),
+    (&maps::SLOTS, "limits.slots"),
+    (&maps::BACKENDS, "limits.backends"),
+    (&maps::LOADS, "limits.backends"),
+    (&maps::SOURCES, "limits.networks"),
+    (&maps::TRACKED, "limits.flows"),
+    (&maps::PINS, "limits.clients"),
+    (&maps::NAT_PORTS, "nat.places4` and `nat.places6"),
+    (&maps::NAT_FLOWS, "nat.places4` and `nat.places6"),
+];
+
+/// There is no memory for what a field says.
+#[derive(Debug, Error)]
+#[error("`{field}`: no memory for so many, of which one table alone takes {mebibytes} MiB")]
+struct NoMemory {
+    field: &'static str,
+    mebibytes: u64,
+}
+
 /// What somebody has to write who gets an error about an interface.
 fn in_terms_of_the_file(error: XdpError) -> PlaneError {
     match error {
@@ -384,7 +429,7 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     let why = match (explained.entry, explained.stage) {
         _ if explained.refused => "the service's source ranges refuse the client",
         _ if explained.translated.is_some() => "the flow has a port, and keeps it and its backend",
-        _ if explained.named.is_some() => "the packet's connection id names the backend",
+        _ if explained.named.backend().is_some() => "the packet's id names the backend",
         _ if explained.pin.is_some() => "the client's backend, by affinity",
         (Some(_), _) => "the flow is remembered: its slot has changed since it was opened",
         (None, Stage::Stable) => "the slot's backend, for every flow of it",
@@ -397,9 +442,23 @@ fn explained(explained: flowgate_services::Explained) -> Explained {
     Explained {
         backend: explained.backend().map(|id| id.address),
         translated: explained.translated.map(|one| (one.source, one.destination)),
+        named: named(explained.named),
         service: explained.service,
         slot: explained.slot,
         why: why.to_owned(),
+    }
+}
+
+const fn named(named: flowgate_services::Named) -> Option<Named> {
+    use flowgate_services::Named as Found;
+    match named {
+        Found::Backend { server_id, backend } => {
+            Some(Named::Backend { server_id, address: backend.address })
+        }
+        Found::Nobody { server_id } => Some(Named::Nobody { server_id }),
+        Found::NoServerId => Some(Named::NoServerId),
+        Found::Unread => Some(Named::Unread),
+        _ => None,
     }
 }
 
@@ -429,6 +488,14 @@ mod tests {
     fn drops(counts: &[(DropReason, u64)]) -> Drops {
         let tally = |packets| Tally { packets, bytes: packets * 60 };
         counts.iter().map(|&(reason, packets)| (reason, tally(packets))).collect()
+    }
+
+    #[test]
+    fn a_table_without_memory_is_told_by_its_field() {
+        let told = |table| no_memory(OpenError::Memory { table, bytes: 5 << 30 }).to_string();
+        assert!(told(maps::NAT_PORTS.name).starts_with("`nat.places4` and `nat.places6`: "));
+        assert!(told(maps::TRACKED.name).contains("`limits.flows`: no memory for so many"));
+        assert!(told("HEAD").contains("HEAD, which takes 5120 MiB"));
     }
 
     #[test]

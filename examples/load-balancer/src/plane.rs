@@ -11,7 +11,7 @@ use flowgate_datapath::health::Checks;
 use flowgate_services::{ConnectionId, Services, model::ServiceName};
 
 use crate::{
-    api::answer::Dispatcher,
+    api::answer::{Dispatcher, Named, Notice},
     capture::Frame,
     config::model::{Interface, Protocol},
 };
@@ -27,6 +27,11 @@ pub trait Plane {
     ///
     /// The interface isn't there or refuses, which the error says by its name; nothing has changed then.
     fn attach(&mut self, interface: &Interface) -> Result<Running, PlaneError>;
+
+    /// What may be wrong with an interface on which it is, as it is now.
+    fn notice(&self, _interface: &str) -> Option<Notice> {
+        None
+    }
 
     /// Takes it from an interface.
     ///
@@ -191,6 +196,8 @@ pub struct Explained {
     pub backend: Option<IpAddr>,
     /// With `snat` forwarding: from where to where its packets go.
     pub translated: Option<(SocketAddr, SocketAddr)>,
+    /// Whom the id names that was asked about.
+    pub named: Option<Named>,
     /// Why.
     pub why: String,
 }

@@ -86,13 +86,18 @@ impl<P: Plane> Balancer<P> {
             uptime: (now - self.begun).as_secs(),
             config: self.source.clone(),
             refused: self.refused.clone(),
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces.iter().map(|one| self.as_it_is(one)).collect(),
             changes: self.desired.changes().describe().collect(),
             services: services.len(),
             backends: services.iter().map(|service| service.backends.len()).sum(),
             down: states.filter(|(_, state)| state.health == Health::Down).count(),
             dropped: self.plane.counts()?.drops.iter().map(|(_, packets)| packets).sum(),
         })
+    }
+
+    fn as_it_is(&self, interface: &answer::Attached) -> answer::Attached {
+        let notice = self.plane.notice(&interface.name);
+        answer::Attached { notice, ..interface.clone() }
     }
 
     fn services(&self) -> Vec<answer::Service> {
@@ -191,6 +196,7 @@ impl<P: Plane> Balancer<P> {
             translated: explained
                 .translated
                 .map(|(source, destination)| answer::Translated { source, destination }),
+            named: explained.named,
             why: explained.why,
         })
     }

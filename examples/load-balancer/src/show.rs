@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write};
 
 use crate::{
-    api::answer::{Backend, Done, Explained, Flows, Service, Simulated, Stats, Status},
+    api::answer::{Backend, Done, Explained, Flows, Named, Service, Simulated, Stats, Status},
     health::Health,
     table::table,
 };
@@ -29,7 +29,12 @@ impl Show for Status {
         if let Some(why) = &self.refused {
             line(format!("NOT TAKEN OVER: {why}"));
         }
-        self.interfaces.iter().for_each(|one| line(one.to_string()));
+        for one in &self.interfaces {
+            line(one.to_string());
+            if let Some(notice) = one.notice {
+                line(format!("interface {}: {notice}", one.name));
+            }
+        }
         line(format!("{} services, {} backends, {} down", self.services, self.backends, self.down));
         line(format!("{} packets dropped", self.dropped));
         self.changes
@@ -112,8 +117,10 @@ impl Show for Explained {
         let translated = self.translated.map_or_else(String::new, |one| {
             format!("from {} to {}\n", one.source, one.destination)
         });
+        let nobody = self.named.and_then(Named::why_nobody);
+        let nobody = nobody.map_or_else(String::new, |why| format!("the id names nobody: {why}\n"));
         let Self { service, slot, why, .. } = self;
-        format!("service {service}, slot {slot}: {backend}\n{translated}{why}\n")
+        format!("service {service}, slot {slot}: {backend}\n{translated}{nobody}{why}\n")
     }
 }
 
@@ -214,6 +221,30 @@ mod tests {
         assert_eq!(row, ["web", "198.18.0.1", "500", "50000", "1", "200", "20000", "0"]);
         assert!(text.ends_with("dropped: 2 (no backend)\n"));
         assert!(!stats(0, 1).show().contains("/S"));
+    }
+
+    #[test]
+    fn an_id_that_names_nobody_is_told() {
+        let explained = |named| Explained {
+            service: "web".into(),
+            slot: 7,
+            backend: Some([198, 18, 0, 1].into()),
+            translated: None,
+            named,
+            why: "the slot's backend".into(),
+        };
+        let told = |named| explained(named).show().lines().nth(1).map(str::to_owned);
+        let is = |line: &str| Some(line.to_owned());
+        assert_eq!(told(None), is("the slot's backend"));
+        assert_eq!(
+            told(Some(Named::Nobody { server_id: 11 })),
+            is("the id names nobody: no backend has server id 11")
+        );
+        let backend = Named::Backend { server_id: 11, address: [198, 18, 0, 1].into() };
+        assert_eq!(told(Some(backend)), is("the slot's backend"));
+        for named in [Named::NoServerId, Named::Unread] {
+            assert!(told(Some(named)).unwrap().starts_with("the id names nobody: "), "{named:?}");
+        }
     }
 
     #[test]

@@ -192,6 +192,15 @@ fn a_restart_carries_on_what_was_saved_for_the_same_file() {
 }
 
 #[test]
+fn what_may_be_wrong_with_an_interface_stands_in_the_status() {
+    let file = FILE.replace("{name: eth0}", "{name: eth0, mode: native}, {name: eth1}");
+    let (mut balancer, _) = begin(&file, None, Instant::now());
+    let status = ask(&mut balancer, json!({"command": "status"})).unwrap();
+    let native = json!({"name": "eth0", "mode": "native", "notice": {"veth_peer": {"dropped": 3}}});
+    assert_eq!(status["interfaces"], json!([native, {"name": "eth1", "mode": "any"}]));
+}
+
+#[test]
 fn answers_say_how_it_is() {
     let now = Instant::now();
     let (mut balancer, _) = begin(FILE, None, now);
@@ -232,7 +241,10 @@ fn answers_say_how_it_is() {
     );
     let mut of_quic = explain("198.51.100.1:80");
     of_quic["quic_connection_id"] = json!("47:01:02");
-    assert_eq!(ask(&mut balancer, of_quic.clone()).unwrap()["backend"], "198.18.0.1");
+    let of_id = ask(&mut balancer, of_quic.clone()).unwrap();
+    assert_eq!(of_id["backend"], "198.18.0.1");
+    assert_eq!(of_id["named"], json!({"nobody": {"server_id": 11}}));
+    assert_eq!(explained.get("named"), None);
     for wrong in ["4", "00".repeat(21).as_str()] {
         of_quic["quic_connection_id"] = json!(wrong);
         assert!(ask(&mut balancer, of_quic.clone()).is_err(), "{wrong}");

@@ -311,6 +311,12 @@ fn full_nat_has_sources_of_the_services_family() {
     at(&snat(short, "forwarding: tunnel"), (9, "nat.last_port", "2063"));
     let narrow = "nat: {sources: [198.18.9.1, 198.18.9.2], places4: 1}\n";
     at(&snat(narrow, "forwarding: snat"), (9, "nat.places4", "2"));
+    // As many as ports can be named: 2^26, of which each source has 31744, or 65472.
+    let wide = "nat: {sources: [198.18.9.1], places4: 2115}\n";
+    at(&snat(wide, "forwarding: snat"), (9, "nat.places4", "2115 is not between 1 and 2114"));
+    let both = "nat: {sources: [198.18.9.1], places4: 1024, places6: 2, last_port: 65535, first_port: 1}\n";
+    at(&snat(both, "forwarding: snat"), (9, "nat.places6", "1026 places for sources of both"));
+    config::parse("lb.yaml", &snat(&both.replace("6: 2", "6: 1"), "forwarding: snat")).unwrap();
     let own = "nat: {sources: [198.51.100.1]}\n";
     at(&snat(own, "forwarding: tunnel"), (4, "services[0].addresses[0]", "is a source"));
     let port = good.replace("198.18.0.1}", "198.18.0.1, port: 8080}");

@@ -10,8 +10,8 @@ use flowgate_services::{
 };
 
 use super::{
-    ApplyError, AttachedXdp, Balanced, BalancerReport, BalancerStats, Builder, Fate, ReplayError,
-    SampleError, Samples, Sampling, StageMap, XdpAttach, XdpError, tables::Tables,
+    ApplyError, AttachedXdp, Balanced, BalancerReport, BalancerStats, Builder, Fate, Notice,
+    ReplayError, SampleError, Samples, Sampling, StageMap, XdpAttach, XdpError, tables::Tables,
 };
 use crate::{
     error::TableError,
@@ -58,10 +58,7 @@ impl LoadBalancer {
     /// # Errors
     /// See [`XdpError`].
     pub fn attach(&mut self, interface: &str, how: XdpAttach) -> Result<AttachedXdp, XdpError> {
-        let link = Link::by_name(interface).map_err(|source| XdpError::UnknownInterface {
-            interface: interface.to_owned(),
-            source,
-        })?;
+        let link = link(interface)?;
         if self.attachments.contains_key(&link.ifindex) {
             return Err(XdpError::Attached { interface: interface.to_owned() });
         }
@@ -91,14 +88,21 @@ impl LoadBalancer {
     /// There is no such interface; or its dispatcher couldn't be made anew without the balancer, which doesn't run there
     /// any more all the same.
     pub fn detach(&mut self, interface: &str) -> Result<bool, XdpError> {
-        let link = Link::by_name(interface).map_err(|source| XdpError::UnknownInterface {
-            interface: interface.to_owned(),
-            source,
-        })?;
+        let link = link(interface)?;
         let Some(attachment) = self.attachments.remove(&link.ifindex) else { return Ok(false) };
         let detached = attachment.detach();
         detached.map_err(|error| not_attached(interface, AttachError::Dispatcher(error)))?;
         Ok(true)
+    }
+
+    /// What may be wrong with an interface to which the balancer is bound, as it is now; others' settings decide about it,
+    /// so it may come and go. See [`Notice`].
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn notice(&self, interface: &str) -> Result<Option<Notice>, XdpError> {
+        let link = link(interface)?;
+        Ok(if self.attachments.contains_key(&link.ifindex) { Notice::of(&link) } else { None })
     }
 
     /// A map of a stage; `None`: there is no such stage, or it has no such map.
@@ -286,6 +290,12 @@ impl LoadBalancer {
         std::mem::take(&mut self.attachments).into_values().for_each(Attachment::keep);
         Ok(())
     }
+}
+
+/// By name.
+fn link(interface: &str) -> Result<Link, XdpError> {
+    let unknown = |source| XdpError::UnknownInterface { interface: interface.to_owned(), source };
+    Link::by_name(interface).map_err(unknown)
 }
 
 fn not_attached(interface: &str, error: AttachError) -> XdpError {

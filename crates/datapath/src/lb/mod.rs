@@ -40,7 +40,7 @@ mod stage;
 mod stats;
 mod tables;
 
-pub use attach::{AttachedXdp, XdpAttach, XdpMode};
+pub use attach::{AttachedXdp, Notice, XdpAttach, XdpMode};
 pub use balancer::{LoadBalancer, NotPinned};
 pub use builder::Builder;
 pub use error::{ApplyError, DispatcherError, ReplayError, StageError, XdpError};

@@ -16,14 +16,18 @@ pub(crate) struct Link {
     pub(crate) mac: Mac,
     /// Its kind (`veth`, `netkit`, ...); empty for hardware.
     pub(crate) kind: String,
-    /// Its other end lies in another network namespace.
-    pub(crate) peer_elsewhere: bool,
+    /// The interface index of its other end.
+    pub(crate) peer: Option<u32>,
+    /// The network namespace of its other end, if that is another one, by this one's number for it.
+    pub(crate) peer_netns: Option<u32>,
     /// Bytes of the largest IP packet that it carries.
     pub(crate) mtu: u32,
     /// The kernel's number for the XDP program that is there.
     pub(crate) xdp_program: Option<u32>,
     /// In which mode it is there; `None`: in none, in several, or in hardware.
     pub(crate) xdp_mode: Option<XdpMode>,
+    /// Frames that it dropped in sending since it was made.
+    pub(crate) tx_dropped: u64,
 }
 
 const RTM_GETLINK: u16 = 18;
@@ -34,15 +38,20 @@ const NLA_F_NESTED: u16 = 1 << 15;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_FLAGS: u16 = 3;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const IFLA_XDP_EXPECTED_FD: u16 = 8;
+/// Where a link's statistics have `tx_dropped` (`struct rtnl_link_stats64`).
+const TX_DROPPED: usize = 7 * 8;
 /// Bytes of a name (`IFNAMSIZ`, less the NUL).
 const LONGEST_NAME: usize = 15;
 const HEADER: usize = 16;
@@ -65,6 +74,20 @@ impl Link {
     pub(crate) fn by_index(ifindex: u32) -> io::Result<Self> {
         let message = message(RTM_GETLINK, NLM_F_REQUEST, ifindex, &[]);
         parse(&syscall::route_request(&message)?)
+    }
+
+    /// The other end of a pair, also in another network namespace: there the caller needs `CAP_NET_ADMIN`. `None`: it has none.
+    pub(crate) fn other_end(&self) -> io::Result<Option<Self>> {
+        let Some(peer) = self.peer else { return Ok(None) };
+        let attributes = self.peer_netns.map_or_else(Vec::new, |netns| {
+            [8u16.to_ne_bytes(), IFLA_TARGET_NETNSID.to_ne_bytes()]
+                .into_iter()
+                .flatten()
+                .chain(netns.to_ne_bytes())
+                .collect()
+        });
+        let message = message(RTM_GETLINK, NLM_F_REQUEST, peer, &attributes);
+        parse(&syscall::route_request(&message)?).map(Some)
     }
 
     /// Has an interface run another XDP program, without a link that holds it: descriptors, of which -1 is none, and
@@ -142,18 +165,24 @@ fn parse(answer: &[u8]) -> io::Result<Link> {
         ifindex: word(HEADER + 4)? as u32,
         mac: [0; 6],
         kind: String::new(),
-        peer_elsewhere: false,
+        peer: None,
+        peer_netns: None,
         mtu: 0,
         xdp_program: None,
         xdp_mode: None,
+        tx_dropped: 0,
     };
+    let number = |value: &[u8]| value.try_into().map(u32::from_ne_bytes);
     for (attribute, value) in attributes(answer.get(HEADER + IFINFO..).ok_or_else(short)?) {
         match attribute {
             IFLA_ADDRESS if value.len() == 6 => link.mac.copy_from_slice(value),
-            IFLA_MTU => {
-                link.mtu = value.try_into().map(u32::from_ne_bytes).map_err(|_| short())?;
+            IFLA_MTU => link.mtu = number(value).map_err(|_| short())?,
+            IFLA_LINK => link.peer = number(value).ok(),
+            IFLA_LINK_NETNSID => link.peer_netns = number(value).ok(),
+            IFLA_STATS64 => {
+                let bytes = value.get(TX_DROPPED..).and_then(|rest| rest.first_chunk());
+                link.tx_dropped = bytes.copied().map_or(0, u64::from_ne_bytes);
             }
-            IFLA_LINK_NETNSID => link.peer_elsewhere = true,
             IFLA_XDP => {
                 let find = |wanted| attributes(value).find(|(kind, _)| *kind == wanted);
                 let bytes = find(IFLA_XDP_PROG_ID).and_then(|(_, value)| value.try_into().ok());
@@ -193,7 +222,8 @@ mod tests {
     #[test]
     fn loopback_is_known_everywhere() {
         let link = Link::by_name("lo").expect("every network namespace has it");
-        assert_eq!((link.ifindex, link.mac, link.peer_elsewhere), (1, [0; 6], false));
+        assert_eq!((link.ifindex, link.mac, link.peer_netns), (1, [0; 6], None));
+        assert_eq!(link.other_end().expect("it is asked"), None);
     }
 
     #[test]

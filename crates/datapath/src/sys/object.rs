@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::MapData,
+    maps::{MapData, MapError},
     programs::{ProgramError, ProgramInfo},
 };
 use aya_obj::{Function, Object, Program, btf::Btf};
@@ -104,7 +104,18 @@ pub(super) fn make_maps(
             loader.map_pin_path(spec.name, pins.join(spec.name));
         }
     }
-    parsed(&mut loader, object).map_err(OpenError::object)
+    parsed(&mut loader, object)
+        .map_err(|error| no_memory(&error, maps).unwrap_or_else(|| OpenError::object(error)))
+}
+
+/// A map's size is what the kernel had no memory for.
+fn no_memory(error: &EbpfError, maps: &Maps<'_>) -> Option<OpenError> {
+    let EbpfError::MapError(MapError::CreateError { name, io_error, .. }) = error else {
+        return None;
+    };
+    let is_so = io_error.raw_os_error() == Some(libc::ENOMEM);
+    let (spec, entries) = maps.sizes.iter().find(|(spec, _)| is_so && spec.name == name)?;
+    Some(OpenError::Memory { table: spec.name, bytes: u64::from(*entries) * spec.value as u64 })
 }
 
 /// An object with its maps made. Signals don't disturb it: aya tries out what the kernel can by loading programs, once
@@ -192,4 +203,26 @@ pub(super) fn report(
         verified_instructions: info.verified_instruction_count(),
         jited_bytes: info.size_jitted(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use flowgate_abi::lb::maps;
+
+    use super::*;
+
+    #[test]
+    fn a_table_for_which_there_is_no_memory_is_named() {
+        let of = |name: &str, code| {
+            let io_error = io::Error::from_raw_os_error(code);
+            EbpfError::MapError(MapError::CreateError { name: name.to_owned(), io_error })
+        };
+        let sizes = vec![(&maps::NAT_PORTS, 1 << 26)];
+        let all = Maps { all: maps::ALL, sizes, pins: None };
+        let told = no_memory(&of(maps::NAT_PORTS.name, libc::ENOMEM), &all);
+        let Some(OpenError::Memory { table, bytes }) = told else { panic!("{told:?}") };
+        assert_eq!((table, bytes), (maps::NAT_PORTS.name, (1 << 26) * 128));
+        assert!(no_memory(&of(maps::NAT_PORTS.name, libc::EPERM), &all).is_none());
+        assert!(no_memory(&of(maps::HEAD.name, libc::ENOMEM), &all).is_none());
+    }
 }

@@ -49,7 +49,7 @@ const DROP: i32 = 2;
 /// The same at TC ingress.
 #[classifier]
 pub fn tc_decapsulate(ctx: TcContext) -> i32 {
-    match decapsulate(&mut SocketBuffer::new(ctx.skb.skb), &Maps) {
+    match decapsulate(&mut SocketBuffer::incoming(ctx.skb.skb), &Maps) {
         Fate::Pass | Fate::Unwrapped => PASS,
         Fate::Drop(_) => DROP,
     }

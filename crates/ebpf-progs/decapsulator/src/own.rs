@@ -2,7 +2,10 @@
 
 use core::ptr;
 
-use crate::{skb_copying::Copying, socket_buffer::SocketBuffer};
+use crate::{
+    skb_copying::Copying,
+    socket_buffer::{ETHERNET, SocketBuffer},
+};
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
@@ -72,23 +75,18 @@ impl Own for SocketBuffer {
 
     #[inline(always)]
     fn network(&self) -> Copying {
-        Copying::at(self.skb, self.network)
-    }
-
-    #[inline(always)]
-    fn network_offset(&self) -> u32 {
-        self.network
+        Copying::at(self.skb, ETHERNET)
     }
 
     #[inline(always)]
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, [old, new]: [[u64; 2]; 2]) -> bool {
         let (at, _) = end.place::<F>();
-        let at = self.network + at;
+        let at = ETHERNET + at;
         let (in_header, flags) = match protocol {
             UDP => (6, u64::from(BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0)),
             _ => (16, u64::from(BPF_F_PSEUDO_HDR)),
         };
-        let sum = Sum { skb: self.skb, at: self.network + u32::from(F::HEADER) + in_header, flags };
+        let sum = Sum { skb: self.skb, at: ETHERNET + u32::from(F::HEADER) + in_header, flags };
         if F::NUMBER == 4 {
             let [old, new] = [old[0] as u32, new[0] as u32];
             return sum.replace(old, new)
@@ -134,7 +132,7 @@ impl Sum {
 /// IPv4's header checksum.
 #[inline(always)]
 fn network_sum(frame: &SocketBuffer, old: u32, new: u32) -> bool {
-    let (at, old, new) = (frame.network + 10, u64::from(old), u64::from(new));
+    let (at, old, new) = (ETHERNET + 10, u64::from(old), u64::from(new));
     // SAFETY: a plain helper call.
     unsafe { bpf_l3_csum_replace(frame.skb, at, old, new, 4) == 0 }
 }

@@ -8,8 +8,8 @@ use aya_ebpf::{
         bpf_hdr_start_off::BPF_HDR_START_MAC,
     },
     helpers::{
-        bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
-        bpf_skb_store_bytes,
+        bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_load_bytes,
+        bpf_skb_load_bytes_relative, bpf_skb_store_bytes,
     },
 };
 use flowgate_pipeline::{
@@ -21,22 +21,20 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub const ETHERNET: u32 = 14;
 
-/// A frame.
+/// A frame, from its Ethernet header on.
 pub struct SocketBuffer {
     pub skb: *mut __sk_buff,
-    /// Where its network header begins.
-    pub network: u32,
 }
 
 impl SocketBuffer {
     #[inline(always)]
     pub const fn new(skb: *mut __sk_buff) -> Self {
-        Self { skb, network: ETHERNET }
+        Self { skb }
     }
 
     /// One that came in. What generic XDP let pass begins at its network header, if the kernel has copied it
     /// to make headroom: the copy has forgotten how long the header before that was (`mac_len`; seen on
-    /// Linux 6.18, `skb_pp_cow_data` is there since 6.9).
+    /// Linux 6.18, `skb_pp_cow_data` is there since 6.9). It gets that header back.
     #[inline(always)]
     pub fn incoming(skb: *mut __sk_buff) -> Self {
         let mut first = [0_u64; 2];
@@ -46,8 +44,27 @@ impl SocketBuffer {
             bpf_skb_load_bytes(skb.cast(), 0, data, 8)
                 | bpf_skb_load_bytes_relative(skb.cast(), 0, link, 8, BPF_HDR_START_MAC)
         };
-        let lacks_link = read == 0 && first[0] != first[1];
-        Self { skb, network: if lacks_link { 0 } else { ETHERNET } }
+        if read == 0 && first[0] != first[1] {
+            restore_link(skb);
+        }
+        Self { skb }
+    }
+}
+
+/// Has a frame begin at its Ethernet header again, which the kernel still has in front of it. Making room for one says how
+/// long it is, too. What fails leaves a frame that nobody takes for one of IP's.
+#[inline(always)]
+fn restore_link(skb: *mut __sk_buff) {
+    let mut link = [0_u16; ETHERNET as usize / 2];
+    let bytes = (&raw mut link).cast();
+    // SAFETY: the buffer is `link`, of as many bytes, and nothing points into the frame.
+    unsafe {
+        let start = BPF_HDR_START_MAC;
+        if bpf_skb_load_bytes_relative(skb.cast(), 0, bytes, ETHERNET, start) == 0
+            && bpf_skb_change_head(skb, ETHERNET, 0) == 0
+        {
+            let _ = bpf_skb_store_bytes(skb, 0, bytes, ETHERNET, 0);
+        }
     }
 }
 

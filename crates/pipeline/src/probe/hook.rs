@@ -10,10 +10,16 @@ use super::{End, Fate, Own, Probes};
 use crate::{
     Cursor, Family, V4, V6,
     family::Tuple,
-    lb::{Balanceable, Request, forward, icmp, nat::rewrite::Rewritable, request},
+    lb::{
+        Balanceable, Request, forward, icmp,
+        nat::rewrite::{Change, Rewritable},
+        request,
+    },
     parse::{self, Layer3, Role},
-    wire::Icmp,
+    wire::{Icmp, protocol},
 };
+
+const ETHERNET: u32 = 14;
 
 /// A frame that leaves the host: a check's goes to the service, in the backend's tunnel.
 #[inline(always)]
@@ -67,56 +73,118 @@ fn answer_in<F: Balanceable + Rewritable, B: Own, T: Probes>(frame: &mut B, prob
     }
 }
 
-/// An error quotes what went in the tunnel, of which the host's socket knows nothing.
+/// An error quotes what went in the tunnel, or the tunnel's headers in front of that; of neither the host's socket
+/// knows anything.
 #[inline(always)]
 fn error_in<F: Balanceable + Rewritable, B: Own, T: Probes>(frame: &mut B, probes: &T) -> Fate {
-    let Some((from, quoted)) = error::<F, _>(&mut frame.network()) else { return Fate::Pass };
-    match find::<F, T>(probes, quoted.source_port, quoted.protocol) {
+    let Some(Quote { from, ends, tunnel }) = error::<F, _>(&mut frame.network()) else {
+        return Fate::Pass;
+    };
+    match find::<F, T>(probes, ends.source_port, ends.protocol) {
         Some(probe)
-            if is(F::wide(quoted.destination), probe.service)
-                && quoted.destination_port == probe.port =>
+            if is(F::wide(ends.destination), probe.service)
+                && ends.destination_port == probe.port =>
         {
-            fate(about_backend::<F, B>(frame, (from, quoted.source), probe))
+            fate(about_backend::<F, B>(frame, (from, ends.source, tunnel), probe))
         }
         _ => Fate::Pass,
     }
 }
 
-/// Who sends an ICMP error without options or extension headers, and the ends of the packet that it quotes: one of its
-/// receiver's own.
+/// What an ICMP error quotes.
+struct Quote<F: Family> {
+    /// Who sends the error.
+    from: F::Addr,
+    /// The ends of a packet that may be a check's.
+    ends: Tuple<F::Addr>,
+    /// Bytes of the tunnel's headers in front of it; 0: there are none.
+    tunnel: u32,
+}
+
+/// Of an ICMP error without options or extension headers, about a packet of its receiver's own.
 #[inline(always)]
-fn error<F: Balanceable, C: Cursor>(cursor: &mut C) -> Option<(F::Addr, Tuple<F::Addr>)> {
+fn error<F: Balanceable, C: Cursor>(cursor: &mut C) -> Option<Quote<F>> {
     let mut outer = Request::<F>::unread();
     if !F::read_plain(cursor, &mut outer) || outer.tuple.protocol != F::ICMP {
         return None;
     }
     let header: Icmp = cursor.take()?;
     let mut quoted = Request::<F>::unread();
-    if F::icmp_role(header.icmp_type) != Ok(Role::Error) || !F::read_plain(cursor, &mut quoted) {
+    if F::icmp_role(header.icmp_type) != Ok(Role::Error)
+        || !F::read_plain(cursor, &mut quoted)
+        || quoted.tuple.source != outer.tuple.destination
+    {
         return None;
     }
-    parse::ports(cursor, &mut quoted.tuple).ok()?;
-    let is_own = quoted.tuple.source == outer.tuple.destination;
-    is_own.then_some((outer.tuple.source, quoted.tuple))
+    let (ends, tunnel) = quoted_ends::<F, C>(cursor, quoted.tuple)?;
+    Some(Quote { from: outer.tuple.source, ends, tunnel })
+}
+
+/// The ends of the packet whose header has been read, or of the one in it if it is a tunnel's, and how many bytes that has
+/// in front of it. UDP is a tunnel's if a packet of the family follows.
+#[inline(always)]
+fn quoted_ends<F: Balanceable, C: Cursor>(
+    cursor: &mut C,
+    mut quoted: Tuple<F::Addr>,
+) -> Option<(Tuple<F::Addr>, u32)> {
+    let header = u32::from(F::HEADER);
+    let in_ip = if F::NUMBER == 4 { protocol::IPV4 } else { protocol::IPV6 };
+    if quoted.protocol == in_ip {
+        return Some((packet_ends::<F, C>(cursor)?, header));
+    }
+    parse::ports(cursor, &mut quoted).ok()?;
+    if quoted.protocol != protocol::UDP {
+        return Some((quoted, 0));
+    }
+    match packet_ends::<F, C>(cursor) {
+        Some(inner) => Some((inner, header + 8)),
+        None => Some((quoted, 0)),
+    }
+}
+
+/// The ends of a packet without options, extension headers or fragments.
+#[inline(always)]
+fn packet_ends<F: Balanceable, C: Cursor>(cursor: &mut C) -> Option<Tuple<F::Addr>> {
+    let mut packet = Request::<F>::unread();
+    if !F::read_plain(cursor, &mut packet) {
+        return None;
+    }
+    parse::ports(cursor, &mut packet.tuple).ok()?;
+    Some(packet.tuple)
 }
 
 /// Quotes a packet to the backend; an error from the service's address comes from the backend's, since the first may be
 /// the host's own, too. Of the quoted transport's checksum nobody asks.
 #[inline(always)]
-fn about_backend<F: Rewritable, B: Own>(
+fn about_backend<F: Balanceable + Rewritable, B: Own>(
     frame: &mut B,
-    (from, own): (F::Addr, F::Addr),
+    (from, own, tunnel): (F::Addr, F::Addr, u32),
     probe: &Probe,
 ) -> Option<()> {
     let backend = F::narrow(words(probe.backend));
     let from = if is(F::wide(from), probe.service) { backend } else { from };
-    let network = frame.network_offset();
-    let message = network + u32::from(F::HEADER);
-    let outer = F::set_addresses(frame, network, (from, own))?;
+    let message = ETHERNET + u32::from(F::HEADER);
     let quotes = message + size_of::<Icmp>() as u32;
+    let moved =
+        if tunnel == 0 { Change::default() } else { uncover::<F, B>(frame, quotes, tunnel)? };
+    let outer = F::set_addresses(frame, ETHERNET, (from, own))?;
     let quoted = F::set_addresses(frame, quotes, (own, backend))?;
     let sum: Be16 = frame.load(message + 2)?;
-    frame.store(message + 2, F::covered(outer, quoted).applied(sum)).then_some(())
+    frame.store(message + 2, F::covered(outer, quoted).and(moved).applied(sum)).then_some(())
+}
+
+/// Puts the header behind a tunnel's, and the eight bytes that follow it, in their place: more of what is quoted nobody
+/// reads.
+#[inline(always)]
+fn uncover<F: Family, B: Own>(frame: &mut B, quotes: u32, tunnel: u32) -> Option<Change> {
+    let mut change = Change::default();
+    for word in 0..(u32::from(F::HEADER) + 8) / 4 {
+        let at = quotes + 4 * word;
+        let (old, new): (u32, u32) = (frame.load(at)?, frame.load(at + tunnel)?);
+        change.replaced(old, new);
+        frame.store(at, new).then_some(())?;
+    }
+    Some(change)
 }
 
 #[inline(always)]
@@ -264,11 +332,7 @@ mod tests {
         packet.extend([from, to].concat());
         packet.extend([3, 3, 0, 0, 0, 0, 0, 0]);
         packet.extend(quoted);
-        for (from, sum) in [(0..20, 10), (20..56, 22)] {
-            let checksum = !crate::sum::folded(self::sum(&packet[from]));
-            packet[sum..sum + 2].copy_from_slice(&checksum.to_ne_bytes());
-        }
-        [&[0; HEADROOM][..], &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0], &packet].concat()
+        finished(packet)
     }
 
     /// The service's address may be the host's own, from which nothing comes in: then it's the backend that says so.
@@ -279,6 +343,74 @@ mod tests {
             let mut buffer = HostBuffer::new(&mut bytes, HEADROOM);
             assert_eq!(answer(&mut buffer, &one(1480)), Fate::Rewritten);
             assert_eq!(bytes, error([seen, OWN], ([OWN, BACKEND], PORTS)), "{from:?}");
+        }
+    }
+
+    /// An ICMP error to the outer source, about a tunnel with a packet of which so much is quoted.
+    fn outer_error(from: [u8; 4], udp: bool, (ends, ports): ([[u8; 4]; 2], [u16; 2])) -> Vec<u8> {
+        let inner = &frame(ends, ports)[HEADROOM + 14..];
+        let mut outer = frame([OUTER, BACKEND], [0xc001, 6080])[HEADROOM + 14..][..20].to_vec();
+        (outer[3], outer[9]) = if udp { (68, 17) } else { (60, 4) };
+        outer[10..12].copy_from_slice(&[0; 2]);
+        let checksum = !crate::sum::folded(sum(&outer));
+        outer[10..12].copy_from_slice(&checksum.to_ne_bytes());
+        if udp {
+            outer.extend([0xc0, 1, 0x17, 0xc0, 0, 48, 0, 0]);
+        }
+        let quoted = [&outer, inner].concat();
+        let mut packet = error([from, OUTER], (ends, ports))[HEADROOM + 14..][..28].to_vec();
+        packet[2..4].copy_from_slice(&(28 + quoted.len() as u16).to_be_bytes());
+        packet.extend(quoted);
+        finished(packet)
+    }
+
+    /// With right checksums of IP and ICMP, in a frame.
+    fn finished(mut packet: Vec<u8>) -> Vec<u8> {
+        for (from, at) in [(0..20, 10), (20..packet.len(), 22)] {
+            packet[at..at + 2].copy_from_slice(&[0; 2]);
+            let checksum = !crate::sum::folded(sum(&packet[from]));
+            packet[at..at + 2].copy_from_slice(&checksum.to_ne_bytes());
+        }
+        [&[0; HEADROOM][..], &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0], &packet].concat()
+    }
+
+    const OUTER: [u8; 4] = [198, 18, 0, 2];
+
+    /// The header and the ports of the check's packet take the place of the tunnel's.
+    #[test]
+    fn an_error_about_the_tunnel_is_about_a_packet_to_the_backend() {
+        for (from, udp) in [(ROUTER, false), (ROUTER, true), (BACKEND, false), (BACKEND, true)] {
+            let mut bytes = outer_error(from, udp, ([OWN, SERVICE], PORTS));
+            let was = bytes.clone();
+            let mut buffer = HostBuffer::new(&mut bytes, HEADROOM);
+            assert_eq!(
+                answer(&mut buffer, &one(1480)),
+                Fate::Rewritten,
+                "{from:?} {udp} {was:02x?}"
+            );
+            let packet = &bytes[HEADROOM + 14..];
+            assert_eq!((&packet[12..16], &packet[16..20]), (&from[..], &OWN[..]));
+            assert_eq!(
+                packet[28..56],
+                error([from, OWN], ([OWN, BACKEND], PORTS))[HEADROOM + 42..]
+            );
+            assert_eq!(bytes, finished(packet.to_vec()), "its checksums are right");
+            assert_eq!(bytes[HEADROOM + 70..], was[HEADROOM + 70..], "what nobody reads stays");
+        }
+        for udp in [false, true] {
+            for (ends, ports) in [([OWN, BACKEND], PORTS), ([OWN, SERVICE], [PORTS[0], 81])] {
+                let was = outer_error(ROUTER, udp, (ends, ports));
+                let mut bytes = was.clone();
+                let fate = answer(&mut HostBuffer::new(&mut bytes, HEADROOM), &one(1480));
+                assert_eq!((fate, bytes), (Fate::Pass, was));
+            }
+            let whole = outer_error(ROUTER, udp, ([OWN, SERVICE], PORTS));
+            let eight_octets = HEADROOM + 14 + 28 + 20 + if udp { 8 } else { 0 } + 28;
+            for length in HEADROOM + 14..eight_octets {
+                let mut bytes = whole[..length].to_vec();
+                let cut = answer(&mut HostBuffer::new(&mut bytes, HEADROOM), &one(1480));
+                assert_eq!((cut, &bytes[..]), (Fate::Pass, &whole[..length]), "{length}");
+            }
         }
     }
 

@@ -21,10 +21,6 @@ impl Own for HostBuffer<'_> {
         SliceCursor::new(self.frame().get(ETHERNET as usize..).unwrap_or_default())
     }
 
-    fn network_offset(&self) -> u32 {
-        ETHERNET
-    }
-
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, [old, new]: [[u64; 2]; 2]) -> bool {
         let (at, half_words) = end.place::<F>();
         let at = ETHERNET + at;

@@ -50,10 +50,8 @@ impl End {
 pub trait Own: Buffer {
     /// What the frame carries.
     fn layer3(&self) -> Layer3;
-    /// The packet, from its network header on; a frame that came in may lack its Ethernet header.
+    /// The packet, from its network header on.
     fn network(&self) -> Self::Head<'_>;
-    /// Where the network header begins.
-    fn network_offset(&self) -> u32;
     /// Replaces an address of a packet without options or extension headers, as both lie in memory, in what
     /// its checksums cover too; `false`: it can't be done, and the frame may be anything.
     fn readdress<F: Family>(&mut self, end: End, protocol: u8, change: [[u64; 2]; 2]) -> bool;

@@ -47,13 +47,38 @@ pub struct Attached {
     /// What became of the place in libxdp's dispatcher that the file asks for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dispatcher: Option<Dispatcher>,
+    /// What may be wrong there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub notice: Option<Notice>,
 }
 
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, mode, dispatcher } = self;
+        let Self { name, mode, dispatcher, .. } = self;
         let place = dispatcher.map_or_else(String::new, |one| format!(", {one}"));
         write!(f, "interface {name} ({mode}{place})")
+    }
+}
+
+/// Why what is sent back by an interface may not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// The other end of a veth has no program, and takes frames only if its GRO is on, which can't be seen from here.
+    VethPeer {
+        /// Frames that the interface dropped in sending since it was made.
+        dropped: u64,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::VethPeer { dropped } = self;
+        write!(
+            f,
+            "{dropped} frames dropped in sending: the veth's other end has no XDP program, and takes what is sent back \
+             only if its GRO is on; or write `mode: generic`"
+        )
     }
 }
 
@@ -212,8 +237,47 @@ pub struct Explained {
     /// With `snat` forwarding: what the flow's packets become; `null`: it has no port.
     #[serde(default)]
     pub translated: Option<Translated>,
+    /// Whom the connection id or server id names that was asked about; left out: none was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub named: Option<Named>,
     /// Why.
     pub why: String,
+}
+
+/// Whom a connection id or server id names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Named {
+    /// A backend.
+    Backend {
+        /// By this server id.
+        server_id: u32,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// Nobody: no backend that is listed has the server id.
+    Nobody {
+        /// The server id.
+        server_id: u32,
+    },
+    /// Nobody: the connection id has no server id, since it is of another rotation, or too short.
+    NoServerId,
+    /// Nobody: the service doesn't read such ids.
+    Unread,
+}
+
+impl Named {
+    /// Why it is nobody.
+    pub(crate) fn why_nobody(self) -> Option<String> {
+        match self {
+            Self::Backend { .. } => None,
+            Self::Nobody { server_id } => Some(format!("no backend has server id {server_id}")),
+            Self::NoServerId => {
+                Some("the connection id has no server id (another rotation, or too short)".into())
+            }
+            Self::Unread => Some("the service doesn't read such ids".into()),
+        }
+    }
 }
 
 /// From where to where the packets of a flow go.

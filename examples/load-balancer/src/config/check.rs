@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt::Display, net::IpAddr, time::Duration};
 
+use flowgate_abi::lb::nat::{GROUP, MAX_PORTS};
 use flowgate_datapath::OpenError;
 use flowgate_services::{
     ServiceError, Services, TableSize,
@@ -19,8 +20,6 @@ use super::{
 /// Intervals of checks: shorter ones are a load, longer ones no check.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 const LONGEST_NAME: usize = 63;
-/// Places of each family for sources: flows name their ports among 2^26.
-const MOST_PLACES: usize = 1 << 10;
 /// What every path of IPv4 carries (RFC 791).
 const LEAST_MTU: u16 = 576;
 /// What fits into one datagram of any path.
@@ -121,15 +120,29 @@ fn sources(nat: &Nat) -> Checking {
         }
     }
     let plain = |port: u16| port.to_string();
+    within(nat.first_port, [1, u16::MAX - 63], plain, "nat.first_port")?;
+    within(nat.last_port, [nat.first_port + 63, u16::MAX], plain, "nat.last_port")?;
+    places(nat)
+}
+
+/// Places for sources: one at least for each that is listed, and no more of both families than ports can be named.
+fn places(nat: &Nat) -> Checking {
+    let ports = (usize::from(nat.last_port - nat.first_port) + 1) / GROUP as usize * GROUP as usize;
+    let most = MAX_PORTS as usize / ports;
+    let mut all = 0;
     for (is_v4, places, field) in
         [(true, nat.places4, "nat.places4"), (false, nat.places6, "nat.places6")]
     {
         let sources = nat.sources.iter().filter(|source| source.is_ipv4() == is_v4).count();
         let number = |places: usize| places.to_string();
-        within(places.unwrap_or(sources), [sources, MOST_PLACES], number, field)?;
+        let found = places.unwrap_or(sources + usize::from(sources > 0));
+        within(found, [sources, most], number, field)?;
+        all += found;
+        if all > most {
+            return Err(mistake(field, Reason::Places { all, most, ports }));
+        }
     }
-    within(nat.first_port, [1, u16::MAX - 63], plain, "nat.first_port")?;
-    within(nat.last_port, [nat.first_port + 63, u16::MAX], plain, "nat.last_port")
+    Ok(())
 }
 
 /// Packets of a service with full NAT have addresses to come from, and a source is no service's.

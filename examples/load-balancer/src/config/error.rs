@@ -77,6 +77,18 @@ pub enum Reason {
         /// The most that any such field can have.
         most: u64,
     },
+    /// Sources of both families have more places than there can be.
+    #[error(
+        "{all} places for sources of both families are more than {most}, the most that there can be of {ports} ports each"
+    )]
+    Places {
+        /// How many they have.
+        all: usize,
+        /// How many they can have.
+        most: usize,
+        /// Ports of each.
+        ports: usize,
+    },
     /// There can't be room for so many.
     #[error("{0}")]
     Limit(&'static str),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use flowgate_lb::{
+    api::answer::{Named, Notice},
     capture::Frame,
     config::model::Interface,
     plane::{
@@ -64,6 +65,11 @@ impl Plane for Fake {
         Ok(Running { mode, dispatcher: None })
     }
 
+    fn notice(&self, interface: &str) -> Option<Notice> {
+        let told = self.0.borrow();
+        (told.interfaces.get(interface)? == "native").then_some(Notice::VethPeer { dropped: 3 })
+    }
+
     fn detach(&mut self, interface: &str) -> Result<(), PlaneError> {
         self.0.borrow_mut().interfaces.remove(interface);
         Ok(())
@@ -114,6 +120,7 @@ impl Plane for Fake {
             slot: 7,
             backend: service.backends.first().map(|one| one.address),
             translated: None,
+            named: flow.quic.map(|_| Named::Nobody { server_id: 11 }),
             why: "its slot's".into(),
         }))
     }

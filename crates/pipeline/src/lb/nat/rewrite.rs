@@ -24,7 +24,7 @@ pub struct Change(u64);
 impl Change {
     /// A word was replaced.
     #[inline(always)]
-    pub(super) fn replaced(&mut self, old: u32, new: u32) {
+    pub(crate) fn replaced(&mut self, old: u32, new: u32) {
         self.0 += u64::from(!old) + u64::from(new);
     }
 
@@ -37,7 +37,7 @@ impl Change {
 
     /// Both.
     #[inline(always)]
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
