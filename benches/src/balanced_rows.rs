@@ -438,7 +438,7 @@ impl List {
 /// With options of TCP, whose length is one of words.
 fn with_options(mut packet: Packet, options: &[u8]) -> Packet {
     let (transport, length_at) = if packet.bytes[12] == 8 { (34, 16) } else { (54, 18) };
-    packet.bytes[transport + 12] += (options.len() / 4 << 4) as u8;
+    packet.bytes[transport + 12] += ((options.len() / 4) << 4) as u8;
     packet.bytes.splice(transport + 20..transport + 20, options.iter().copied());
     let length = &mut packet.bytes[length_at..length_at + 2];
     let longer = u16::from_be_bytes([length[0], length[1]]) + options.len() as u16;
