@@ -73,7 +73,9 @@ impl Part {
     /// What else holds the code, beside the tests within it.
     const fn others(self) -> &'static [&'static str] {
         match self {
-            Self::Compile => &["advisories", "capacity", "diff", "responses", "session", "trials"],
+            Self::Compile => {
+                &["advisories", "capacity", "diff", "narrow", "responses", "session", "trials"]
+            }
             Self::Pipeline => &["agreement", "kill", "responses", "trials", "under_way"],
         }
     }

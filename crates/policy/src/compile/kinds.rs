@@ -228,3 +228,27 @@ fn tail(kinds: &[KindId], since: KindId) -> &[KindId] {
     }
     &kinds[kinds.partition_point(|&kind| kind < since)..]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whichever lists a selector is looked up in.
+    #[test]
+    fn those_that_came_since_are_selected_once() {
+        let mut kinds = Kinds::default();
+        let space = kinds.namespace(&"a".into(), &Labels::new());
+        let mut kind =
+            |name: &str| kinds.intern(space, &Labels::from_iter([("app", "web"), ("name", name)]));
+        let (first, second) = (kind("first"), kind("second"));
+        for labels in [Selector::everything(), Selector::match_label("app", "web")] {
+            let namespaces = NamespaceSelector::Named("a".into());
+            let selector = WorkloadSelector { namespaces, labels };
+            let mut selected = Vec::new();
+            kinds.select(&selector, 0, &mut selected);
+            assert_eq!(selected, [first, second]);
+            kinds.select(&selector, second, &mut selected);
+            assert_eq!(selected, [first, second, second]);
+        }
+    }
+}

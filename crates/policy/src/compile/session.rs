@@ -262,4 +262,29 @@ mod tests {
             "{forgotten} times"
         );
     }
+
+    #[test]
+    fn identities_are_those_of_their_peers_when_what_was_is_forgotten() {
+        let mut session = Session::new(LocalAllocator::new(), Options::default());
+        // Not in the order in which they are numbered anew.
+        for (name, last) in [("z", 2), ("b", 3)] {
+            let mut workload = pod(name.to_owned());
+            workload.id.name = name.into();
+            workload.addresses = vec![std::net::IpAddr::from([198, 18, 0, last])];
+            session.set_workload(workload);
+        }
+        session.plan().unwrap();
+        let remembered = |session: &Session<_>| session.state.remembered();
+        (0..=SPARE).for_each(|edit| session.set_workload(pod(format!("app-{edit}"))));
+        let before = remembered(&session);
+        let plan = session.plan().unwrap();
+        assert!(remembered(&session) < before);
+        let labels: std::collections::BTreeMap<_, _> = session.allocator().iter().collect();
+        for peer in &plan.peers {
+            if let Some(labels) = labels.get(&peer.identity) {
+                assert_eq!(**labels, peer.key.identity(None), "{:?}", peer.key);
+            }
+        }
+        assert_eq!(labels.len(), 3, "the pods'");
+    }
 }

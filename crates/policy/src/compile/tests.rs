@@ -302,6 +302,31 @@ fn what_the_tables_cannot_express_is_refused() {
     assert_eq!(compiler.allocator().iter().count(), 0);
 }
 
+/// A line of rows has a cell for each class of peers, and where rows are narrow or scattered others beside.
+#[test]
+fn a_plan_gets_the_cells_that_it_takes_and_is_refused_with_one_less() {
+    let peers = vec![cidr("203.0.113.0/24", &[]), cidr("198.51.100.0/24", &[])];
+    let rule = Rule { ports: tcp(PortMatch::Range(80, 90)), ..from(peers) };
+    let policies = [policy("p", all_of("a"), Some(vec![rule]))];
+    let layouts = [(usize::MAX, usize::MAX), (0, usize::MAX), (0, 0)];
+    for (dense_cells, narrow_cells) in layouts {
+        let roomy = Options { dense_cells, narrow_cells, ..Options::default() };
+        let compile = |max_cells| {
+            let options = Options { max_cells, ..roomy.clone() };
+            Compiler::new(LocalAllocator::new()).compile(&three(), &policies, &options)
+        };
+        let cost = compile(roomy.max_cells).unwrap().cost();
+        let (most, what) = match cost.row_cells >= cost.decision_cells {
+            true => (cost.row_cells, Numbered::RowCells),
+            false => (cost.decision_cells, Numbered::DecisionCells),
+        };
+        assert_eq!(compile(most).err(), None, "{cost:?}");
+        let limit = most - 1;
+        let refused = CompileError::TooMany { what, limit };
+        assert_eq!(compile(limit).err(), Some(refused), "{cost:?}");
+    }
+}
+
 #[test]
 fn who_gets_no_identity_leaves_none_taken() {
     let few = ScopeCapacities { global: 1, ..ScopeCapacities::default() };
