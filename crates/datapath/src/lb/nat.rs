@@ -62,12 +62,11 @@ impl NatOptions {
             return problem("nat.ports", self.ports.len(), "is less than a group of 64");
         }
         let [v4, v6] = self.places();
-        let most = MAX_PORTS as usize / (ports * GROUP as usize);
         for (option, places, is_v4) in [("nat.places4", v4, true), ("nat.places6", v6, false)] {
             if places < self.count(is_v4) {
                 return problem(option, places, "is less than there are sources");
             }
-            if v4.saturating_add(v6) > most {
+            if v4.saturating_add(v6) > self.most_places() {
                 return problem(option, places, "is too large");
             }
         }
@@ -79,12 +78,25 @@ impl NatOptions {
         self.sources.iter().filter(|source| source.is_ipv4() == is_v4).count()
     }
 
-    /// Places for sources of IPv4, and of IPv6.
-    fn places(&self) -> [usize; 2] {
+    /// Places for sources of IPv4, and of IPv6, also where the options leave them out.
+    #[must_use]
+    pub fn places(&self) -> [usize; 2] {
         [(self.places4, true), (self.places6, false)].map(|(places, is_v4)| {
             let sources = self.count(is_v4);
             places.unwrap_or(if sources == 0 { 0 } else { sources + 1 })
         })
+    }
+
+    /// The most places that there can be of both families together: flows name their ports among 2^26.
+    #[must_use]
+    pub fn most_places(&self) -> usize {
+        MAX_PORTS as usize / self.ports_each().max(1)
+    }
+
+    /// Ports of each source that flows may have: those in whole groups.
+    #[must_use]
+    pub fn ports_each(&self) -> usize {
+        (self.each() * GROUP) as usize
     }
 
     /// Groups of each source.

@@ -2,8 +2,7 @@
 
 use std::{collections::HashSet, fmt::Display, net::IpAddr, time::Duration};
 
-use flowgate_abi::lb::nat::{GROUP, MAX_PORTS};
-use flowgate_datapath::OpenError;
+use flowgate_datapath::{OpenError, lb::NatOptions};
 use flowgate_services::{
     ServiceError, Services, TableSize,
     model::{BackendId, ServiceName},
@@ -38,6 +37,7 @@ type Checking = Result<(), Mistake>;
 pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
     interfaces(config)?;
     sources(&config.nat)?;
+    places(&config.options().nat)?;
     room(config)?;
     dispatcher(config)?;
     let mtu = |bytes: u16| format!("{bytes} bytes");
@@ -121,24 +121,19 @@ fn sources(nat: &Nat) -> Checking {
     }
     let plain = |port: u16| port.to_string();
     within(nat.first_port, [1, u16::MAX - 63], plain, "nat.first_port")?;
-    within(nat.last_port, [nat.first_port + 63, u16::MAX], plain, "nat.last_port")?;
-    places(nat)
+    within(nat.last_port, [nat.first_port + 63, u16::MAX], plain, "nat.last_port")
 }
 
 /// Places for sources: one at least for each that is listed, and no more of both families than ports can be named.
-fn places(nat: &Nat) -> Checking {
-    let ports = (usize::from(nat.last_port - nat.first_port) + 1) / GROUP as usize * GROUP as usize;
-    let most = MAX_PORTS as usize / ports;
+fn places(nat: &NatOptions) -> Checking {
+    let (most, [v4, v6]) = (nat.most_places(), nat.places());
     let mut all = 0;
-    for (is_v4, places, field) in
-        [(true, nat.places4, "nat.places4"), (false, nat.places6, "nat.places6")]
-    {
+    for (is_v4, places, field) in [(true, v4, "nat.places4"), (false, v6, "nat.places6")] {
         let sources = nat.sources.iter().filter(|source| source.is_ipv4() == is_v4).count();
-        let number = |places: usize| places.to_string();
-        let found = places.unwrap_or(sources + usize::from(sources > 0));
-        within(found, [sources, most], number, field)?;
-        all += found;
+        within(places, [sources, most], |places: usize| places.to_string(), field)?;
+        all += places;
         if all > most {
+            let ports = nat.ports_each();
             return Err(mistake(field, Reason::Places { all, most, ports }));
         }
     }
