@@ -80,7 +80,8 @@ impl Explain {
     ///
     /// `--manifests` takes everything up to the next option: a flow that stands behind is its end.
     pub(crate) fn parts(&self) -> Option<(&[PathBuf], [String; 3])> {
-        if let Ok(flow) = self.flow.clone().try_into() {
+        if !self.flow.is_empty() {
+            let flow = self.flow.clone().try_into().ok()?;
             return Some((&self.manifests, flow));
         }
         let (manifests, flow) = self.manifests.split_last_chunk::<3>()?;

@@ -130,9 +130,11 @@ fn a_flow_may_stand_before_the_manifests_and_behind() {
     ] {
         assert_eq!(run(&behind).stdout, before.stdout, "{behind}");
     }
-    for without in
-        ["explain --manifests pods.yaml after.yaml", "explain --manifests a/b c/d 80/TCP"]
-    {
+    for without in [
+        "explain --manifests pods.yaml after.yaml",
+        "explain --manifests a/b c/d 80/TCP",
+        "explain reports/monthly library/store --manifests pods.yaml a b sql/TCP",
+    ] {
         let run = run(without);
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{without}");
         assert!(
