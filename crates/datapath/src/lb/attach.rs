@@ -56,7 +56,7 @@ impl fmt::Display for Notice {
         write!(
             f,
             "the veth's other end has no XDP program: unless its GRO is on, it takes nothing that is sent back \
-             ({dropped} frames dropped in sending so far)"
+             ({dropped} frames dropped in sending so far); switch GRO on there, or attach in generic mode"
         )
     }
 }
