@@ -46,6 +46,14 @@ fn balancer(uplink: Uplink) -> LoadBalancer {
     balancer
 }
 
+/// One with a service in tunnels, of a family.
+fn tunnelling(segment: &Segment, family: usize) -> LoadBalancer {
+    let mut balancer = balancer(Uplink::default());
+    let services = services(segment, (Forwarding::Tunnel, family));
+    let _ = balancer.apply(&services, Instant::now()).expect("fits");
+    balancer
+}
+
 /// What a backend takes.
 fn ends(backend: &Pod) -> Builder {
     let uplink = Uplink::default();
@@ -70,9 +78,7 @@ fn attach(backend: &Pod, builder: Builder, hook: Hook) -> (Decapsulator, Attache
 #[test]
 fn packets_come_out_behind_generic_xdp_of_others() {
     let Some(segment) = Segment::new() else { return };
-    let mut balancer = balancer(Uplink::default());
-    let form = (Forwarding::Tunnel, 0);
-    let _ = balancer.apply(&services(&segment, form), Instant::now()).expect("fits");
+    let _balancer = tunnelling(&segment, 0);
     let both = segment.backends.iter().map(|backend| {
         let passing = backend.run(|| {
             let mut other = LoadBalancer::builder().open().expect("opens");
@@ -179,9 +185,7 @@ fn what_is_put_together_comes_out_together() {
 #[test]
 fn without_a_decapsulator_nothing_comes_out() {
     let Some(segment) = Segment::new() else { return };
-    let mut balancer = balancer(Uplink::default());
-    let form = (Forwarding::Tunnel, 0);
-    let _ = balancer.apply(&services(&segment, form), Instant::now()).expect("fits");
+    let _balancer = tunnelling(&segment, 0);
     let destination = SocketAddr::new(vips()[0], PORT);
     let answer = segment.client.udp(destination, Duration::from_millis(300)).expect("asked");
     assert_ne!(answer, Answer::Echoed);
@@ -191,9 +195,7 @@ fn without_a_decapsulator_nothing_comes_out() {
 #[test]
 fn a_pinned_decapsulator_is_taken_over_and_breaks_no_connection() {
     let Some(segment) = Segment::new() else { return };
-    let mut balancer = balancer(Uplink::default());
-    let form = (Forwarding::Tunnel, 1);
-    let _ = balancer.apply(&services(&segment, form), Instant::now()).expect("fits");
+    let _balancer = tunnelling(&segment, 1);
     let pins = segment.node.bpffs();
     let open = |hook: Hook| -> Vec<(Decapsulator, Attached)> {
         let backends = segment.backends.iter();
