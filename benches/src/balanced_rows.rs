@@ -62,6 +62,8 @@ pub struct Row {
     course: Course,
     sampling: Sampling,
     meaning: Meaning,
+    /// What is sent right before, so that the caches hold what it meets.
+    before: Option<(Course, u32)>,
     /// What is measured is what it costs beyond making frames as long as their answers: so many bytes.
     answer: Option<usize>,
 }
@@ -84,6 +86,9 @@ impl Row {
     /// Something else became of its packets.
     pub fn measure(&mut self) -> Result<Sample> {
         let mut rig = self.rig.borrow_mut();
+        if let Some((course, packets)) = &self.before {
+            rig.send(course, *packets)?;
+        }
         let before = rig.balanced()?;
         let (sample, action) = match self.answer {
             Some(answer) => rig.time_beyond_cutting(&mut self.course, (answer, self.sampling))?,
@@ -118,13 +123,20 @@ pub fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
     let moving = Rc::new(RefCell::new(Rig::new(options(), &services(true)?)?));
     set_moving(&mut moving.borrow_mut())?;
     let small = BalancerOptions { tracked: SMALL, ..options() };
-    let small = Rc::new(RefCell::new(Rig::new(small, &services(true)?)?));
-    set_moving(&mut small.borrow_mut())?;
+    let [small, read] = [small.clone(), small].map(|options| -> Result<Shared> {
+        let mut rig = Rig::new(options, &services(true)?)?;
+        set_moving(&mut rig)?;
+        Ok(Rc::new(RefCell::new(rig)))
+    });
+    let (small, read) = (small?, read?);
     let mut list = List { load, rounds, rows: Vec::new() };
     for v6 in [false, true] {
         list.stable(&stable, v6)?;
         list.moving(&moving, v6)?;
-        list.opening("SYN of new flows, every slot moving, 2 MiB of entries", &small, v6, NEW)?;
+        let opening = "SYN of new flows, every slot moving, 2 MiB of entries";
+        list.opening(opening, &small, v6, NEW)?;
+        list.opening(&format!("{opening}, read before"), &read, v6, NEW)?.before =
+            Some(read_most());
     }
     let named = Rc::new(RefCell::new(Rig::new(options(), &named()?)?));
     let translating = Rc::new(RefCell::new(Rig::new(with_sources(1), &snat()?)?));
@@ -276,6 +288,12 @@ pub fn established() -> Course {
     Course { grown: 20, ..Course::of(&packet(vip(false), TCP, tcp::ACK), 1) }
 }
 
+/// Segments of as many flows as meet most buckets of [`SMALL`], where each has its entry.
+fn read_most() -> (Course, u32) {
+    let segment = packet(vip(false), TCP, tcp::ACK);
+    (Course { grown: 20, ..Course::of(&segment, MANY) }, MANY as u32)
+}
+
 struct List {
     load: usize,
     rounds: usize,
@@ -294,6 +312,7 @@ impl List {
             course,
             sampling: HOT,
             meaning: Meaning::Balanced,
+            before: None,
             answer: None,
         });
         self.rows.last_mut().ok_or_else(|| "just pushed".into())
@@ -418,11 +437,12 @@ impl List {
             // Each flow gets its entry.
             rig.borrow_mut().send(&row.course, MANY as u32)?;
         }
-        self.opening("SYN of new flows, every slot moving", rig, v6, MANY)
+        self.opening("SYN of new flows, every slot moving", rig, v6, MANY)?;
+        Ok(())
     }
 
     /// So many flows of a round, each of which is tracked.
-    fn opening(&mut self, name: &str, rig: &Shared, v6: bool, flows: usize) -> Result<()> {
+    fn opening(&mut self, name: &str, rig: &Shared, v6: bool, flows: usize) -> Result<&mut Row> {
         let rounds = self.rounds;
         // Beside the flows of other rows.
         let mut opening = packet(vip(v6), TCP, tcp::SYN);
@@ -431,7 +451,7 @@ impl List {
         (row.course.flows, row.course.next) = (flows * rounds, 1);
         row.sampling = Sampling::once(flows as u32 - 1);
         row.meaning = Meaning::Tracked;
-        Ok(())
+        Ok(row)
     }
 }
 

@@ -5,6 +5,11 @@
 //! and what the addresses around them have. So a look-up touches one line per node, and where networks
 //! are sparse four of them share a line. A word is a leaf or leads to a node; it changes by one store.
 //!
+//! Where networks are dense, all sixteen words of a directory lead to directories. If these lie side by
+//! side behind it, the word that leads to it may say so, as a **wide** one: eight bits of the address pick
+//! a word of theirs, and the directory between isn't read (level compression, as in the LC-trie of Nilsson
+//! and Karlsson, 1999). What a wide word means is the same without it.
+//!
 //! Invariant: what a node's words mean, but for the leaves in them, never changes while a packet may
 //! reach it: a bucket of other networks is another node.
 
@@ -24,6 +29,8 @@ impl Word {
     const NODE: u32 = 1 << 31;
     const BUCKET: u32 = 1 << 30;
     const AT: u32 = 23;
+    /// Directories begin at multiples of four bits, so this bit of theirs is free.
+    const WIDE: u32 = 1 << Self::AT;
     const INDEX: u32 = MAX_NODES - 1;
     const LENGTH: u32 = 21;
     const LENGTH_MASK: u32 = 0xff << Self::LENGTH;
@@ -34,7 +41,7 @@ impl Word {
         Self(leaf.0 | (length as u32) << Self::LENGTH)
     }
 
-    /// A directory, by bits of the address from `at` (less than 128) on.
+    /// A directory, by bits of the address from `at` (less than 128, a multiple of four) on.
     #[inline(always)]
     #[must_use]
     pub const fn directory(at: u8, node: u32) -> Self {
@@ -45,6 +52,25 @@ impl Word {
     #[must_use]
     pub const fn bucket(at: u8, node: u32) -> Self {
         Self(Self::directory(at, node).0 | Self::BUCKET)
+    }
+
+    /// The same directory, whose words lead to the nodes behind it, in their order, which are directories too.
+    #[must_use]
+    pub const fn wide(self) -> Self {
+        Self(self.0 | Self::WIDE)
+    }
+
+    /// What a wide word leads to without what it says of the nodes behind; any other word as it is.
+    #[must_use]
+    pub const fn narrow(self) -> Self {
+        if self.is_wide() { Self(self.0 & !Self::WIDE) } else { self }
+    }
+
+    /// It leads to a directory with sixteen others behind it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        self.0 & (Self::NODE | Self::BUCKET | Self::WIDE) == Self::NODE | Self::WIDE
     }
 
     /// It leads to a node.
@@ -72,7 +98,19 @@ impl Word {
     #[inline(always)]
     #[must_use]
     pub const fn at(self) -> u32 {
-        self.0 >> Self::AT & 0x7f
+        self.0 >> Self::AT & if self.is_bucket() { 0x7f } else { 0x7c }
+    }
+
+    /// The node and the word in it that an address goes on with from a directory, by the bits of the address that
+    /// begin where the directory does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn towards(self, bits: u64) -> (u32, u32) {
+        // VERIFIER: without branches, which would be verified apart at each step.
+        let wide = (self.0 & Self::WIDE) >> Self::AT;
+        let first = (bits >> 60) as u32;
+        let node = self.node() + (wide.wrapping_neg() & (first + 1));
+        (node, (bits >> (60 - 4 * wide)) as u32 & 15)
     }
 
     /// The leaf that it is, if it leads to no node.
@@ -174,17 +212,36 @@ mod tests {
 
     #[test]
     fn a_word_keeps_what_it_says() {
-        for word in [Word::directory(127, MAX_NODES - 1), Word::bucket(127, MAX_NODES - 1)] {
+        let directory = Word::directory(124, MAX_NODES - 1);
+        for (word, at) in [
+            (directory, 124),
+            (directory.wide(), 124),
+            (Word::bucket(127, MAX_NODES - 1), 127),
+            (Word::bucket(1, MAX_NODES - 1), 1),
+        ] {
             assert!(word.is_node());
-            assert_eq!((word.at(), word.node()), (127, MAX_NODES - 1));
+            assert_eq!((word.at(), word.node()), (at, MAX_NODES - 1));
+            assert_eq!(word.is_bucket(), at % 4 != 0);
         }
-        assert!(Word::bucket(0, 0).is_bucket() && !Word::directory(0, 0).is_bucket());
+        assert!(
+            directory.wide().is_wide() && !directory.is_wide() && !Word::bucket(1, 0).is_wide()
+        );
+        assert_eq!(directory.wide().narrow(), directory);
+        assert_eq!(Word::bucket(1, 0).narrow(), Word::bucket(1, 0));
         for leaf in [Leaf::peer(crate::endpoint::MAX_PEERS - 1), Leaf::endpoint(0xffff)] {
             let word = Word::leaf(leaf, 128);
             assert!(!word.is_node());
             assert_eq!((word.as_leaf(), word.length()), (leaf, 128));
         }
         assert_eq!(Word::NONE.as_leaf(), Leaf::NONE);
+    }
+
+    #[test]
+    fn a_wide_word_leads_past_the_directory() {
+        let bits = 0xa5ff_ffff_ffff_ffff;
+        let directory = Word::directory(32, 100);
+        assert_eq!(directory.towards(bits), (100, 0xa));
+        assert_eq!(directory.wide().towards(bits), (100 + 1 + 0xa, 5));
     }
 
     #[test]

@@ -43,10 +43,11 @@ pub fn root<F: Family>(address: &F::Addr) -> Word {
 /// The word after one that leads to a node.
 #[inline(always)]
 pub fn step<F: Family, N: Nodes>(nodes: &N, word: Word, address: &F::Addr) -> Word {
-    let Some(node) = nodes.node(word.node()) else { return Word::NONE };
     let bits = F::bits(address, word.at());
-    let number = if word.is_bucket() { matching(nodes, node, bits) } else { bits >> 60 };
-    Word(nodes.word(node, number as u32))
+    let (index, number) = if word.is_bucket() { (word.node(), 0) } else { word.towards(bits) };
+    let Some(node) = nodes.node(index) else { return Word::NONE };
+    let number = if word.is_bucket() { matching(nodes, node, bits) as u32 } else { number };
+    Word(nodes.word(node, number))
 }
 
 /// The word of a bucket whose key the address has: the first, since the longest come first.

@@ -66,8 +66,7 @@ extern "C" fn pinned(hash: u64, slot: u64, lines: u64, flags: u64) -> u64 {
 #[inline(never)]
 extern "C" fn pin_client(hash: u64, slot: u64, flags: u64, number: u64) -> u64 {
     let client = Client { hash, slot: slot as u32, flags: flags as u32, lines: Lines::default() };
-    pin::pin(&Maps, &client, number as u32);
-    0
+    pin::in_first(&Maps, &client, number as u32).map_or(0, |pin| pin.0)
 }
 
 // VERIFIER: as pins are, and so that the steps of nearly every flow stay as short as with one bucket.
@@ -256,8 +255,10 @@ impl Balance for Maps {
     }
 
     #[inline(always)]
-    fn pin(&self, client: &Client, number: u32) {
-        pin_client(client.hash, client.slot.into(), client.flags.into(), number.into());
+    fn pin_in_first(&self, client: &Client, number: u32) -> Option<Tracked> {
+        let flags = client.flags.into();
+        let left = pin_client(client.hash, client.slot.into(), flags, number.into());
+        (left != 0).then_some(Tracked(left))
     }
 
     #[inline(always)]

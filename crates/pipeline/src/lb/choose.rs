@@ -18,7 +18,7 @@ use flowgate_abi::lb::{
 
 use super::{
     Balance, Balanceable, Request,
-    pin::Client,
+    pin::{self, Client},
     seams::age,
     tracking::{self, Entries, Flows},
 };
@@ -137,7 +137,7 @@ pub fn choose<'t, T: Balance, const CALLS: bool>(
             }
         }
         if has_affinity && !signs.about && number != NOBODY {
-            tables.pin(&Client::of(frontend, flow), number);
+            pin::pin(tables, &Client::of(frontend, flow), number);
         }
     }
     let chosen = lookup(tables, lines(frontend), number).ok_or(Missing::Backend)?;

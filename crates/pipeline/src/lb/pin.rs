@@ -8,7 +8,7 @@
 //!
 //! Invariant: a pin comes into a free cell or doesn't come at all; none is evicted.
 
-use flowgate_abi::lb::{Counter, Frontend, Lines, NOBODY, Tail};
+use flowgate_abi::lb::{Counter, Frontend, Lines, NOBODY, Tail, Tracked};
 
 use super::{
     Balance,
@@ -84,18 +84,23 @@ pub fn seen<T: Balance>(tables: &T, frontend: &Frontend, flow: &Flow) {
 /// Gives a client that has no pin, or one that it can't use, another one.
 #[inline(always)]
 pub fn pin<T: Balance>(tables: &T, client: &Client, number: u32) {
-    let place = client.place(tables);
-    let age = client.age(tables);
-    let Some(first) = Pins::bucket(tables, place.buckets[0]) else { return };
-    if let Some((cell, old)) = tracking::find::<Pins, T, true>(tables, first, &place) {
-        // If somebody else was faster, the client has what it has.
-        let _ = tables.exchange(cell, old.0, old.with(number, age).0);
-    } else if !tracking::insert::<Pins, T, true>(
-        tables,
-        first,
-        &place,
-        place.name.with(number, age),
-    ) {
+    // VERIFIER: one subprogram behind the other, not within it: the stacks of those that call one another add up.
+    let left = tables.pin_in_first(client, number);
+    if left.is_some_and(|pin| !tables.lodge::<Pins>(&client.place(tables), pin)) {
         tables.count(Counter::PinsRefused);
     }
+}
+
+/// The same without the buckets behind its first one: the pin, if that has no room.
+#[inline(always)]
+pub fn in_first<T: Balance>(tables: &T, client: &Client, number: u32) -> Option<Tracked> {
+    let place = client.place(tables);
+    let pin = place.name.with(number, client.age(tables));
+    let first = Pins::bucket(tables, place.buckets[0])?;
+    if let Some((cell, old)) = tracking::find::<Pins, T, true>(tables, first, &place) {
+        // If somebody else was faster, the client has what it has.
+        let _ = tables.exchange(cell, old.0, old.with(pin.backend(), pin.age()).0);
+        return None;
+    }
+    (!tracking::insert::<Pins, T, false>(tables, first, &place, pin)).then_some(pin)
 }

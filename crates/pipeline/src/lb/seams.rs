@@ -91,12 +91,12 @@ pub trait Balance: FragmentTable + Translations {
         super::pin::pinned(self, client, signs)
     }
 
-    /// Gives a client a backend ([`super::pin::pin`]); on BPF a subprogram.
-    fn pin(&self, client: &Client, number: u32)
+    /// Gives a client a backend, by its first bucket ([`super::pin::in_first`]); on BPF a subprogram.
+    fn pin_in_first(&self, client: &Client, number: u32) -> Option<Tracked>
     where
         Self: Sized,
     {
-        super::pin::pin(self, client, number);
+        super::pin::in_first(self, client, number)
     }
 
     /// The backend that a packet's server id names ([`super::server_id::server`]); on BPF a subprogram.

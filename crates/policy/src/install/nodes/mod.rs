@@ -11,9 +11,10 @@
 mod read;
 #[cfg(test)]
 mod tests;
+mod wide;
 mod write;
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use flowgate_abi::{
     endpoint::Leaf,
@@ -58,7 +59,7 @@ impl<S: Store> Memory for S {
 /// Which nodes are free.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    free: Vec<u32>,
+    free: BTreeSet<u32>,
     /// Nothing leads to them, but packets under way may be there.
     retired: Vec<u32>,
     /// Those of the roots left out.
@@ -80,7 +81,7 @@ impl Nodes {
     /// The kernel refused to say when packets under way are done.
     pub(super) fn adopt<S: Memory>(store: &mut S) -> Result<(Self, Ipcache<Leaf>), S::Error> {
         let all = store.nodes();
-        let mut nodes = Self { free: Vec::new(), retired: Vec::new(), all, torn: true };
+        let mut nodes = Self { free: BTreeSet::new(), retired: Vec::new(), all, torn: true };
         let mut networks = nodes.read(store);
         nodes.write(store, &mut networks, &[])?;
         Ok((nodes, networks))
@@ -88,11 +89,11 @@ impl Nodes {
 
     /// Nodes that were given back may be used again: a grace period has passed.
     pub(super) fn reclaim(&mut self) {
-        self.free.append(&mut self.retired);
+        self.free.extend(self.retired.drain(..));
     }
 
     /// Nodes in use, the roots left out.
-    pub(super) const fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.all as usize - self.free.len() - self.retired.len()
     }
 
@@ -133,7 +134,24 @@ impl Nodes {
             store.grace_period()?;
             self.reclaim();
         }
-        Ok(self.free.pop().expect("the caller has counted the nodes"))
+        Ok(self.free.pop_first().expect("the caller has counted the nodes"))
+    }
+
+    /// The first of free nodes side by side, as many as [`wide::RUN`], if some are found.
+    fn run(&mut self) -> Option<u32> {
+        // Single nodes are taken from the other end. Farther than this the nodes are full, or torn to pieces.
+        const LOOKED_AT: usize = 1024;
+        let mut found = 0..0;
+        for node in self.free.iter().rev().take(LOOKED_AT) {
+            found = if found.start == node + 1 { *node..found.end } else { *node..node + 1 };
+            if found.len() == wide::RUN as usize {
+                found.clone().for_each(|node| {
+                    self.free.remove(&node);
+                });
+                return Some(found.start);
+            }
+        }
+        None
     }
 }
 

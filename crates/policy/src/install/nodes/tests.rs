@@ -224,10 +224,31 @@ fn network() -> impl Strategy<Value = IpNet> {
     })
 }
 
+/// Networks because of which all sixteen words of a block's directory lead to directories.
+fn dense(block: &str) -> Vec<IpNet> {
+    let block = Block::from(block.parse::<IpNet>().unwrap());
+    let below = |number: usize| block.part(4, number / 5).part(4, number % 5 * 3).part(1, 1);
+    (0..16 * 5).map(|number| below(number).net()).collect()
+}
+
+fn dense_somewhere() -> impl Strategy<Value = Vec<IpNet>> {
+    prop::sample::select(vec![
+        "2001:db8::/32",
+        "2001:db8::/36",
+        "2001:db8:1000::/36",
+        "198.16.0.0/16",
+    ])
+    .prop_map(dense)
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let set = prop::collection::vec((network(), 1..50u32), 1..12);
     prop_oneof![
         4 => set.prop_map(Change::Set),
+        1 => (dense_somewhere(), 1..50u32).prop_map(|(networks, value)| {
+            Change::Set(networks.into_iter().map(|network| (network, value)).collect())
+        }),
+        1 => (dense_somewhere(), 0..80usize).prop_map(|(networks, from)| Change::Remove(networks[from..].to_vec())),
         2 => prop::collection::vec(network(), 1..4).prop_map(Change::Remove),
         1 => network().prop_map(Change::Empty),
     ]
@@ -306,8 +327,121 @@ impl Scene {
             prop_assert_eq!(find(&self.store.tables, address), scan(&self.networks, address));
         }
         prop_assert_eq!(self.nodes.used(), needed(&self.networks));
+        self.wide();
         Ok(())
     }
+
+    /// How many words lead past a directory, each rightly.
+    fn wide(&self) -> usize {
+        let roots: BTreeSet<u32> = self
+            .networks
+            .keys()
+            .map(|network| Directory::root(Block::from(*network)).node)
+            .collect();
+        let mut words: Vec<Word> =
+            roots.into_iter().map(|root| Word::directory(ROOT_BITS, root)).collect();
+        let mut wide = BTreeSet::new();
+        while let Some(word) = words.pop() {
+            let numbers =
+                if word.is_bucket() { Node::VALUES..Node::AROUND } else { 0..Node::WORDS };
+            let below =
+                numbers.map(|index| self.store.word(IpcacheCell { node: word.node(), index }));
+            let below: Vec<Word> = below.filter(|word| word.is_node()).collect();
+            if word.is_wide() {
+                let behind = word.node() + 1..=word.node() + 16;
+                let behind: Vec<Word> =
+                    behind.map(|node| Word::directory(word.at() as u8 + STRIDE, node)).collect();
+                assert_eq!(below.iter().copied().map(Word::narrow).collect::<Vec<_>>(), behind);
+                wide.insert(word.node());
+            }
+            words.extend(below);
+        }
+        wide.len()
+    }
+
+    /// With room for so many nodes, and networks that share a leaf.
+    fn with(nodes: u32, networks: &[IpNet]) -> Self {
+        let tables = HostTables::tiny(nodes);
+        let mut store = Watched { tables, watches: Vec::new(), writes: 0, graces: usize::MAX };
+        let (nodes, ipcache) = Nodes::adopt(&mut store).unwrap();
+        let mut scene = Self { store, nodes, ipcache, networks: Networks::new() };
+        scene.set(networks);
+        scene
+    }
+
+    fn set(&mut self, networks: &[IpNet]) {
+        let set = networks.iter().map(|network| (*network, 7)).collect();
+        self.change(&Change::Set(set)).unwrap();
+        self.check().unwrap();
+    }
+
+    fn remove(&mut self, networks: &[IpNet]) {
+        self.change(&Change::Remove(networks.to_vec())).unwrap();
+        self.check().unwrap();
+    }
+
+    /// Nodes on an address's way.
+    fn steps(&self, address: IpAddr) -> usize {
+        let mut word = root(address);
+        let mut steps = 0;
+        while word.is_node() {
+            word = step(&self.store.tables, word, address);
+            steps += 1;
+        }
+        steps
+    }
+}
+
+/// The sixteenths of a block, all dense.
+fn denser(block: &str) -> Vec<IpNet> {
+    let block = Block::from(block.parse::<IpNet>().unwrap());
+    (0..16).flat_map(|number| dense(&block.part(4, number).net().to_string())).collect()
+}
+
+#[test]
+fn eight_bits_are_one_step_where_networks_are_dense() {
+    let networks = dense("2001:db8::/32");
+    let mut scene = Scene::with(200, &networks);
+    assert_eq!(scene.wide(), 1);
+    // The root's, one that leads to the /32, sixteen of them at once, a bucket.
+    let address = networks[7].network();
+    assert_eq!(scene.steps(address), 4);
+    // A directory less: no more.
+    let (first, others) = networks.split_at(5);
+    scene.remove(&first[1..]);
+    assert_eq!((scene.wide(), scene.steps(address)), (0, 5));
+    scene.set(first);
+    assert_eq!((scene.wide(), scene.steps(address)), (1, 4));
+    // All of them at once.
+    scene.remove(others);
+    assert_eq!(scene.wide(), 0);
+}
+
+#[test]
+fn directories_behind_one_another_take_turns() {
+    let networks = denser("2001:db8::/32");
+    let mut scene = Scene::with(2000, &[]);
+    // From below: first those of each sixteenth, then the whole block's, past which the others aren't needed.
+    for (number, part) in networks.chunks(80).enumerate() {
+        scene.set(part);
+        assert_eq!(scene.wide(), if number < 15 { number + 1 } else { 1 });
+    }
+    // And back.
+    for (number, part) in networks.chunks(80).enumerate() {
+        scene.remove(part);
+        assert!(scene.wide() <= 15 - number);
+    }
+}
+
+#[test]
+fn without_room_side_by_side_every_way_is_as_it_was() {
+    let mut scene = Scene::with(400, &[]);
+    scene.nodes.reclaim();
+    let whole = scene.nodes.free.len();
+    scene.nodes.free.retain(|node| node % 17 != 0);
+    scene.nodes.all -= (whole - scene.nodes.free.len()) as u32;
+    scene.set(&dense("2001:db8::/32"));
+    assert_eq!(scene.wide(), 0);
 }
 
 /// A few, or as many as `PROPTEST_CASES` says.

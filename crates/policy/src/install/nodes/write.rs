@@ -22,7 +22,7 @@ pub(super) fn disjoint(networks: &[IpNet]) -> Vec<Block> {
 }
 
 /// Those of disjoint blocks that meet another one.
-fn within(blocks: &[Block], block: Block) -> &[Block] {
+pub(super) fn within(blocks: &[Block], block: Block) -> &[Block] {
     let first = blocks.partition_point(|other| *other < block && !other.meets(block));
     let count = blocks[first..].partition_point(|other| other.meets(block));
     &blocks[first..first + count]
@@ -41,6 +41,7 @@ impl<S: Memory> Writer<'_, S> {
             let all = Block::all(v6);
             let around = self.leaf(all).unwrap_or_default();
             self.root(all, around, changed)?;
+            self.widen(all, changed);
         }
         Ok(())
     }
@@ -105,7 +106,7 @@ impl<S: Memory> Writer<'_, S> {
         }
         let block = first.around(length);
         let word = self.store.word(directory.cell(directory.words_of(block).start));
-        let stays = word == Word::directory(length, word.node())
+        let stays = word.narrow() == Word::directory(length, word.node())
             && shape(self.networks, block) == Shape::Directory;
         stays.then_some(Directory { node: word.node(), block })
     }
@@ -148,12 +149,14 @@ impl<S: Memory> Writer<'_, S> {
                 if let Some(word) = same.filter(|_| within(changed, block).is_empty()) {
                     return Ok(word);
                 }
-                let word = match same {
-                    Some(word) => word,
-                    None => Word::directory(block.length, self.blank()?),
+                let node = match same {
+                    Some(word) => word.node(),
+                    None => self.blank()?,
                 };
-                self.directory(Directory { node: word.node(), block }, around, changed)?;
-                Ok(word)
+                self.directory(Directory { node, block }, around, changed)?;
+                // It may have been wide before.
+                let word = Word::directory(block.length, node);
+                Ok(self.node_of(block).filter(|same| same.narrow() == word).unwrap_or(word))
             }
         }
     }
@@ -216,6 +219,9 @@ impl<S: Memory> Writer<'_, S> {
         for index in directory.words_of(block) {
             let old = self.store.word(directory.cell(index));
             if old != new {
+                if old.is_node() && !old.is_bucket() {
+                    self.narrow(directory);
+                }
                 self.store.set_word(directory.cell(index), new);
                 before.push((old, directory.block_of(index)));
             }
@@ -228,7 +234,7 @@ impl<S: Memory> Writer<'_, S> {
         }
     }
 
-    fn set(&mut self, cell: IpcacheCell, new: Word) {
+    pub(super) fn set(&mut self, cell: IpcacheCell, new: Word) {
         if self.store.word(cell) != new {
             self.store.set_word(cell, new);
         }
@@ -236,7 +242,7 @@ impl<S: Memory> Writer<'_, S> {
 
     /// Gives a node back, with all below it, unless packets are led there in another way.
     fn retire(&mut self, word: Word, block: Block) {
-        if self.node_of(block) == Some(word) {
+        if self.node_of(block).map(Word::narrow) == Some(word.narrow()) {
             return;
         }
         self.nodes.retired.push(word.node());
@@ -255,7 +261,12 @@ impl<S: Memory> Writer<'_, S> {
     }
 
     /// The node that a block has now, if it has one of its own.
-    fn node_of(&self, block: Block) -> Option<Word> {
+    pub(super) fn node_of(&self, block: Block) -> Option<Word> {
+        self.above(block).map(|above| self.towards(above, block))
+    }
+
+    /// The node that leads to a block's, if it has one of its own.
+    pub(super) fn above(&self, block: Block) -> Option<Word> {
         let mut at = Word::directory(ROOT_BITS, Directory::root(block).node);
         loop {
             let next = self.towards(at, block);
@@ -263,7 +274,7 @@ impl<S: Memory> Writer<'_, S> {
                 return None;
             }
             if next.at() == u32::from(block.length) {
-                return Some(next);
+                return Some(at);
             }
             at = next;
         }
@@ -283,7 +294,7 @@ impl<S: Memory> Writer<'_, S> {
     }
 
     /// The nodes that a block's node leads to, with their blocks.
-    fn below(&self, node: Word, block: Block) -> Vec<(Word, Block)> {
+    pub(super) fn below(&self, node: Word, block: Block) -> Vec<(Word, Block)> {
         if node.is_bucket() {
             let entries = Keys::read(self.store, node.node()).entries(node.node(), block);
             nodes(entries.map(|(cell, entry)| (self.store.word(cell), entry)))
@@ -292,7 +303,7 @@ impl<S: Memory> Writer<'_, S> {
         }
     }
 
-    fn words(&self, directory: Directory) -> impl Iterator<Item = (Word, Block)> + '_ {
+    pub(super) fn words(&self, directory: Directory) -> impl Iterator<Item = (Word, Block)> + '_ {
         let word = move |index| (self.store.word(directory.cell(index)), directory.block_of(index));
         (0..Node::WORDS).map(word)
     }
@@ -317,7 +328,7 @@ impl<S: Memory> Writer<'_, S> {
 fn nodes(words: impl Iterator<Item = (Word, Block)>) -> Vec<(Word, Block)> {
     let nodes = words.filter(|(word, _)| word.is_node());
     let mut nodes: Vec<_> =
-        nodes.map(|(word, block)| (word, block.around(word.at() as u8))).collect();
+        nodes.map(|(word, block)| (word.narrow(), block.around(word.at() as u8))).collect();
     nodes.dedup();
     nodes
 }

@@ -1,0 +1,123 @@
+//! Directories that lie side by side, so that eight bits of an address are one step.
+//!
+//! An afterthought to what [`super::write`] has made: with or without it every address has the same leaf, and as many
+//! nodes are in use. Nodes stay side by side only as long as nothing else becomes of one of them; what is left of a
+//! run then are nodes like any other. Invariant: a word is wide only while the directory's words lead to the nodes
+//! behind it.
+
+use flowgate_abi::ipcache::{Node, ROOT_BITS, Word};
+
+use super::{
+    Directory, Keys, Memory,
+    write::{Writer, within},
+};
+use crate::{
+    install::IpcacheCell,
+    ipcache::{Block, STRIDE},
+};
+
+/// A directory, and the sixteen behind it.
+pub(super) const RUN: u32 = 1 + Node::WORDS as u32;
+
+impl<S: Memory> Writer<'_, S> {
+    /// Nothing leads past a directory any more, whose words are about to change.
+    pub(super) fn narrow(&mut self, directory: Directory) {
+        if let Some(word) = self.node_of(directory.block).filter(|word| word.is_wide()) {
+            self.lead_to(directory.block, word.narrow());
+        }
+    }
+
+    /// Makes words wide on the ways from a root to blocks that have changed, wherever that can be.
+    pub(super) fn widen(&mut self, block: Block, changed: &[Block]) {
+        let changed = within(changed, block);
+        match block.length {
+            _ if changed.is_empty() => {}
+            ROOT_BITS => self.widen_below(Directory::root(block), changed),
+            _ => block.halves().into_iter().for_each(|half| self.widen(half, changed)),
+        }
+    }
+
+    fn widen_below(&mut self, directory: Directory, changed: &[Block]) {
+        let mut before = Word::NONE;
+        for index in 0..Node::WORDS {
+            let (word, block) = (self.store.word(directory.cell(index)), directory.block_of(index));
+            // Neighbours may share a bucket.
+            if word.is_node() && word != before && !within(changed, block).is_empty() {
+                self.widen_word(word, block.around(word.at() as u8), changed);
+            }
+            before = word;
+        }
+    }
+
+    fn widen_word(&mut self, word: Word, block: Block, changed: &[Block]) {
+        if word.is_bucket() {
+            for (below, inner) in self.below(word, block) {
+                if !within(changed, inner).is_empty() {
+                    self.widen_word(below, inner, changed);
+                }
+            }
+            return;
+        }
+        let directory = Directory { node: word.node(), block };
+        let Some(run) = self.side_by_side(directory) else {
+            return self.widen_below(directory, changed);
+        };
+        // Directories further down had other ways past them.
+        let changed = if run == directory.node { changed } else { &[block] };
+        self.lead_to(block, Word::directory(block.length, run).wide());
+        self.widen_children(Directory { node: run, block }, changed);
+    }
+
+    /// What is below the directories behind one: nothing leads past those.
+    fn widen_children(&mut self, directory: Directory, changed: &[Block]) {
+        for (word, block) in
+            self.below(Word::directory(directory.block.length, directory.node), directory.block)
+        {
+            if !within(changed, block).is_empty() {
+                self.widen_below(Directory { node: word.node(), block }, changed);
+            }
+        }
+    }
+
+    /// The node of a directory that has all of its own behind it, where both were moved if they weren't so; `None`:
+    /// not all of them are directories, or there is no room.
+    fn side_by_side(&mut self, directory: Directory) -> Option<u32> {
+        let length = directory.block.length + STRIDE;
+        let own: Vec<Word> = self.words(directory).map(|(word, _)| word.narrow()).collect();
+        if own.iter().any(|word| *word != Word::directory(length, word.node())) {
+            return None;
+        }
+        if own.iter().zip(directory.node + 1..).all(|(word, behind)| word.node() == behind) {
+            return Some(directory.node);
+        }
+        let run = self.nodes.run()?;
+        if let Some(above) = self.above(directory.block).filter(|above| !above.is_bucket()) {
+            let block = directory.block.around(above.at() as u8);
+            self.narrow(Directory { node: above.node(), block });
+        }
+        for (number, word) in (0..).zip(&own) {
+            let moved = Word::directory(length, run + 1 + u32::from(number));
+            self.store.set_word(IpcacheCell { node: run, index: number }, moved);
+            for index in 0..Node::WORDS {
+                let word = self.store.word(IpcacheCell { node: word.node(), index });
+                self.store.set_word(IpcacheCell { node: moved.node(), index }, word);
+            }
+        }
+        self.nodes.retired.push(directory.node);
+        self.nodes.retired.extend(own.into_iter().map(Word::node));
+        Some(run)
+    }
+
+    /// Writes the words that lead to the node of a block.
+    fn lead_to(&mut self, block: Block, new: Word) {
+        let Some(above) = self.above(block) else { return };
+        let (node, around) = (above.node(), block.around(above.at() as u8));
+        if !above.is_bucket() {
+            let index = block.nibble(around.length) as u8;
+            return self.set(IpcacheCell { node, index }, new);
+        }
+        let entries = Keys::read(self.store, node).entries(node, around);
+        let cells = entries.filter(|(_, entry)| *entry == block).map(|(cell, _)| cell);
+        cells.for_each(|cell| self.set(cell, new));
+    }
+}
