@@ -9,6 +9,8 @@ mod insn;
 mod kernel;
 mod nat;
 mod sampler;
+#[cfg(test)]
+mod stack;
 mod stage_map;
 mod store;
 mod verify;
