@@ -62,6 +62,8 @@ pub struct Row {
     course: Course,
     sampling: Sampling,
     meaning: Meaning,
+    /// Before each round every slot begins to move once more, when nobody has an entry any more.
+    moves_anew: bool,
     /// What is measured is what it costs beyond making frames as long as their answers: so many bytes.
     answer: Option<usize>,
 }
@@ -84,6 +86,9 @@ impl Row {
     /// Something else became of its packets.
     pub fn measure(&mut self) -> Result<Sample> {
         let mut rig = self.rig.borrow_mut();
+        if self.moves_anew {
+            move_anew(&mut rig)?;
+        }
         let before = rig.balanced()?;
         let (sample, action) = match self.answer {
             Some(answer) => rig.time_beyond_cutting(&mut self.course, (answer, self.sampling))?,
@@ -124,8 +129,7 @@ pub fn rows(load: usize, rounds: usize) -> Result<Vec<Row>> {
     for v6 in [false, true] {
         list.stable(&stable, v6)?;
         list.moving(&moving, v6)?;
-        list.opening("SYN of new flows, every slot moving, 2 MiB of entries", &small, v6, NEW)?;
-        list.looking_up("TCP, established, every slot moving, 2 MiB of entries", &small, v6)?;
+        list.in_small(&small, v6)?;
     }
     let named = Rc::new(RefCell::new(Rig::new(options(), &named()?)?));
     let translating = Rc::new(RefCell::new(Rig::new(with_sources(1), &snat()?)?));
@@ -204,12 +208,25 @@ fn snat() -> Result<Services> {
     Ok(Services::new(services)?)
 }
 
-/// Every slot of the rows' services goes from one backend to another, and has been announced.
+/// Every slot of the rows' services goes from one half of the backends to the other, and has been announced.
 fn set_moving(rig: &mut Rig) -> Result<()> {
-    let _ = rig.balancer.apply(&services(false)?, rig.now)?;
+    let first = *rig.balancer.services() != services(true)?;
+    let _ = rig.balancer.apply(&services(first)?, rig.now)?;
     rig.now += Duration::from_secs(5);
     let _ = rig.balancer.tick(rig.now)?;
     Ok(())
+}
+
+/// Waits for the end of all that a change has begun, in the balancer's own time, and makes another one.
+fn move_anew(rig: &mut Rig) -> Result<()> {
+    loop {
+        let ticked = rig.balancer.tick(rig.now)?;
+        if (ticked.tracking, ticked.entries) == (0, 0) {
+            break;
+        }
+        rig.now += ticked.next;
+    }
+    set_moving(rig)
 }
 
 /// One service of each kind and family; `first`: the first ten backends are active, otherwise the other ten.
@@ -295,6 +312,7 @@ impl List {
             course,
             sampling: HOT,
             meaning: Meaning::Balanced,
+            moves_anew: false,
             answer: None,
         });
         self.rows.last_mut().ok_or_else(|| "just pushed".into())
@@ -419,22 +437,24 @@ impl List {
             // Each flow gets its entry.
             rig.borrow_mut().send(&row.course, MANY as u32)?;
         }
-        self.opening("SYN of new flows, every slot moving", rig, v6, MANY)
+        self.opening("SYN of new flows, every slot moving", rig, v6, MANY)?;
+        Ok(())
     }
 
-    /// As many packets as [`NEW`], of flows that have entries and haven't been seen for as many: what meeting a line of the
-    /// table costs, without an entry being made.
-    fn looking_up(&mut self, name: &str, rig: &Shared, v6: bool) -> Result<()> {
-        let flows = 2 * NEW;
-        let row = self.row(name, rig, &packet(vip(v6), TCP, tcp::ACK))?;
-        row.course.flows = flows;
-        row.sampling = Sampling::once(NEW as u32);
-        rig.borrow_mut().send(&row.course, flows as u32)?;
+    /// The same in 2 MiB of entries, of which there are none at first; and packets of the flows that have them then.
+    fn in_small(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let [opening, established] = ["SYN of new flows", "TCP, established, 65,536 flows"]
+            .map(|packets| format!("{packets}, every slot moving, 2 MiB of entries"));
+        self.opening(&opening, rig, v6, MANY)?.moves_anew = true;
+        let row = self.opening(&established, rig, v6, MANY)?;
+        row.course.packet = packet(vip(v6), TCP, tcp::ACK);
+        row.course.packet.bytes[row.course.packet.address_at] ^= 0x80;
+        row.meaning = Meaning::Balanced;
         Ok(())
     }
 
     /// So many flows of a round, each of which is tracked.
-    fn opening(&mut self, name: &str, rig: &Shared, v6: bool, flows: usize) -> Result<()> {
+    fn opening(&mut self, name: &str, rig: &Shared, v6: bool, flows: usize) -> Result<&mut Row> {
         let rounds = self.rounds;
         // Beside the flows of other rows.
         let mut opening = packet(vip(v6), TCP, tcp::SYN);
@@ -443,7 +463,7 @@ impl List {
         (row.course.flows, row.course.next) = (flows * rounds, 1);
         row.sampling = Sampling::once(flows as u32 - 1);
         row.meaning = Meaning::Tracked;
-        Ok(())
+        Ok(row)
     }
 }
 
