@@ -434,6 +434,19 @@ fn directories_behind_one_another_take_turns() {
 }
 
 #[test]
+fn directories_below_come_in_front_when_those_above_are_wide() {
+    let mut scene = Scene::with(2000, &dense("2001:db8::/36"));
+    scene.set(&dense("2001:db8::/40"));
+    let address = "2001:db8::".parse().unwrap();
+    // The /36 is wide, so the /40, behind it, isn't.
+    assert_eq!((scene.wide(), scene.steps(address)), (1, 5));
+    scene.set(&dense("2001:db8::/32")[5..]);
+    assert_eq!((scene.wide(), scene.steps(address)), (2, 5));
+    scene.remove(&dense("2001:db8::/32")[5..]);
+    assert_eq!((scene.wide(), scene.steps(address)), (1, 5));
+}
+
+#[test]
 fn without_room_side_by_side_every_way_is_as_it_was() {
     let mut scene = Scene::with(400, &[]);
     scene.nodes.reclaim();

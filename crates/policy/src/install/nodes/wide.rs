@@ -83,18 +83,16 @@ impl<S: Memory> Writer<'_, S> {
     /// not all of them are directories, or there is no room.
     fn side_by_side(&mut self, directory: Directory) -> Option<u32> {
         let length = directory.block.length + STRIDE;
-        let own: Vec<Word> = self.words(directory).map(|(word, _)| word.narrow()).collect();
-        if own.iter().any(|word| *word != Word::directory(length, word.node())) {
+        let own: Vec<Word> = self.words(directory).map(|(word, _)| word).collect();
+        if own.iter().any(|word| word.narrow() != Word::directory(length, word.node())) {
             return None;
         }
-        if own.iter().zip(directory.node + 1..).all(|(word, behind)| word.node() == behind) {
+        // None of them is wide: its own may be moved, and packets don't come by what leads to it.
+        let mut behind = own.iter().zip(directory.node + 1..);
+        if behind.all(|(word, behind)| *word == Word::directory(length, behind)) {
             return Some(directory.node);
         }
         let run = self.nodes.run()?;
-        if let Some(above) = self.above(directory.block).filter(|above| !above.is_bucket()) {
-            let block = directory.block.around(above.at() as u8);
-            self.narrow(Directory { node: above.node(), block });
-        }
         for (number, word) in (0..).zip(&own) {
             let moved = Word::directory(length, run + 1 + u32::from(number));
             self.store.set_word(IpcacheCell { node: run, index: number }, moved);
