@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use flowgate_policy::options::{EndpointScope, Options};
 
 /// Asks what Kubernetes manifests allow, without a cluster.
 ///
-/// Probes are JSON lines: {"from":"ns/pod","to":"ns/pod","port":80,"proto":"TCP"}. An end may also be
-/// ip:ADDRESS or node:NAME, a port a number or a name that the destination declares. proto is TCP
+/// Probes are JSON lines: {"from":"ns/pod","to":"ns/pod","port":80,"proto":"TCP"}. An end may also be an
+/// address (ip:ADDRESS) or node:NAME, a port a number or a name that the destination declares. proto is TCP
 /// (default), UDP, SCTP, ICMP or ICMPv6; ICMP has an optional type and code instead of a port. family
 /// is 4 or 6, and without it all families that both ends have must allow.
 ///
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
     /// Probes as JSON lines; without it every pod to every other, on every declared port
     #[arg(long, value_name = "FILE")]
     pub(crate) probes: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Who is asked
     #[arg(long, value_enum, default_value_t = Backend::Host)]
     pub(crate) backend: Backend,
@@ -67,6 +70,8 @@ pub(crate) struct Explain {
     /// Files and directories with Namespaces, Nodes, Pods and policies, YAML or JSON
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Answer for a plan that keeps established connections which it denies
     #[arg(long)]
     pub(crate) keep_established: bool,
@@ -102,6 +107,8 @@ pub(crate) struct Diff {
     /// Manifests that belong to both
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -116,12 +123,37 @@ pub(crate) struct Replay {
     /// Entries of the flow log as JSON lines
     #[arg(long, value_name = "FILE")]
     pub(crate) flows: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Answer for a plan that keeps established connections which it denies
     #[arg(long)]
     pub(crate) keep_established: bool,
     /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+}
+
+/// Whose plan is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Answer as this node's agent decides, about the endpoints on it; it is `host`. Without it all pods are
+    /// endpoints, and every node is a `remote-node`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+}
+
+impl Place {
+    /// How its plan is compiled.
+    pub(crate) fn options(&self) -> Options {
+        match &self.node {
+            None => Options::default(),
+            Some(node) => Options {
+                local_node: Some(node.as_str().into()),
+                endpoints: EndpointScope::LocalNode,
+                ..Options::default()
+            },
+        }
+    }
 }
 
 /// Who is asked.

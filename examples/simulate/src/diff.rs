@@ -14,14 +14,19 @@ use crate::{
     Failure, Report,
     answer::told,
     cli::{self, Format},
-    print, read, table,
+    print, read, table, unseen,
 };
 
 /// Answers.
 pub(crate) fn run(arguments: &cli::Diff) -> Result<Report, Failure> {
     let with_both = |own: &[_]| [own, &arguments.manifests].concat();
-    let (before, after) = read::both(&with_both(&arguments.before), &with_both(&arguments.after))?;
-    let diff = read::compile(&before)?.diff(&read::compile(&after)?);
+    let (before, after) = (with_both(&arguments.before), with_both(&arguments.after));
+    let (before, after) = read::both(&before, &after, &arguments.place)?;
+    let options = arguments.place.options();
+    let diff = read::compile(&before, &options)?.diff(&read::compile(&after, &options)?);
+    for note in unseen::notes(&before, &after, diff.is_empty()) {
+        eprintln!("warning: {note}");
+    }
     let text = match arguments.output {
         Format::Json => json(&diff),
         Format::Table => text(&diff),
@@ -50,7 +55,7 @@ fn text(diff: &PlanDiff) -> String {
 fn row(difference: &Difference) -> [String; 8] {
     let subjects: Vec<String> =
         difference.subjects.iter().map(|subject| subject.workload.to_string()).collect();
-    let example = difference.flows().next().map(|(_, _, flow)| flow.to_string());
+    let example = example(difference).map(|flow| flow.to_string());
     [
         change(difference).to_owned(),
         table::some(&subjects),
@@ -64,6 +69,13 @@ fn row(difference: &Difference) -> [String; 8] {
         difference.after.to_string(),
         example.unwrap_or_default(),
     ]
+}
+
+/// A flow between two ends, if there is one: what a pod sends to itself doesn't leave it.
+fn example(difference: &Difference) -> Option<Flow> {
+    let mut flows = difference.flows().map(|(_, _, flow)| flow);
+    let between = flows.clone().find(|flow| flow.source != flow.destination);
+    between.or_else(|| flows.next())
 }
 
 /// What becomes of the flows: they pass now, pass no more, or fare as before, and their sender is told

@@ -1,4 +1,4 @@
-//! The ends of a probe: who `ns/pod`, `ip:ADDRESS` and `node:NAME` are.
+//! The ends of a probe: who `ns/pod`, `ip:ADDRESS`, or the address alone, and `node:NAME` are.
 //!
 //! An end has at most one address of each family: the first one that the pod or node lists. An
 //! `ip:ADDRESS` has that one address; whose it is, the evaluator knows.
@@ -102,6 +102,10 @@ impl<'a> Ends<'a> {
     pub(crate) fn find(&self, text: &str) -> Result<End<'a>, EndError> {
         if let Some(address) = text.strip_prefix("ip:") {
             return self.find_address(address);
+        }
+        // As differences and flow logs write it.
+        if text.parse::<IpAddr>().is_ok() {
+            return self.find_address(text);
         }
         if let Some(name) = text.strip_prefix("node:") {
             let node = self.nodes.get(name);

@@ -45,24 +45,31 @@ pub(crate) enum ExplainError {
 pub(crate) fn run(arguments: &cli::Explain) -> Result<Report, Failure> {
     let (manifests, flow) = arguments.parts().ok_or(ExplainError::NoFlow)?;
     let probe = probe(&flow)?;
-    let manifests = read::manifests(manifests)?;
+    let manifests = read::manifests(manifests, &arguments.place)?;
     let question = Question::new(probe, &Ends::new(&manifests.inventory));
     let question = question.map_err(ExplainError::Mistake)?;
     // What contradicts itself has no plan, and so no answer.
-    let plan = read::compile_keeping(&manifests, arguments.keep_established)?;
-    let accounts = accounts(&manifests, &question, &plan);
+    let keep_established = arguments.keep_established;
+    let options = Options { keep_established, ..arguments.place.options() };
+    let plan = read::compile(&manifests, &options)?;
+    let accounts = accounts(&manifests, &question, &plan, &options);
     let text = match arguments.output {
         Format::Json => json(&manifests, &question, &accounts),
-        Format::Table => text(&manifests, &flow, &question, &accounts),
+        Format::Table => text(&manifests, &named(&flow, &arguments.place), &question, &accounts),
     };
     Ok(Report { text, differs: false, disagreements: Vec::new() })
 }
 
 type Accounts = Vec<(Family, Flow, Account, Fate)>;
 
-fn accounts(manifests: &Manifests, question: &Question, plan: &Plan) -> Accounts {
+fn accounts(
+    manifests: &Manifests,
+    question: &Question,
+    plan: &Plan,
+    options: &Options,
+) -> Accounts {
     let (inventory, policies) = (&manifests.inventory, &manifests.policies);
-    let explain = |flow: &Flow| account::explain(inventory, policies, &Options::default(), flow);
+    let explain = |flow: &Flow| account::explain(inventory, policies, options, flow);
     let account = |(family, flow): &(Family, Flow)| {
         let account = explain(flow);
         let fate = plan.fate(question.stays_inside || account.outcome().allowed());
@@ -73,18 +80,13 @@ fn accounts(manifests: &Manifests, question: &Question, plan: &Plan) -> Accounts
 
 fn probe([from, to, service]: &[String; 3]) -> Result<Probe, ExplainError> {
     let refused = || ExplainError::NotAService { text: service.clone() };
-    let (what, proto) = match service.rsplit_once('/') {
-        Some((what, proto)) => (Some(what), proto),
-        None => (None, service.as_str()),
+    let (what, proto) = match service.split_once('/') {
+        None => (None, protocol(service)),
+        // As differences and flow logs write it.
+        Some((first, what)) if protocol(first).is_some() => (Some(what), protocol(first)),
+        Some((what, last)) => (Some(what), protocol(last)),
     };
-    let proto = match proto {
-        "TCP" => Proto::Tcp,
-        "UDP" => Proto::Udp,
-        "SCTP" => Proto::Sctp,
-        "ICMP" => Proto::Icmp,
-        "ICMPv6" => Proto::Icmp6,
-        _ => return Err(refused()),
-    };
+    let proto = proto.ok_or_else(refused)?;
     let (from, to) = (from.clone(), to.clone());
     let mut probe =
         Probe { from, to, port: None, proto, icmp_type: None, code: None, family: None };
@@ -98,6 +100,11 @@ fn probe([from, to, service]: &[String; 3]) -> Result<Probe, ExplainError> {
     Ok(probe)
 }
 
+fn protocol(text: &str) -> Option<Proto> {
+    let all = [Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp, Proto::Icmp6];
+    all.into_iter().find(|proto| proto.to_string() == text)
+}
+
 fn port(text: &str) -> Option<Port> {
     if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse::<NonZeroU16>().ok().map(Port::Number);
@@ -107,12 +114,13 @@ fn port(text: &str) -> Option<Port> {
 
 const HEADER: [&str; 7] = ["END", "TIER", "SAYS", "DECIDES", "RULE", "ACTION", "WHERE"];
 
-fn text(
-    manifests: &Manifests,
-    [from, to, service]: &[String; 3],
-    question: &Question,
-    accounts: &Accounts,
-) -> String {
+/// The flow, and whose answer it is.
+fn named([from, to, service]: &[String; 3], place: &cli::Place) -> String {
+    let node = place.node.iter().map(|node| format!(" on node {node}"));
+    format!("{from} -> {to} {service}") + &node.collect::<String>()
+}
+
+fn text(manifests: &Manifests, flow: &str, question: &Question, accounts: &Accounts) -> String {
     let mut told: Vec<(Vec<String>, &Account, Fate)> = Vec::new();
     for (family, _, account, fate) in accounts {
         match told.iter_mut().find(|(_, known, _)| *known == account) {
@@ -124,7 +132,7 @@ fn text(
         let families = families.join(" and ");
         let said = said(question, *fate);
         let rows = rows(manifests, account);
-        format!("{from} -> {to} {service} over {families}: {said}\n{}", table::print(&rows))
+        format!("{flow} over {families}: {said}\n{}", table::print(&rows))
     };
     told.iter().map(answer).collect::<Vec<_>>().join("\n")
 }

@@ -28,6 +28,9 @@
 //!   the loaded programs (`BPF_PROG_TEST_RUN`), in network namespaces made for it. ICMP types that open
 //!   no flow aren't compared.
 //! - A node may reach the pods on it: verdict `allow`, by no policy.
+//! - With `--node` the answer is what the agent of that node decides: pods and nodes elsewhere are no
+//!   endpoints (`n/a`), and the entities `host` and `remote-node` have their meaning. Without it every pod is
+//!   an endpoint, none of them beside a `host`.
 //!
 //! Invariant: answers alone go to stdout, and after bad input nothing does.
 //! Exit status: 0 done, 1 the backends disagree or something differs, 2 bad input, 3 the kernel backend can't be used here.
@@ -50,6 +53,7 @@ mod question;
 mod read;
 mod replay;
 mod table;
+mod unseen;
 
 use std::{
     error::Error,
@@ -78,6 +82,8 @@ enum Failure {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Assign(#[from] AssignError),
+    #[error(transparent)]
+    Node(#[from] read::UnknownNode),
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(transparent)]

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use flowgate_policy::{
     fate::Fate,
     model::Protocol,
+    options::Options,
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
     plan::Plan,
     replay::{self, Recorded},
@@ -32,8 +33,10 @@ const ECHO_REQUEST_V6: u8 = 128;
 
 /// Answers.
 pub(crate) fn run(arguments: &cli::Replay) -> Result<Report, Failure> {
-    let manifests = read::manifests(&arguments.manifests)?;
-    let plan = read::compile_keeping(&manifests, arguments.keep_established)?;
+    let manifests = read::manifests(&arguments.manifests, &arguments.place)?;
+    let keep_established = arguments.keep_established;
+    let options = Options { keep_established, ..arguments.place.options() };
+    let plan = read::compile(&manifests, &options)?;
     let ends = Ends::new(&manifests.inventory);
     let entries = flow_log::read(&arguments.flows, |entry| Question::new(entry, &ends))?;
     let changed: Vec<Changed<'_>> =
@@ -176,6 +179,9 @@ fn flows(
 }
 
 fn warn(questions: &[Question]) {
+    if questions.is_empty() {
+        eprintln!("warning: the flow log has no entries");
+    }
     let mut reasons: BTreeMap<NotCompared, usize> = BTreeMap::new();
     for reason in questions.iter().filter_map(|question| question.flows.as_ref().err()) {
         *reasons.entry(*reason).or_default() += 1;

@@ -131,7 +131,7 @@ impl Difference {
 
     /// One flow for each subject and each peer with which it has a family in common, but for what stays
     /// on a node. All of them are judged as the difference says.
-    pub fn flows(&self) -> impl Iterator<Item = (&Subject, &PeerPair, Flow)> {
+    pub fn flows(&self) -> impl Iterator<Item = (&Subject, &PeerPair, Flow)> + Clone {
         self.subjects.iter().flat_map(move |subject| {
             self.peers
                 .iter()

@@ -97,6 +97,69 @@ fn what_is_the_same_does_not_differ() {
     assert_eq!((run.stdout.as_str(), run.status), ("", 0));
 }
 
+/// A comparison that saw nothing must not be taken for one that found nothing.
+#[test]
+fn policies_that_differ_unseen_are_told() {
+    let alone = run("diff --before before.yaml --after after.yaml");
+    let unseen: Vec<&str> = alone.stderr.lines().collect();
+    let of = |name: &str| {
+        format!(
+            "warning: NetworkPolicy/library/{name} differs, but selects nobody in these manifests"
+        )
+    };
+    assert_eq!(unseen, ["catalogue", "closed", "store"].map(of));
+    assert_eq!((alone.stdout.as_str(), alone.status), ("", 0));
+    let directory = directory(&[PODS, AFTER].join("---\n"), "");
+    let nobody = [PODS, &AFTER.replace("reads: library", "reads: nothing")].join("---\n");
+    fs::write(directory.path().join("nobody.yaml"), &nobody).unwrap();
+    fs::write(directory.path().join("no one.yaml"), nobody.replace("reads: nothing", "a: b"))
+        .unwrap();
+    let diff = ["diff", "--before", "nobody.yaml", "--after", "no one.yaml"];
+    let run = run_in(directory.path(), &diff);
+    let told = "warning: nothing is decided differently for the pods, nodes and networks of these \
+                manifests, though these policies differ: NetworkPolicy/library/store\n";
+    assert_eq!((run.stdout.as_str(), run.status, run.stderr.as_str()), ("", 0, told));
+}
+
+/// What a difference or a flow log tells can be asked as it is.
+#[test]
+fn an_example_can_be_explained() {
+    let explain =
+        |flow: &str| run(&format!("explain {flow} --manifests pods.yaml after.yaml -o json"));
+    let named = explain("reports/monthly library/store sql/TCP");
+    let told = explain("198.18.5.1 198.18.4.2 TCP/5432");
+    let tiers = |run: &Run| lines(run)[0]["ingress"]["tiers"].clone();
+    assert_eq!(tiers(&told), tiers(&named));
+    assert_eq!(explain("198.18.5.1 198.18.4.2 ICMP/8").status, 0);
+}
+
+/// A pod that asks itself is the worst example.
+#[test]
+fn an_example_is_between_two_ends() {
+    let pod = |name: &str, address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: a, labels: {{ app: a }} }}\n\
+             status: {{ podIP: {address} }}\n"
+        )
+    };
+    let pods = [pod("one", "198.18.0.1"), pod("two", "198.18.0.2")].join("---\n");
+    let closed = "apiVersion: policy.flowgate.dev/v1alpha1\nkind: FlowgatePolicy\n\
+        metadata: { name: closed, namespace: a }\n\
+        spec: { ingress: [{ action: Deny, from: [{ podSelector: {} }] }], defaultDeny: { ingress: false } }\n";
+    let directory = directory(&[&pods, closed].join("---\n"), "");
+    fs::write(directory.path().join("pods.yaml"), &pods).unwrap();
+    let diff = ["diff", "--before", "pods.yaml", "--after", "manifests.yaml"];
+    let run = run_in(directory.path(), &diff);
+    assert!(run.stdout.contains("198.18.0.2 -> 198.18.0.1 TCP/80"), "{}", run.stdout);
+}
+
+#[test]
+fn an_empty_log_is_told() {
+    let run = replay("\n");
+    let told = "warning: the flow log has no entries\n";
+    assert_eq!((run.status, run.stdout.as_str(), run.stderr.as_str()), (0, "", told));
+}
+
 /// What has no address in the manifests has the same one in both.
 #[test]
 fn who_comes_and_goes_is_told_apart() {

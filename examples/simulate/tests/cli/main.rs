@@ -7,6 +7,7 @@ mod ends;
 mod errors;
 mod families;
 mod formats;
+mod places;
 #[path = "../run/mod.rs"]
 mod run;
 mod scale;

@@ -71,3 +71,11 @@ fn nothing_to_ask_is_said() {
     assert_eq!((run.status, run.stdout.as_str()), (0, ""));
     assert!(run.stderr.contains("warning: there is nothing to ask"), "{}", run.stderr);
 }
+
+#[test]
+fn a_file_without_probes_is_told() {
+    let run = crate::run::ask(SHOP, "\n\n");
+    assert_eq!((run.status, run.stdout.as_str()), (0, ""));
+    let told = "warning: there is nothing to ask: no probe is in probes.jsonl\n";
+    assert_eq!(run.stderr, told);
+}
