@@ -35,6 +35,8 @@ const COMPOSED: [&str; 3] = [
     "a_sample_is_the_frame_as_it_went_on",
     "others_come_and_go_beside_the_balancer",
 ];
+/// Of `flowgate-lb`'s tests in a dispatcher.
+const EMBEDDED: &str = "two_balancers_share_an_interface";
 /// Virtual machines at a time: each keeps one CPU busy.
 const MACHINES: usize = 2;
 
@@ -57,6 +59,8 @@ struct Tests {
     others: [TestBinary; 2],
     /// Those of [`COMPOSED`].
     composition: [TestBinary; 3],
+    /// Those of [`EMBEDDED`].
+    embedder: TestBinary,
 }
 
 impl Tests {
@@ -67,22 +71,24 @@ impl Tests {
             kernel: TestTarget::kernel().build()?,
             others: [TestTarget::balancer().build()?, TestTarget::decapsulator().build()?],
             composition: [stages.build()?, samples.build()?, dispatcher.build()?],
+            embedder: TestTarget::embedder().build()?,
         })
     }
 
     /// The verifier's word, and the corpora as they are, the first of them also hardened. All of the kernel
-    /// tests run once on the kernels that are promised, [`COMPOSED`] there alone.
-    fn jobs(&self, every_test: bool) -> Vec<Job> {
+    /// tests run once on the kernels that are promised, [`COMPOSED`] there alone, [`EMBEDDED`] on one of them.
+    fn jobs(&self, wanted: Wanted) -> Vec<Job> {
         // One thread, because lines of tests that run at once come mixed.
         let always = ["--test-threads=1", "--show-output"];
         let job = |test: &TestBinary, filter: &[&'static str], hardened| Job {
             executable: test.executable.clone(),
+            programs: test.programs.clone(),
             arguments: [&always, filter].concat(),
             hardened,
         };
         // By a part of its name: the module in front of it may change.
         let comparison = [COMPARISON].as_slice();
-        let all = if every_test { &[] } else { comparison };
+        let all = if wanted.runs_every_test() { &[] } else { comparison };
         let [balancer, decapsulator] = &self.others;
         let mut jobs = vec![
             job(&self.verifier, &[], false),
@@ -91,9 +97,12 @@ impl Tests {
             job(balancer, all, false),
             job(decapsulator, all, false),
         ];
-        if every_test {
+        if wanted.runs_every_test() {
             let composed = self.composition.iter().zip(&COMPOSED);
             jobs.extend(composed.map(|(test, name)| job(test, slice::from_ref(name), false)));
+        }
+        if wanted.runs_the_embedder() {
+            jobs.push(job(&self.embedder, &[EMBEDDED], false));
         }
         jobs
     }
@@ -154,7 +163,7 @@ fn in_machine(
     options: &Options,
 ) -> Result<(String, Seen), Error> {
     let line = line_of(&image.release)?;
-    let jobs = tests.jobs(wanted.runs_every_test());
+    let jobs = tests.jobs(wanted);
     let limit = Duration::from_secs(options.timeout);
     let said = guest::run(image, &jobs, options.corpus, limit)?;
     let all_ended = said.len() == jobs.len();
@@ -169,7 +178,7 @@ fn running(tests: &Tests, options: &Options) -> Result<(String, Seen), Error> {
     privileges::require()?;
     let release = tree::read_text(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned();
     let line = line_of(&release)?;
-    let jobs = tests.jobs(false);
+    let jobs = tests.jobs(Wanted::Running);
     let [verifier, corpus, hardened, others @ ..] = jobs.as_slice() else {
         unreachable!("there are more")
     };

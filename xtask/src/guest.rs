@@ -13,7 +13,7 @@ use crate::setup::VM_SETUP;
 use crate::tree;
 
 /// What the datapath and its tests use that may be a module.
-const MODULES: [&str; 4] = ["veth", "dummy", "sch_ingress", "cls_bpf"];
+const MODULES: [&str; 5] = ["veth", "dummy", "bridge", "sch_ingress", "cls_bpf"];
 const BUSYBOX: &str = "busybox";
 pub(crate) const STRIP: &str = "strip";
 
@@ -21,6 +21,8 @@ pub(crate) const STRIP: &str = "strip";
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) executable: PathBuf,
+    /// What it starts, at the same place in the machine.
+    pub(crate) programs: Vec<PathBuf>,
     pub(crate) arguments: Vec<&'static str>,
     /// Constants blinded for all users (`net.core.bpf_jit_harden` 2), or as they are (0).
     pub(crate) hardened: bool,
@@ -60,6 +62,9 @@ fn pack(
     archive.program("/bin/busybox", &busybox)?;
     for job in jobs {
         archive.program(&place(&job.executable), &stripped(&job.executable, directory)?)?;
+        for program in &job.programs {
+            archive.program(&program.to_string_lossy(), &stripped(program, directory)?)?;
+        }
     }
     let mut inserts = String::new();
     for file in image.modules(&MODULES)? {
@@ -130,6 +135,7 @@ mod tests {
     fn a_job_runs_under_its_own_setting() {
         let job = |hardened| Job {
             executable: "/target/kernel-1".into(),
+            programs: Vec::new(),
             arguments: vec!["--exact", "a_test"],
             hardened,
         };

@@ -92,6 +92,12 @@ impl Wanted {
         matches!(self, Self::Line(line) if PROMISED.contains(&line))
     }
 
+    /// Whether an embedder runs there too, which takes a minute: on one kernel, because what differs between kernels is the
+    /// datapath's.
+    pub(crate) fn runs_the_embedder(self) -> bool {
+        self == Self::Line(PROMISED[1])
+    }
+
     /// What is asked of it. The running kernel's figures depend on the machine, so they may be missing from
     /// the record.
     pub(crate) fn terms(self, line: Line) -> Terms {

@@ -21,6 +21,8 @@ pub(crate) struct TestTarget {
 pub(crate) struct TestBinary {
     pub(crate) executable: PathBuf,
     pub(crate) directory: PathBuf,
+    /// Its package's programs: tests start them where cargo put them.
+    pub(crate) programs: Vec<PathBuf>,
 }
 
 impl TestTarget {
@@ -43,6 +45,14 @@ impl TestTarget {
     pub(crate) fn composition() -> [Self; 3] {
         ["kernel_stages", "kernel_samples", "kernel_dispatcher"]
             .map(|test| Self { package: "flowgate-datapath".to_owned(), test: test.to_owned() })
+    }
+
+    /// `flowgate-lb` in a dispatcher.
+    pub(crate) fn embedder() -> Self {
+        Self {
+            package: "flowgate-example-load-balancer".to_owned(),
+            test: "netns_dispatcher".to_owned(),
+        }
     }
 
     /// Those of an object, by its name; the bench's has none.
@@ -69,14 +79,21 @@ impl TestTarget {
                 .args(["test", "--locked", "--no-run", "--message-format=json"])
                 .args(["--workspace", "--test", &self.test]),
         )?;
-        messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-            .find_map(|message| message.executable_of(self))
-            .ok_or_else(|| Error::NoTestBinary {
-                package: self.package.clone(),
-                test: self.test.clone(),
-            })
+        self.built(&messages).ok_or_else(|| Error::NoTestBinary {
+            package: self.package.clone(),
+            test: self.test.clone(),
+        })
+    }
+
+    /// The executable by cargo's account of a build.
+    fn built(&self, messages: &str) -> Option<TestBinary> {
+        let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let built: Vec<Built> = messages.filter_map(|m: Message| m.built(&self.package)).collect();
+        let programs = built.iter().filter(|one| one.target.is("bin"));
+        let programs = programs.map(|one| one.executable.clone()).collect();
+        let is_wanted = |one: &Built| one.target.is("test") && one.target.name == self.test;
+        let Built { executable, directory, .. } = built.into_iter().find(is_wanted)?;
+        Some(TestBinary { executable, directory, programs })
     }
 }
 
@@ -125,7 +142,7 @@ impl Package {
     fn tests(&self) -> impl Iterator<Item = TestTarget> + '_ {
         self.targets
             .iter()
-            .filter(|target| target.is_test())
+            .filter(|target| target.is("test"))
             .map(|target| TestTarget { package: self.name.clone(), test: target.name.clone() })
     }
 }
@@ -137,8 +154,8 @@ struct Target {
 }
 
 impl Target {
-    fn is_test(&self) -> bool {
-        self.kind.iter().any(|kind| kind == "test")
+    fn is(&self, wanted: &str) -> bool {
+        self.kind.iter().any(|kind| kind == wanted)
     }
 }
 
@@ -151,14 +168,20 @@ struct Message {
     target: Option<Target>,
 }
 
+/// An executable of a package's.
+struct Built {
+    target: Target,
+    executable: PathBuf,
+    directory: PathBuf,
+}
+
 impl Message {
-    fn executable_of(self, wanted: &TestTarget) -> Option<TestBinary> {
+    fn built(self, package: &str) -> Option<Built> {
         let target = self.target?;
         let directory = self.manifest_path.as_deref().and_then(Path::parent)?.to_owned();
         let executable = self.executable?;
-        let of_package = self.package_id?.contains(&format!("#{}@", wanted.package));
-        (of_package && target.is_test() && target.name == wanted.test)
-            .then_some(TestBinary { executable, directory })
+        let of_package = self.package_id?.contains(&format!("#{package}@"));
+        of_package.then_some(Built { target, executable, directory })
     }
 }
 
@@ -171,6 +194,29 @@ mod tests {
         let targets =
             tests.iter().map(|t| Target { name: (*t).to_owned(), kind: kind.clone() }).collect();
         Package { name: name.to_owned(), targets }
+    }
+
+    #[test]
+    fn a_test_comes_with_its_packages_programs() {
+        let message = |package, kind, name| {
+            format!(
+                r#"{{"package_id": "path+file:///w#{package}@0.1.0", "manifest_path": "/w/Cargo.toml",
+                "target": {{"name": "{name}", "kind": ["{kind}"]}}, "executable": "/t/{name}"}}"#
+            )
+            .replace('\n', " ")
+        };
+        let account = [
+            message("b", "bin", "other"),
+            message("a", "test", "one"),
+            message("a", "test", "two"),
+            message("a", "bin", "daemon"),
+            r#"{"reason": "build-finished", "success": true}"#.to_owned(),
+        ];
+        let target = |test: &str| TestTarget { package: "a".to_owned(), test: test.to_owned() };
+        let built = target("two").built(&account.join("\n")).unwrap();
+        assert_eq!((built.executable, built.directory), ("/t/two".into(), "/w".into()));
+        assert_eq!(built.programs, [PathBuf::from("/t/daemon")]);
+        assert!(target("three").built(&account.join("\n")).is_none());
     }
 
     #[test]

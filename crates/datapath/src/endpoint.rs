@@ -148,7 +148,8 @@ pub enum HookKind {
     /// removed by others by accident.
     Tcx,
     /// A filter of the clsact qdisc. It stays until it is removed, also when the process is killed;
-    /// who removes the interface's clsact qdisc removes it too. It costs a packet somewhat more.
+    /// who removes the interface's clsact qdisc removes it too. It costs a packet somewhat more. It is removed by its
+    /// interface's index: drop what attached it in the network namespace in which it was attached.
     Clsact,
     /// None: the host backend attaches nothing.
     None,

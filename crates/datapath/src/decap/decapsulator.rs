@@ -21,7 +21,8 @@ use crate::{
 /// A decapsulator: what it takes, and its interfaces.
 ///
 /// Dropping it detaches every interface and removes its pins, unless [`Decapsulator::persist`] was called; a
-/// process that is killed leaves pinned links behind, to be adopted.
+/// process that is killed leaves pinned links behind, to be adopted. A clsact filter ([`super::Way::Clsact`]) is removed by
+/// its interface's index: drop it in the network namespace in which it was attached.
 #[derive(Debug)]
 pub struct Decapsulator {
     attachments: BTreeMap<u32, Attachment>,
