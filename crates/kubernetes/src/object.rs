@@ -256,12 +256,17 @@ fn kind(field: &Field<'_>, TypeMeta { kind, api_version }: &TypeMeta) -> Read<Ki
             version => unsupported_version(version),
         },
         "NetworkPolicy" if !is_policy_group(group) => unsupported_version(NETWORK_POLICY_VERSION),
-        other if other.ends_with("NetworkPolicy") || is_policy_group(group) => {
+        other if ends_with_policy(other) || is_policy_group(group) => {
             let (kind, api_version) = (Arc::clone(kind), Arc::clone(api_version));
             Err(field.error(Reason::UnsupportedPolicy { kind, api_version }))
         }
         _ => Ok(Kind::Other),
     }
+}
+
+/// In whatever case it is written: a policy whose kind has a slip must not be left out.
+fn ends_with_policy(kind: &str) -> bool {
+    kind.to_ascii_lowercase().ends_with("networkpolicy")
 }
 
 fn cluster_api(group: &str, kind: &str) -> Option<&'static cluster_policy::Api> {

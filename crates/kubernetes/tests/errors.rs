@@ -244,6 +244,11 @@ fn in_an_object() {
              is a policy that is not supported, and can't be left out (line 1)",
         ),
         (
+            "kind: networkpolicy\napiVersion: networking.k8s.io/v1\nmetadata: {name: p}".into(),
+            "f.yaml: document 1 (networkpolicy/p): networkpolicy of networking.k8s.io/v1 is a policy \
+             that is not supported, and can't be left out (line 1)",
+        ),
+        (
             "kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha2".into(),
             "f.yaml: document 1 (AdminNetworkPolicy): AdminNetworkPolicy of \
              policy.networking.k8s.io/v1alpha2 is not supported, only that of \
