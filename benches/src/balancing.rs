@@ -80,10 +80,28 @@ impl FrameDriver {
     /// # Errors
     /// The kernel doesn't run it.
     pub fn run(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Run> {
+        self.aim(tested, course)?;
+        self.call(course, runs)
+    }
+
+    /// As [`FrameDriver::run`], each packet by a call of its own: a call of more than one waits for a grace period. What
+    /// became of each packet.
+    ///
+    /// # Errors
+    /// The kernel doesn't run it.
+    pub fn run_each(&mut self, tested: &ProgramFd, course: &Course, runs: u32) -> Result<Vec<i32>> {
+        self.aim(tested, course)?;
+        (0..runs).map(|_| Ok(self.call(course, 1)?.action)).collect()
+    }
+
+    fn aim(&mut self, tested: &ProgramFd, course: &Course) -> Result<()> {
         self.course.set(0, course.element(), 0)?;
-        self.tested.set(0, tested, 0)?;
+        Ok(self.tested.set(0, tested, 0)?)
+    }
+
+    fn call(&mut self, course: &Course, repeat: u32) -> Result<Run> {
         let data_in = Some(&course.packet.bytes[..]);
-        let options = TestRunOptions { data_in, repeat: runs, ..TestRunOptions::default() };
+        let options = TestRunOptions { data_in, repeat, ..TestRunOptions::default() };
         let result = xdp(&mut self.ebpf, DRIVER)?.test_run(options)?;
         Ok(Run {
             nanoseconds: result.duration.as_nanos() as f64,

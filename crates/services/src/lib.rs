@@ -17,6 +17,8 @@ mod explain;
 mod frontends;
 mod header;
 pub mod host;
+#[cfg(test)]
+mod interleavings;
 pub mod life;
 pub mod maglev;
 mod marks;

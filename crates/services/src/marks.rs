@@ -4,6 +4,8 @@
 //! ([`Tracked::LEFT`]). It goes when two sweeps running have seen it, and the second one no entry that may have passed
 //! the bucket by: while a left mark stands, its cell is free, so no packet passes the bucket by, and between the sweeps
 //! every packet is done that saw the cell taken. A packet that takes the cell meanwhile is faster than whoever clears it.
+//!
+//! Tested by `interleavings`, where packets and sweeps are held up anywhere.
 
 use std::collections::HashSet;
 
