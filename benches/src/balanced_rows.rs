@@ -438,6 +438,19 @@ impl List {
             rig.borrow_mut().send(&row.course, MANY as u32)?;
         }
         self.opening("SYN of new flows, every slot moving", rig, v6, MANY)?;
+        self.moving_oddly(rig, v6)
+    }
+
+    /// One flow each: others would take entries from the rows that open some.
+    fn moving_oddly(&mut self, rig: &Shared, v6: bool) -> Result<()> {
+        let to = |protocol| packet(vip(v6), protocol, tcp::ACK);
+        let gue = if v6 { "GUE over IPv6" } else { "GUE" };
+        let tunnelled = to(FlowProtocol::Tcp(443));
+        self.row(&format!("TCP, established, {gue}, every slot moving"), rig, &tunnelled)?;
+        let name = "too big for a path of 1,500 bytes, answered, every slot moving";
+        self.answered(name, rig, &large(to(TCP), ETHERNET), None)?;
+        let other = packet(backend(v6, 99), TCP, tcp::ACK);
+        self.row("not a service's, every slot moving", rig, &other)?.meaning = Meaning::Passed;
         Ok(())
     }
 

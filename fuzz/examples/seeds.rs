@@ -98,7 +98,7 @@ fn connections() -> Vec<(String, Vec<Vec<u8>>)> {
     for (family, client, service) in
         [("4", "203.0.113.200", "198.51.100.1"), ("6", "2001:db8:9::7", "2001:db8:1::1")]
     {
-        for port in [80, 443, 22, 83, 84] {
+        for port in [80, 443, 22, 83, 84, 85] {
             let frame = frame(client, service, FlowProtocol::Tcp(port));
             let packets = [tcp::SYN, tcp::ACK, tcp::FIN | tcp::ACK].map(|f| frame.flags(f).bytes());
             all.push((format!("tcp{family}-{port}"), packets.to_vec()));
@@ -107,6 +107,9 @@ fn connections() -> Vec<(String, Vec<Vec<u8>>)> {
             let datagram = frame(client, service, FlowProtocol::Udp(port)).bytes();
             all.push((format!("udp{family}-{port}"), vec![datagram]));
         }
+        let named = |protocol| Frame { payload: 16, ..frame(client, service, protocol) };
+        all.push((format!("quic{family}"), connection_ids(named(FlowProtocol::Udp(443)))));
+        all.push((format!("option{family}"), server_ids(named(FlowProtocol::Tcp(7000)))));
         let large = Frame { payload: 1400, ..frame(client, service, FlowProtocol::Tcp(80)) };
         let quoted = frame(client, service, FlowProtocol::Tcp(80)).answer();
         let error = error_about(&quoted, address(client), 3);
@@ -117,6 +120,33 @@ fn connections() -> Vec<(String, Vec<Vec<u8>>)> {
         Frame { payload: 600, ..frame("203.0.113.200", "198.51.100.1", FlowProtocol::Udp(80)) };
     all.push(("fragments4".to_owned(), fragments(&datagram.bytes(), 7, 256)));
     all
+}
+
+/// Datagrams of QUIC, by a long header and by a short one, that name the server 26.
+fn connection_ids(frame: Frame) -> Vec<Vec<u8>> {
+    let long = [0xc0, 0, 0, 0, 1, 8, 0, 26, 1, 2, 3, 4, 5, 6, 0, 0];
+    let short = [0x40, 0, 26, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0, 0, 0];
+    [long, short].map(|payload| ending(frame.bytes(), &payload)).to_vec()
+}
+
+/// Segments whose options name the server 28, and nobody.
+fn server_ids(frame: Frame) -> Vec<Vec<u8>> {
+    let first = [183, 6, 28, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let behind = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 183, 6, 99, 0];
+    let segments = [(first, 7), (behind, 9)].map(|(options, words)| {
+        let mut bytes = ending(frame.flags(tcp::ACK).bytes(), &options);
+        let header = bytes.len() - options.len() - 20;
+        bytes[header + 12] = words << 4;
+        bytes
+    });
+    segments.to_vec()
+}
+
+/// A frame whose payload's end is something else.
+fn ending(mut frame: Vec<u8>, end: &[u8]) -> Vec<u8> {
+    let at = frame.len() - end.len();
+    frame[at..].copy_from_slice(end);
+    frame
 }
 
 /// What `kubectl get -o json` prints.

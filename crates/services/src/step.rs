@@ -102,6 +102,9 @@ impl Running {
     ) -> Moved {
         let mut moved = Moved::default();
         let waiting: Vec<u32> = self.waiting.iter().copied().collect();
+        if !waiting.is_empty() {
+            self.estimate_anew(store, now);
+        }
         for slot in waiting {
             if !allowance.covers(self) {
                 moved.staged += 1;
@@ -110,6 +113,15 @@ impl Running {
             moved += self.turn(store, slot, (now, allowance));
         }
         moved
+    }
+
+    /// Whatever slots were thought to need was learnt of those that have moved since, in a flood perhaps. Kept, it could
+    /// be more than there is room for, and those that wait would wait for ever.
+    fn estimate_anew<S: Store>(&mut self, store: &S, now: Millis) {
+        if self.costly(store) == 0 && self.failed + self.idle() <= now {
+            self.entries_per_slot = 0.0;
+            self.expect_flows();
+        }
     }
 
     /// Slots whose flows all get entries.

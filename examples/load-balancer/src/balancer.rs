@@ -340,6 +340,7 @@ fn fixed(old: &Config, new: &Config) -> Result<(), Refused> {
         ("directory", old.directory == new.directory),
         ("pin", old.pin == new.pin),
         ("dispatcher", old.dispatcher == new.dispatcher),
+        ("seed", old.seed == new.seed),
         ("limits", old.limits == new.limits),
         ("uplink", old.uplink == new.uplink),
         ("nat.first_port", old.nat.first_port == new.nat.first_port),

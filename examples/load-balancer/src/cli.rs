@@ -93,6 +93,8 @@ pub(crate) enum Command {
         client: Client,
     },
     /// Runs the loaded program on packets: verdict, backend and the packet as it goes on
+    ///
+    /// It does with them what it does with any: they are counted, and what it would remember is remembered.
     Simulate {
         /// pcap, pcapng, or text with a frame in hexadecimal digits on each line
         file: PathBuf,

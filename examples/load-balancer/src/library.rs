@@ -408,6 +408,7 @@ fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
         moving_slots: (pending + moving + settling) as u32,
         pending_slots: pending as u32,
         tracked: stats.tracked as u64,
+        refused: stats.refused,
         pinned: stats.pinned as u64,
         backends: backends
             .map(|(id, traffic)| BackendCounts {
@@ -415,6 +416,7 @@ fn service_counts(stats: flowgate_services::ServiceStats) -> ServiceCounts {
                 packets: traffic.packets,
                 bytes: traffic.bytes,
                 opened: traffic.opened,
+                remembered: traffic.tracked,
             })
             .collect(),
     }

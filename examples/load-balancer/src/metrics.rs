@@ -75,6 +75,8 @@ impl Collector for Measured {
         counters(to, "packets", "Packets sent to a backend", backend(|one| one.packets))?;
         counters(to, "bytes", "Bytes of IP packets sent to a backend", backend(|one| one.bytes))?;
         counters(to, "flows", "Flows opened at a backend", backend(|one| one.opened))?;
+        let help = "Flows that were remembered because backends changed";
+        counters(to, "remembered_flows", help, backend(|one| one.remembered))?;
         let drops = self.counts.drops.iter();
         let drops = drops.map(|(reason, packets)| (vec![("reason", reason.clone())], *packets));
         counters(to, "dropped_packets", "Packets dropped", drops)?;
@@ -88,6 +90,10 @@ impl Collector for Measured {
         let tcp = self.counts.tcp.map(by_id);
         let help = "Packets of services with tcp_option, by whether their option names a backend";
         counters(to, "tcp_packets", help, tcp.into_iter())?;
+        let help = "Packets whose flows found no room to be remembered while backends change";
+        let services = self.counts.services.iter();
+        let refused = services.map(|one| (vec![("service", one.name.to_string())], one.refused));
+        counters(to, "refused_flows", help, refused)?;
         self.of_services(to)?;
         self.of_backends(to)?;
         self.of_sources(to)?;
@@ -236,13 +242,14 @@ mod tests {
     use crate::plane::{BackendCounts, ServiceCounts};
 
     fn counts(address: IpAddr) -> Counts {
-        let counted = BackendCounts { address, packets: 3, bytes: 180, opened: 1 };
+        let counted = BackendCounts { address, packets: 3, bytes: 180, opened: 1, remembered: 16 };
         let service = ServiceCounts {
             name: "web".into(),
             slots: 251,
             moving_slots: 7,
             pending_slots: 3,
             tracked: 2,
+            refused: 17,
             pinned: 6,
             backends: vec![counted],
         };
@@ -282,6 +289,8 @@ mod tests {
             format!("flowgate_lb_packets_total{labels} 3"),
             format!("flowgate_lb_bytes_total{labels} 180"),
             format!("flowgate_lb_flows_total{labels} 1"),
+            format!("flowgate_lb_remembered_flows_total{labels} 16"),
+            "flowgate_lb_refused_flows_total{service=\"web\"} 17".into(),
             "flowgate_lb_dropped_packets_total{reason=\"no backend\"} 5".into(),
             "flowgate_lb_unpinned_packets_total 7".into(),
             "flowgate_lb_quic_packets_total{id=\"opening\"} 9".into(),

@@ -151,6 +151,8 @@ pub struct ServiceCounts {
     pub pending_slots: u32,
     /// Flows that are remembered.
     pub tracked: u64,
+    /// Packets so far whose flows found no room to be remembered.
+    pub refused: u64,
     /// Clients that are remembered, by affinity.
     pub pinned: u64,
     /// By backend.
@@ -168,6 +170,8 @@ pub struct BackendCounts {
     pub bytes: u64,
     /// Flows that were opened.
     pub opened: u64,
+    /// Flows that were remembered.
+    pub remembered: u64,
 }
 
 /// A flow: who sends to which service.

@@ -177,6 +177,7 @@ impl<P: Plane> Balancer<P> {
             moving_slots: service.moving_slots,
             pending_slots: service.pending_slots,
             tracked: service.tracked,
+            refused: service.refused,
         });
         Ok(flows.collect())
     }

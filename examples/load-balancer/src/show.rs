@@ -91,13 +91,16 @@ impl Show for Stats {
 impl Show for Vec<Flows> {
     fn show(&self) -> String {
         let row = |one: &Flows| {
-            let numbers: [u64; 4] =
-                [one.slots.into(), one.moving_slots.into(), one.pending_slots.into(), one.tracked];
+            let slots = [one.slots, one.moving_slots, one.pending_slots].map(u64::from);
+            let numbers = slots.into_iter().chain([one.tracked, one.refused]);
             let mut row = vec![one.service.clone()];
             row.extend(numbers.map(|number| number.to_string()));
             row
         };
-        table(&["service", "slots", "moving", "pending", "tracked"], self.iter().map(row))
+        table(
+            &["service", "slots", "moving", "pending", "tracked", "refused"],
+            self.iter().map(row),
+        )
     }
 }
 

@@ -130,6 +130,7 @@ fn what_is_fixed_while_it_runs_is_refused() {
         ("directory", "/run/other"),
         ("pin", "/sys/fs/bpf/other"),
         ("dispatcher", "{priority: 1}"),
+        ("seed", "7"),
         ("limits", "{flows: 1}"),
         ("uplink", "{mtu: 9000}"),
         ("nat.last_port", "nat: {last_port: 2000}"),

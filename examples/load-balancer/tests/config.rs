@@ -84,6 +84,16 @@ fn defaults_are_filled_in() {
 }
 
 #[test]
+fn the_seed_is_what_is_written() {
+    let options = |text: &str| config::parse("lb.yaml", text).unwrap().config.options();
+    assert_eq!(options(&service(PLAIN)).seed, 0);
+    let written = format!("{}seed: {}\n", service(PLAIN), u64::MAX);
+    assert_eq!(options(&written).seed, u64::MAX);
+    at("seed: 18446744073709551616\ninterfaces: []\n", (1, "seed", ""));
+    at("seed: -1\ninterfaces: []\n", (1, "seed", ""));
+}
+
+#[test]
 fn what_isnt_yaml_is_refused_on_its_line() {
     at("interfaces: [\n  {name: eth0}\nservices: [", (3, "interfaces", ""));
     assert!(refused("").to_string().starts_with("lb.yaml"));

@@ -18,9 +18,10 @@ use flowgate_datapath::{
     lb::{BalancerOptions, Fate, LoadBalancer, NatOptions},
 };
 use flowgate_services::{
-    Services, TableSize, Uplink,
+    QuicServers, Services, TableSize, TcpServers, Uplink,
     model::{
-        Backend, BackendState, Forwarding, Fragments, HashMode, NextHop, Service, SourceRanges,
+        AFFINITY, Backend, BackendState, Forwarding, Fragments, HashMode, NextHop, Service,
+        SourceRanges,
     },
 };
 
@@ -145,6 +146,7 @@ fn open() -> LoadBalancer {
         services: 16,
         tracked: 64,
         fragments: 64,
+        clients: 64,
         errors_per_second: u32::MAX,
         uplink: Uplink { gateway: Some([2, 0, 0, 0, 0, 0xfe]), ..Uplink::default() },
         nat: NatOptions {
@@ -183,7 +185,27 @@ fn services() -> Services {
     let nat6 = nat("nat6", 84).address(ends[1]).backend(v6(22)).backend(v6(23));
     let mut rest = both(Service::udp("rest", 0)).backend(v4(24)).backend(v4(25));
     rest.options.hash = HashMode::DestinationPort;
-    Services::new([tunnel, tracked, gue, layer2, ranges, nat4, nat6, rest]).expect("good services")
+    let [quic, named, sticky] = particular().map(both);
+    let all = [tunnel, tracked, gue, layer2, ranges, nat4, nat6, rest, quic, named, sticky];
+    Services::new(all).expect("good services")
+}
+
+/// Services whose packets say whose they are, or whose clients are remembered.
+fn particular() -> [Service; 3] {
+    let named = |service: Service, last: u8| {
+        [last, last + 1].into_iter().fold(service, |service, last| {
+            let backend = Backend::new(IpAddr::from([198, 18, 0, last]));
+            service.backend(backend.server_id(u16::from(last)))
+        })
+    };
+    let mut quic = named(Service::udp("quic", 443), 26);
+    quic.options.quic = Some(QuicServers::default());
+    let mut option = named(Service::tcp("option", 7000), 28);
+    option.options.tcp_option = Some(TcpServers::default());
+    let sticky = Backend::new(IpAddr::from([198, 18, 0, 30]));
+    let mut sticky = Service::tcp("sticky", 85).backend(sticky);
+    sticky.options.affinity = Some(AFFINITY);
+    [quic, option, sticky]
 }
 
 /// The first backend of each drains.

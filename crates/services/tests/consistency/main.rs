@@ -9,6 +9,7 @@
 //! begin.
 
 mod affinity;
+mod floods;
 mod flow;
 mod opening;
 mod walk;
@@ -18,7 +19,7 @@ use flowgate_services::model::Protocol;
 use walk::{Walk, World};
 
 /// The walks of a world; what they were like is printed.
-fn walks(name: &str, world: World) {
+fn walks(name: &str, world: World) -> walk::Seen {
     let number = |name: &str, default| {
         std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
     };
@@ -34,21 +35,28 @@ fn walks(name: &str, world: World) {
     assert!(sum.reopened > 10 || world.protocol == Protocol::Udp, "{sum}");
     assert!(sum.tracked > 0 || world.affinity, "{sum}");
     assert!(sum.lost < sum.opened / 2, "{sum}");
+    sum
 }
 
 #[test]
 fn tcp_flows_keep_their_backends() {
-    walks("TCP", World { protocol: Protocol::Tcp, cells: 4096, by_source: false, affinity: false });
+    let _ = walks(
+        "TCP",
+        World { protocol: Protocol::Tcp, cells: 4096, by_source: false, affinity: false },
+    );
 }
 
 #[test]
 fn udp_flows_keep_their_backends() {
-    walks("UDP", World { protocol: Protocol::Udp, cells: 4096, by_source: false, affinity: false });
+    let _ = walks(
+        "UDP",
+        World { protocol: Protocol::Udp, cells: 4096, by_source: false, affinity: false },
+    );
 }
 
 #[test]
 fn flows_of_clients_that_stay_together_keep_their_backends() {
-    walks(
+    let _ = walks(
         "by source",
         World { protocol: Protocol::Tcp, cells: 4096, by_source: true, affinity: false },
     );
@@ -57,18 +65,15 @@ fn flows_of_clients_that_stay_together_keep_their_backends() {
 #[test]
 fn clients_with_affinity_keep_their_backends() {
     let world = World { protocol: Protocol::Tcp, cells: 4096, by_source: false, affinity: true };
-    walks("affinity, TCP", world);
-    walks("affinity, UDP", World { protocol: Protocol::Udp, ..world });
+    let _ = walks("affinity, TCP", world);
+    let _ = walks("affinity, UDP", World { protocol: Protocol::Udp, ..world });
 }
 
 #[test]
 fn a_table_that_is_too_small_breaks_nothing() {
-    walks(
-        "TCP, 16 cells",
-        World { protocol: Protocol::Tcp, cells: 16, by_source: false, affinity: false },
-    );
-    walks(
-        "UDP, 16 cells",
-        World { protocol: Protocol::Udp, cells: 16, by_source: false, affinity: false },
-    );
+    for (name, protocol) in [("TCP, 16 cells", Protocol::Tcp), ("UDP, 16 cells", Protocol::Udp)] {
+        let world = World { protocol, cells: 16, by_source: false, affinity: false };
+        let seen = walks(name, world);
+        assert!(seen.refused > 10, "it is: {seen}");
+    }
 }

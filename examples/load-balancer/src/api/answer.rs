@@ -216,6 +216,9 @@ pub struct Flows {
     pub pending_slots: u32,
     /// Flows that are remembered because of that.
     pub tracked: u64,
+    /// Packets so far whose flows found no room to be remembered: their slots wait.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// A change was made.

@@ -36,6 +36,11 @@ pub struct Config {
     pub dispatcher: Option<Dispatcher>,
     /// Metrics for Prometheus. Without it there are none.
     pub metrics: Option<Metrics>,
+    /// A secret number, below 2^64, that is the same for all balancers of the same services: with a service's address it
+    /// decides which of its slots a connection has. Who knows it, as everybody knows 0, can aim connections at one
+    /// backend. Addresses that are balanced already keep the one with which they were added. Fixed while it runs.
+    #[serde(default)]
+    pub seed: u64,
     /// For how much there is room. Fixed while it runs.
     #[serde(default)]
     pub limits: Limits,

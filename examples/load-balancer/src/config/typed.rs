@@ -69,6 +69,7 @@ impl Config {
             sources: limits.networks as usize,
             tracked: limits.flows as usize,
             clients: limits.clients as usize,
+            seed: self.seed,
             uplink: self.uplink.typed(),
             nat: NatOptions {
                 sources: self.nat.sources.clone(),

@@ -95,11 +95,18 @@ impl Plane for Fake {
             moving_slots: 0,
             pending_slots: 0,
             tracked: 0,
+            refused: 0,
             pinned: 0,
             backends: service
                 .backends
                 .iter()
-                .map(|one| BackendCounts { address: one.address, packets: 1, bytes: 60, opened: 1 })
+                .map(|one| BackendCounts {
+                    address: one.address,
+                    packets: 1,
+                    bytes: 60,
+                    opened: 1,
+                    remembered: 0,
+                })
                 .collect(),
         });
         Ok(Counts {
