@@ -7,16 +7,20 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::Labels;
 
 /// Selects labels: all requirements must hold. Without requirements, everything matches.
 ///
-/// Displays as `app=web,tier in (a,b),!legacy`; the empty one as `*`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Displays as `app=web,tier in (a,b),!legacy`; the empty one as `*`. Crosses serde as the list of its requirements.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<Requirement>", into = "Vec<Requirement>")]
 pub struct Selector(Vec<Requirement>);
 
 /// What one key has to fulfil.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Requirement {
     /// The label's key.
     pub key: Arc<str>,
@@ -25,7 +29,8 @@ pub struct Requirement {
 }
 
 /// What a label's value has to be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Operator {
     /// The key is there, with one of these values. With no values, nothing matches.
     In(BTreeSet<Arc<str>>),
@@ -101,6 +106,18 @@ impl Requirement {
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
+    }
+}
+
+impl From<Vec<Requirement>> for Selector {
+    fn from(requirements: Vec<Requirement>) -> Self {
+        Self::new(requirements)
+    }
+}
+
+impl From<Selector> for Vec<Requirement> {
+    fn from(selector: Selector) -> Self {
+        selector.0
     }
 }
 

@@ -94,30 +94,41 @@ impl fmt::Display for PolicyRef {
 ///     namespaces: NamespaceSelector::Named("shop".into()),
 ///     labels: Selector::everything(),
 /// };
-/// let isolate = Policy { ingress: Some(vec![]), ..Policy::new(id, everybody) };
+/// let isolate = Policy::new(id, everybody).says(Direction::Ingress, []);
 /// assert!(isolate.isolates(Direction::Ingress));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It crosses serde as its fields are, in camel case; what is left out is as [`Policy::new`] has it, and a field that
+/// isn't known is an error. Manifests of Kubernetes' kinds are read by `flowgate-kubernetes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
     /// Its name, for logs and explanations.
     pub id: PolicyRef,
     /// Where it stands in the order of evaluation.
+    #[serde(default)]
     pub tier: Tier,
     /// What it does to packets.
+    #[serde(default)]
     pub mode: Mode,
     /// The directions in which it isolates its subjects, if it is of the namespace tier and says
     /// anything about the direction.
+    #[serde(default = "Directions::all")]
     pub default_deny: Directions,
     /// The ends of which it speaks.
     pub subject: Subject,
     /// What is opened to them. `None`: it says nothing. `Some(vec![])`: it isolates, allows nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Vec<Rule>>,
     /// What they open. `None`: it says nothing. `Some(vec![])`: it isolates, allows nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<Rule>>,
     /// A value for the log of flows that it decides about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Arc<str>>,
     /// What the sender of a packet that it denies is told. `None`: it leaves that to other policies
     /// that deny the same; if none of them says anything, nothing is told ([`Policy::told_by`]).
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "told")]
     pub response: Option<Response>,
 }
 
@@ -136,6 +147,68 @@ impl Policy {
             log: None,
             response: None,
         }
+    }
+
+    /// The same in another place of the order of evaluation.
+    #[must_use]
+    pub fn tier(self, tier: Tier) -> Self {
+        Self { tier, ..self }
+    }
+
+    /// The same with another effect.
+    #[must_use]
+    pub fn mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The same, isolating in these directions alone, of those of which it says anything.
+    #[must_use]
+    pub fn default_deny(self, default_deny: Directions) -> Self {
+        Self { default_deny, ..self }
+    }
+
+    /// The same with more rules about a direction. With none, and none before, it isolates and allows nothing.
+    ///
+    /// ```
+    /// use flowgate_policy::model::{
+    ///     Direction, Entity, Mode, Peer, Peers, Policy, PolicyKind, PolicyRef, Port, PortMatch,
+    ///     Ports, Protocol, Response, Rule, Subject,
+    /// };
+    ///
+    /// let id = PolicyRef {
+    ///     kind: PolicyKind::FlowgateNodePolicy,
+    ///     namespace: "".into(),
+    ///     name: "ssh".into(),
+    /// };
+    /// let ssh = Port { protocol: Protocol::Tcp, port: PortMatch::Range(22, 22) };
+    /// let world = Peers::OneOf(vec![Peer::Entity(Entity::World)]);
+    /// let policy = Policy::new(id, Subject::Nodes(Default::default()))
+    ///     .says(Direction::Ingress, [Rule::deny(world, Ports::of([ssh]))])
+    ///     .mode(Mode::Audit)
+    ///     .log("ssh-from-outside")
+    ///     .response(Response::Reset);
+    /// assert_eq!(policy.rules(Direction::Ingress).map(Vec::len), Some(1));
+    /// ```
+    #[must_use]
+    pub fn says(mut self, direction: Direction, rules: impl IntoIterator<Item = Rule>) -> Self {
+        let said = match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        };
+        said.get_or_insert_default().extend(rules);
+        self
+    }
+
+    /// The same with a value for the log of flows that it decides about.
+    #[must_use]
+    pub fn log(self, value: impl Into<Arc<str>>) -> Self {
+        Self { log: Some(value.into()), ..self }
+    }
+
+    /// The same, and whom it denies is told this.
+    #[must_use]
+    pub fn response(self, response: Response) -> Self {
+        Self { response: Some(response), ..self }
     }
 
     /// Services that pass every node in both directions, whatever other policies of nodes say: the way
@@ -189,8 +262,44 @@ impl Policy {
     }
 }
 
+/// What is told, by its name.
+mod told {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Response;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Response", rename_all = "lowercase")]
+    enum Named {
+        Silence,
+        Icmp,
+        Reset,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Told(#[serde(with = "Named")] Response);
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        response: &Option<Response>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        response.map(Told).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Response>, D::Error> {
+        Ok(Option::<Told>::deserialize(deserializer)?.map(|told| told.0))
+    }
+}
+
 /// Where a policy stands in the order of evaluation; tiers compare in that order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Tier {
     /// Before what namespaces say. Lower priorities first; at one priority by name, where two
     /// policies contradict each other ([`Policy::contradicts`]) the specification leaves it open.
@@ -226,7 +335,9 @@ pub enum Mode {
 
 bitflags::bitflags! {
     /// The ways past an endpoint, seen from the endpoint.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    /// Cross serde by their names: `"EGRESS | INGRESS"`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(transparent)]
     pub struct Directions: u8 {
         /// What it opens.
         const EGRESS = 1;
@@ -247,7 +358,8 @@ impl Directions {
 }
 
 /// What becomes of flows with these peers, on these ports.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What becomes of them.
     pub action: RuleAction,
@@ -278,7 +390,8 @@ impl Rule {
 }
 
 /// What a rule does with what it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RuleAction {
     /// It allows.
     Allow,
@@ -290,7 +403,8 @@ pub enum RuleAction {
 }
 
 /// The other ends that a rule names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Peers {
     /// Everything, known or not.
     Any,
@@ -299,7 +413,8 @@ pub enum Peers {
 }
 
 /// One kind of other end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Peer {
     /// Workloads by namespace and labels. Never matches a node or a host-network workload.
     Workloads(WorkloadSelector),
@@ -357,7 +472,8 @@ impl fmt::Display for Entity {
 }
 
 /// The ends of which a policy speaks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Subject {
     /// Workloads that have addresses of their own.
     Workloads(WorkloadSelector),
@@ -373,7 +489,8 @@ impl From<WorkloadSelector> for Subject {
 }
 
 /// Selects workloads: namespace AND labels.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WorkloadSelector {
     /// The namespaces.
     pub namespaces: NamespaceSelector,
@@ -382,7 +499,8 @@ pub struct WorkloadSelector {
 }
 
 /// Selects namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum NamespaceSelector {
     /// This one, by name.
     Named(Arc<str>),
@@ -391,7 +509,8 @@ pub enum NamespaceSelector {
 }
 
 /// The destination ports that a rule names, and what other protocols have in their place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Ports {
     /// Every protocol and every port.
     Any,
@@ -408,7 +527,8 @@ impl Ports {
 }
 
 /// What a rule may name of a flow beside its ends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Service {
     /// A port of a protocol that has ports.
     Port(Port),
@@ -427,7 +547,8 @@ impl From<Port> for Service {
 }
 
 /// A port of a protocol that has ports.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Port {
     /// The protocol.
     pub protocol: Protocol,
@@ -436,7 +557,8 @@ pub struct Port {
 }
 
 /// Which ports of a protocol.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum PortMatch {
     /// Every port of the protocol.
     All,
