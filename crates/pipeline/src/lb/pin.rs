@@ -86,7 +86,7 @@ pub fn seen<T: Balance>(tables: &T, frontend: &Frontend, flow: &Flow) {
 pub fn pin<T: Balance>(tables: &T, client: &Client, number: u32) {
     // VERIFIER: one subprogram behind the other, not within it: the stacks of those that call one another add up.
     let left = tables.pin_in_first(client, number);
-    if left.is_some_and(|pin| !tables.lodge::<Pins>(&client.place(tables), pin)) {
+    if left.is_some_and(|pin| !tracking::lodged::<Pins, T>(tables, &client.place(tables), pin)) {
         tables.count(Counter::PinsRefused);
     }
 }

@@ -195,10 +195,18 @@ pub fn insert<E: Entries, T: Balance, const CALLS: bool>(
 ) -> bool {
     // If another CPU takes the cell meanwhile, there may be another one.
     store(tables, (first, common(tables, first)), (place.hash, entry.in_first()))
-        || CALLS && tables.lodge::<E>(place, entry)
+        || CALLS && lodged::<E, T>(tables, place, entry)
 }
 
 /// Stores an entry in whichever of its buckets; `false`: there is no room.
+///
+/// What finds no room holds changes up, so who has only lost a race for a cell tries once more.
+#[inline(always)]
+pub(super) fn lodged<E: Entries, T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
+    tables.lodge::<E>(place, entry) || tables.lodge::<E>(place, entry)
+}
+
+/// The same once; `false`: there is no room, or others were faster.
 #[inline(always)]
 pub fn lodge<E: Entries, T: Balance>(tables: &T, place: &Place, entry: Tracked) -> bool {
     let found = vacant::<E, T>(tables, place);
