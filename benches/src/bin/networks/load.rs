@@ -166,7 +166,8 @@ pub(crate) fn sized(plan: &Plan, flows: usize) -> Options {
         row_cells: cost.row_cells,
         decision_cells: cost.decision_cells,
         decisions: cost.decisions,
-        ipcache_nodes: cost.ipcache_nodes,
+        // Room for directories side by side, too.
+        ipcache_nodes: cost.ipcache_nodes + cost.ipcache_nodes / 8,
         events_per_second: 0,
         flows4: flows,
         flows6: flows,
