@@ -125,6 +125,7 @@ impl<P: Plane> Balancer<P> {
             self.take_back(&attached);
             return Err(error);
         }
+        self.plane.set_nat_timeouts(desired.file().nat.timeouts.typed());
         said.extend(crate::differences::between(&self.desired, &desired));
         self.desired = desired;
         self.detach_others(attached, &mut said);

@@ -7,7 +7,7 @@ use crate::{
     desired::Desired,
 };
 
-/// A line for each source, service and backend that comes, goes or changes.
+/// A line for time-outs that change, and for each source, service and backend that comes, goes or changes.
 pub(crate) fn between(old: &Desired, new: &Desired) -> Vec<String> {
     let (before, after) = (&old.file().nat.sources, &new.file().nat.sources);
     let only = |of: &[IpAddr], other: &[IpAddr], what: &str| -> Vec<String> {
@@ -16,6 +16,9 @@ pub(crate) fn between(old: &Desired, new: &Desired) -> Vec<String> {
     };
     let mut said = only(before, after, "retired");
     said.extend(only(after, before, "added"));
+    if old.file().nat.timeouts != new.file().nat.timeouts {
+        said.push("time-outs of `snat` changed".to_owned());
+    }
     let by_name = |desired: &Desired| -> BTreeMap<String, Service> {
         desired.written().map(|service| (service.name.clone(), service)).collect()
     };

@@ -29,7 +29,7 @@ use flowgate_datapath::{
     },
 };
 use flowgate_services::{
-    Applied, ClientFlow, Services,
+    Applied, ClientFlow, NatTimeouts, Services,
     life::Stage,
     model::{self, Frontend},
 };
@@ -226,7 +226,11 @@ impl Plane for Library {
     fn apply(&mut self, services: &Services, now: Instant) -> Result<Option<String>, PlaneError> {
         let applied = self.balancer().apply(services, now);
         self.balances |= applied.is_ok();
-        Ok(said(&applied?))
+        Ok(said(&applied.map_err(as_it_was_made)?))
+    }
+
+    fn set_nat_timeouts(&mut self, timeouts: NatTimeouts) {
+        self.balancer().set_nat_timeouts(timeouts);
     }
 
     fn tick(&mut self, now: Instant) -> Result<Duration, PlaneError> {
@@ -351,6 +355,27 @@ fn in_terms_of_the_file(error: XdpError) -> PlaneError {
         }
         error => error.into(),
     }
+}
+
+/// The file is checked by its own `limits.idle`: one that is too short is that of tables which were there already.
+fn as_it_was_made(error: lb::ApplyError) -> PlaneError {
+    match error {
+        lb::ApplyError::Idle { service, idle, longest } => {
+            TooLong { service, idle, longest }.into()
+        }
+        error => error.into(),
+    }
+}
+
+/// State that an earlier process left pinned was made for shorter silence.
+#[derive(Debug, Error)]
+#[error(
+    "service {service}: its `idle` is {idle:?}, and the state that is pinned was made with a `limits.idle` of {longest:?}: write no more, or end the process and remove `pin` once its flows may end"
+)]
+struct TooLong {
+    service: model::ServiceName,
+    idle: Duration,
+    longest: Duration,
 }
 
 /// An interface has libxdp's dispatcher, and the file asks for no place in it.

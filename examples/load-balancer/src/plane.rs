@@ -8,7 +8,7 @@ use std::{
 };
 
 use flowgate_datapath::health::Checks;
-use flowgate_services::{ConnectionId, Services, model::ServiceName};
+use flowgate_services::{ConnectionId, NatTimeouts, Services, model::ServiceName};
 
 use crate::{
     api::answer::{Dispatcher, Named, Notice},
@@ -55,6 +55,9 @@ pub trait Plane {
     ///
     /// There is no room; nothing has changed then.
     fn apply(&mut self, services: &Services, now: Instant) -> Result<Option<String>, PlaneError>;
+
+    /// How long flows with `snat` forwarding may be silent from now on, those that live as well.
+    fn set_nat_timeouts(&mut self, timeouts: NatTimeouts);
 
     /// Has time pass; says when to call again.
     ///

@@ -13,6 +13,7 @@ use flowgate_lb::{
     health::probe::Failure,
     saved::Saved,
 };
+use flowgate_services::NatTimeouts;
 use flowgate_services::model::BackendState::{Active, Draining, Quarantined};
 use serde_json::{Value, json};
 
@@ -132,6 +133,7 @@ fn what_is_fixed_while_it_runs_is_refused() {
         ("dispatcher", "{priority: 1}"),
         ("seed", "7"),
         ("limits", "{flows: 1}"),
+        ("limits", "{idle: 1h}"),
         ("uplink", "{mtu: 9000}"),
         ("nat.last_port", "nat: {last_port: 2000}"),
         ("nat.places6", "nat: {places6: 3}"),
@@ -161,6 +163,26 @@ fn sources_of_full_nat_change_with_the_file() {
     let drain = json!({"command": "drain", "service": "web", "backend": "198.18.0.1"});
     ask(&mut balancer, drain).expect("it's drained");
     assert_eq!(sources().len(), 2);
+}
+
+#[test]
+fn time_outs_change_with_the_file() {
+    let (mut balancer, fake) = begin(FILE, None, Instant::now());
+    let idle = || fake.0.borrow().services.get(&"web".into()).expect("applied").idle();
+    assert_eq!(idle(), Duration::from_secs(300));
+    let shorter = FILE.replace("port: 80\n", "port: 80\n    idle: 90s\n");
+    let said = balancer.reload(checked(&shorter), Instant::now()).expect("taken over");
+    assert_eq!((said, idle()), (vec!["service web changed".to_owned()], Duration::from_secs(90)));
+    let closing = format!("{shorter}nat: {{timeouts: {{closing: 5s}}}}\n");
+    fake.0.borrow_mut().refuses = Some("apply".into());
+    let before = fake.0.borrow().nat_timeouts;
+    balancer.reload(checked(&closing), Instant::now()).expect_err("it refuses");
+    assert_eq!(fake.0.borrow().nat_timeouts, before, "what is refused leaves what ran");
+    fake.0.borrow_mut().refuses = None;
+    let said = balancer.reload(checked(&closing), Instant::now()).expect("taken over");
+    assert_eq!(said, ["time-outs of `snat` changed"]);
+    let expected = NatTimeouts { closing: Duration::from_secs(5), ..NatTimeouts::default() };
+    assert_eq!(fake.0.borrow().nat_timeouts, Some(expected));
 }
 
 #[test]

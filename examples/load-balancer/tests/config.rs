@@ -1,6 +1,10 @@
 //! The file: the example in the tree, and every kind of mistake with its line and field.
 
-use flowgate_lb::config::{self, ConfigError, model::*};
+use std::time::Duration;
+
+use flowgate_datapath::lb::BalancerOptions;
+use flowgate_lb::config::{self, Checked, ConfigError, model::*};
+use flowgate_services::NatTimeouts;
 use flowgate_services::model::{BackendState, Forwarding as Way, NextHop, QuicServers, TcpServers};
 
 /// A file with these lines for its only service, the first of which is line 4.
@@ -91,6 +95,45 @@ fn the_seed_is_what_is_written() {
     assert_eq!(options(&written).seed, u64::MAX);
     at("seed: 18446744073709551616\ninterfaces: []\n", (1, "seed", ""));
     at("seed: -1\ninterfaces: []\n", (1, "seed", ""));
+}
+
+#[test]
+fn silence_is_what_is_written() {
+    let read = |text: &str| config::parse("lb.yaml", text).expect("right");
+    let idle = |read: &Checked| read.services.get(&"web".into()).expect("its service").idle();
+    let (seconds, usual) = (Duration::from_secs, BalancerOptions::default());
+    let plain = read(&service(PLAIN));
+    assert_eq!((idle(&plain), plain.config.services[0].idle), (seconds(300), None));
+    assert_eq!(plain.config.options().longest_idle, usual.longest_idle);
+    assert_eq!(plain.config.options().nat.timeouts, NatTimeouts::default());
+    let with = |time: &str| service(&format!("{PLAIN}\nidle: {time}"));
+    assert_eq!(idle(&read(&with("90s"))), seconds(90));
+    let longer = |most: &str, time: &str| format!("{}limits: {{idle: {most}}}\n", with(time));
+    let read_longer = read(&longer("2h", "2h"));
+    assert_eq!(idle(&read_longer), seconds(7200));
+    assert_eq!(read_longer.config.options().longest_idle, seconds(7200));
+    at(&with("321s"), (8, "services[0].idle", "longer than `limits.idle`, which is 320s"));
+    at(
+        &longer("1h", "61m"),
+        (8, "services[0].idle", "61m is longer than `limits.idle`, which is 1h"),
+    );
+    at(&with("999ms"), (8, "services[0].idle", "999ms is not between 1s and 320s"));
+    at(&with("90"), (8, "services[0].idle", "write 500ms, 2s, 5m or 1h"));
+    for wrong in ["299s", "86401s"] {
+        let said = format!("{wrong} is not between 5m and 24h");
+        at(&longer(wrong, "1s"), (9, "limits.idle", said.as_str()));
+    }
+}
+
+/// A process that carries on compares its file with the saved one.
+#[test]
+fn silence_is_saved_as_it_was_written() {
+    for rest in ["", "\nidle: 90s"] {
+        let text = service(&format!("{PLAIN}{rest}"));
+        let written = config::parse("lb.yaml", &text).expect("right").config;
+        let saved = serde_json::to_string(&written).expect("it can be written");
+        assert_eq!(serde_json::from_str::<Config>(&saved).expect("it can be read"), written);
+    }
 }
 
 #[test]
@@ -327,6 +370,21 @@ fn full_nat_has_sources_of_the_services_family() {
     let both = "nat: {sources: [198.18.9.1], places4: 1024, places6: 2, last_port: 65535, first_port: 1}\n";
     at(&snat(both, "forwarding: snat"), (9, "nat.places6", "1026 places for sources of both"));
     config::parse("lb.yaml", &snat(&both.replace("6: 2", "6: 1"), "forwarding: snat")).unwrap();
+    let timeouts = "nat: {timeouts: {opening: 1s, established: 168h, answered: 3m, closing: 5s}}\n";
+    let read = config::parse("lb.yaml", &snat(timeouts, "forwarding: tunnel")).unwrap().config;
+    let [opening, established, answered, closing] = [1, 604_800, 180, 5].map(Duration::from_secs);
+    let expected = NatTimeouts { opening, established, answered, closing };
+    assert_eq!(read.options().nat.timeouts, expected);
+    for field in ["opening", "established", "answered", "closing"] {
+        for wrong in ["999ms", "169h"] {
+            let text = format!("nat:\n  timeouts:\n    {field}: {wrong}\n");
+            let said = format!("{wrong} is not between 1s and 168h");
+            let named = format!("nat.timeouts.{field}");
+            at(&snat(&text, "forwarding: tunnel"), (11, named.as_str(), said.as_str()));
+        }
+    }
+    let unknown = "nat: {timeouts: {closed: 1s}}\n";
+    at(&snat(unknown, "forwarding: tunnel"), (9, "nat.timeouts.closed", "unknown field"));
     let own = "nat: {sources: [198.51.100.1]}\n";
     at(&snat(own, "forwarding: tunnel"), (4, "services[0].addresses[0]", "is a source"));
     let port = good.replace("198.18.0.1}", "198.18.0.1, port: 8080}");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, time::Instant};
 
 use flowgate_abi::{DropReason, event::Tally, lb::Counter};
 use flowgate_services::{
-    Applied, ClientFlow, Cost, Explained, Services, Ticked,
+    Applied, ClientFlow, Cost, Explained, NatTimeouts, Services, Ticked,
     model::{BackendId, BackendState, ServiceName},
     store::Store,
 };
@@ -172,6 +172,12 @@ impl LoadBalancer {
     ) -> Result<Applied, ApplyError> {
         let services = self.services().without_backend(service, backend)?;
         self.apply(&services, now)
+    }
+
+    /// How long flows with a port of a source may be silent from now on, those that live as well. A process that adopts
+    /// them says it anew ([`NatOptions::timeouts`](super::NatOptions::timeouts)).
+    pub fn set_nat_timeouts(&mut self, timeouts: NatTimeouts) {
+        self.tables.set_nat_timeouts(timeouts);
     }
 
     /// Lets time do its part: slots move on, tracked flows expire. Call it when [`Ticked::next`] is over.

@@ -3,8 +3,8 @@
 use std::{convert::Infallible, io, time::Duration};
 
 use flowgate_services::{
-    Applied, ApplyError, Balancer, ClientFlow, Cost, Explained, ServiceStats, Services,
-    SourceStats, Ticked, host::HostTables,
+    Applied, ApplyError, Balancer, ClientFlow, Cost, Explained, NatTimeouts, ServiceStats,
+    Services, SourceStats, Ticked, host::HostTables,
 };
 
 use crate::{error::TableError, sys::lb::BalancerTables};
@@ -45,6 +45,10 @@ impl Tables {
                 .apply(services, time)
                 .map_err(|error| error.map_store(|never: Infallible| match never {})),
         }
+    }
+
+    pub(super) fn set_nat_timeouts(&mut self, timeouts: NatTimeouts) {
+        either!(self, balancer => balancer.set_nat_timeouts(timeouts));
     }
 
     pub(super) fn tick(&mut self, time: Duration) -> io::Result<Ticked> {

@@ -11,6 +11,7 @@
 mod affinity;
 mod floods;
 mod flow;
+mod idle;
 mod opening;
 mod walk;
 

@@ -136,6 +136,27 @@ fn services_and_sources_change_together_or_not_at_all() {
     assert_eq!(left, [address("2001:db8:9::2")]);
 }
 
+#[test]
+fn time_outs_that_change_hold_for_flows_that_live() {
+    let mut balancer = balancer(1);
+    balancer.set_nat_timeouts(NatTimeouts::default());
+    let _ = balancer.store().run(&opening(5000).frame(1, 64));
+    let mut taken_after = |timeouts: NatTimeouts, seconds: std::ops::RangeInclusive<u64>| {
+        balancer.set_nat_timeouts(timeouts);
+        for second in seconds {
+            let Ok(_) = balancer.tick(Duration::from_secs(second));
+        }
+        balancer.sources().iter().map(|one| one.taken).sum::<usize>()
+    };
+    let usual = NatTimeouts::default();
+    assert_eq!(taken_after(usual, 0..=10), 1);
+    let others = Duration::from_secs(1);
+    let closing = NatTimeouts { established: others, answered: others, closing: others, ..usual };
+    assert_eq!(taken_after(closing, 11..=12), 1, "nobody has answered yet");
+    let opening = NatTimeouts { opening: Duration::from_secs(5), ..usual };
+    assert_eq!(taken_after(opening, 13..=13), 0);
+}
+
 /// A process that was killed anywhere leaves what the next one makes right.
 #[test]
 fn sources_are_adopted_with_their_flows() {

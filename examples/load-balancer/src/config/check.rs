@@ -13,11 +13,18 @@ use ipnet::IpNet;
 use super::{
     Reason,
     duration::print,
-    model::{Check, CheckPath, Config, Forwarding, Http, Https, Nat, Probe, Service, Sources},
+    model::{
+        Check, CheckPath, Config, Forwarding, Http, Https, Nat, Probe, Service, Sources, Timeouts,
+    },
 };
 
 /// Intervals of checks: shorter ones are a load, longer ones no check.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
+/// The longest silence that services may ask for: what TCP has where nothing is said fits, and a day is a day.
+const LONGEST_IDLE: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(24 * 3600)];
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
+/// Time-outs of full NAT: no shorter than a segment takes to be sent again, no longer than a week.
+const NAT_TIMEOUTS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(168 * 3600)];
 const LONGEST_NAME: usize = 63;
 /// What every path of IPv4 carries (RFC 791).
 const LEAST_MTU: u16 = 576;
@@ -38,6 +45,8 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
     interfaces(config)?;
     sources(&config.nat)?;
     places(&config.options().nat)?;
+    timeouts(&config.nat.timeouts)?;
+    within(config.limits.idle, LONGEST_IDLE, print, "limits.idle")?;
     room(config)?;
     dispatcher(config)?;
     let mtu = |bytes: u16| format!("{bytes} bytes");
@@ -46,6 +55,7 @@ pub(super) fn check(config: &Config) -> Result<Services, Mistake> {
     for (at, service) in config.services.iter().enumerate() {
         let place = format!("services[{at}]");
         fields(service, &place)?;
+        idle(service, config.limits.idle, &format!("{place}.idle"))?;
         has_source(service, &config.nat, &place)?;
         services.push(service.typed());
     }
@@ -138,6 +148,24 @@ fn places(nat: &NatOptions) -> Checking {
         }
     }
     Ok(())
+}
+
+fn timeouts(timeouts: &Timeouts) -> Checking {
+    let Timeouts { opening, established, answered, closing } = timeouts;
+    within(*opening, NAT_TIMEOUTS, print, "nat.timeouts.opening")?;
+    within(*established, NAT_TIMEOUTS, print, "nat.timeouts.established")?;
+    within(*answered, NAT_TIMEOUTS, print, "nat.timeouts.answered")?;
+    within(*closing, NAT_TIMEOUTS, print, "nat.timeouts.closing")
+}
+
+/// How long a service's flows may be silent, if it says so: no longer than can be told.
+fn idle(service: &Service, longest: Duration, place: &str) -> Checking {
+    let Some(idle) = service.idle else { return Ok(()) };
+    if idle > longest {
+        let [idle, longest] = [idle, longest].map(print);
+        return Err(mistake(place, Reason::Idle { idle, longest }));
+    }
+    within(idle, [SHORTEST_IDLE, longest], print, place)
 }
 
 /// Packets of a service with full NAT have addresses to come from, and a source is no service's.

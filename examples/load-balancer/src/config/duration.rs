@@ -18,6 +18,29 @@ pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, 
     to.serialize_str(&print(*time))
 }
 
+/// A time that may be left out.
+pub(super) mod optional {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Written(#[serde(with = "super")] Duration);
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Written>::deserialize(from)?.map(|Written(time)| time))
+    }
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(Written).serialize(to)
+    }
+}
+
 fn parse(text: &str) -> Option<Duration> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number: u64 = text[..text.len() - unit.len()].parse().ok()?;

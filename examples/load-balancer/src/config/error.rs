@@ -49,6 +49,14 @@ pub enum Reason {
     /// A check would never be over.
     #[error("the time-out is longer than the interval, so checks of one backend would overlap")]
     Overlap,
+    /// Tables are made for shorter silence.
+    #[error("{idle} is longer than `limits.idle`, which is {longest}: write a longer one there")]
+    Idle {
+        /// What was written.
+        idle: String,
+        /// The longest.
+        longest: String,
+    },
     /// A number has to lie between others.
     #[error("{found} is not between {least} and {most}")]
     Range {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_services::NatTimeouts;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,8 @@ pub struct Config {
     /// The network between the balancer and its backends. Fixed while it runs.
     #[serde(default)]
     pub uplink: Uplink,
-    /// Where packets to backends come from with `snat` forwarding. Fixed while it runs, but for `sources`.
+    /// Where packets to backends come from with `snat` forwarding. Fixed while it runs, but for `sources` and
+    /// `timeouts`.
     #[serde(default)]
     pub nat: Nat,
     /// What is balanced.
@@ -142,6 +144,12 @@ pub struct Limits {
     /// Clients that services with `affinity` remember at one time. None is forgotten before its time: who finds no
     /// room is balanced as without affinity, and counted.
     pub clients: u32,
+    /// The longest `idle` that a service can have, from 5m to 24h. Silence is told to a 32nd of it, so all services'
+    /// flows may be remembered for up to an eighth of it longer than they ask for. State that is left pinned keeps the one
+    /// with which it was made.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub idle: Duration,
 }
 
 impl Default for Limits {
@@ -154,6 +162,7 @@ impl Default for Limits {
             networks: 4096,
             flows: 1 << 18,
             clients: 1 << 16,
+            idle: flowgate_datapath::lb::BalancerOptions::default().longest_idle,
         }
     }
 }
@@ -202,6 +211,8 @@ pub struct Nat {
     pub first_port: u16,
     /// The last port of each; what is less than a whole group of 64 isn't used.
     pub last_port: u16,
+    /// How long flows may be silent. What is changed while it runs holds for those that live as well.
+    pub timeouts: Timeouts,
 }
 
 impl Default for Nat {
@@ -213,7 +224,39 @@ impl Default for Nat {
             places6: None,
             first_port: *ports.start(),
             last_port: *ports.end(),
+            timeouts: Timeouts::default(),
         }
+    }
+}
+
+/// How long flows with `snat` forwarding may be silent, each from 1s to 168h. After that their port is another's, and their
+/// packets are those of no flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// A connection or datagrams that nobody has answered.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub opening: Duration,
+    /// A connection. Less than 2h4m, and hosts' keep-alives come too late for it (RFC 5382).
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub established: Duration,
+    /// Datagrams that were answered.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub answered: Duration,
+    /// A connection that both ends have closed, or one has reset. Shorter: more connections a second for each source, and
+    /// now and then one that takes a second longer to open.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub closing: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let NatTimeouts { opening, established, answered, closing } = NatTimeouts::default();
+        Self { opening, established, answered, closing }
     }
 }
 
@@ -238,6 +281,13 @@ pub struct Service {
     /// What of a packet chooses its backend.
     #[serde(default)]
     pub hash: Hash,
+    /// How long a live flow may be silent and still keep its backend when backends change, from 1s to `limits.idle`: 5m of
+    /// TCP and 1m of UDP without it. A change lasts as long. A connection that has closed is
+    /// remembered for 30s at most. With `snat`,
+    /// `nat.timeouts` say how long flows live.
+    #[serde(default, with = "duration::optional")]
+    #[schemars(with = "Option<String>")]
+    pub idle: Option<Duration>,
     /// Clients keep their backends, whatever becomes of the table. Without it, each connection goes by itself.
     pub affinity: Option<Affinity>,
     /// Packets are QUIC's, and backends name themselves by the connection ids that they make.
@@ -314,7 +364,8 @@ pub enum Hash {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Affinity {
-    /// How long a client may be silent before it is forgotten, from 1s to 24h; it may last up to a quarter longer.
+    /// How long a client may be silent before it is forgotten, from 1s to 24h, and no less than the service's `idle`; it may
+    /// last longer by up to a quarter of that, or of `limits.idle` if that is more.
     #[serde(default = "default::affinity", with = "duration")]
     #[schemars(with = "String")]
     pub timeout: Duration,

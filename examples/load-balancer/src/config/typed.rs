@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use flowgate_datapath::lb::{BalancerOptions, NatOptions, Place, XdpAction};
 use flowgate_services::{
-    ServiceError, Services, TableSize,
+    NatTimeouts, ServiceError, Services, TableSize,
     model::{self, BackendState, NextHop, ServiceOptions},
 };
 
 use super::model::{
     Action, Backend, CheckPath, Config, Dispatcher, Forwarding, Fragments, Hash, Http, Https,
-    Limits, Protocol, Quic, Service, Sources, State, TcpOption, Uplink,
+    Limits, Protocol, Quic, Service, Sources, State, TcpOption, Timeouts, Uplink,
 };
 
 impl Service {
@@ -69,6 +69,7 @@ impl Config {
             sources: limits.networks as usize,
             tracked: limits.flows as usize,
             clients: limits.clients as usize,
+            longest_idle: limits.idle,
             seed: self.seed,
             uplink: self.uplink.typed(),
             nat: NatOptions {
@@ -76,7 +77,7 @@ impl Config {
                 places4: self.nat.places4,
                 places6: self.nat.places6,
                 ports: self.nat.first_port..=self.nat.last_port,
-                ..NatOptions::default()
+                timeouts: self.nat.timeouts.typed(),
             },
             ..BalancerOptions::default()
         }
@@ -88,6 +89,15 @@ impl Config {
 const fn lines(limits: &Limits) -> usize {
     let backends = limits.backends as usize;
     backends + backends / 4 + 2 * 12 * limits.services as usize
+}
+
+impl Timeouts {
+    /// As the library has them.
+    #[must_use]
+    pub fn typed(&self) -> NatTimeouts {
+        let Self { opening, established, answered, closing } = *self;
+        NatTimeouts { opening, established, answered, closing }
+    }
 }
 
 impl Dispatcher {
@@ -135,6 +145,7 @@ fn options(service: &Service) -> ServiceOptions {
         Hash::Source => model::HashMode::Source,
         Hash::Port => model::HashMode::DestinationPort,
     };
+    options.idle = service.idle;
     options.affinity = service.affinity.as_ref().map(|affinity| affinity.timeout);
     options.quic = service.quic.map(|Quic { rotation, octets, ids }| model::QuicServers {
         rotation,

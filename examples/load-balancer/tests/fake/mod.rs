@@ -16,7 +16,7 @@ use flowgate_lb::{
         Sampling, ServiceCounts, Simulated,
     },
 };
-use flowgate_services::{Services, model::BackendState};
+use flowgate_services::{NatTimeouts, Services, model::BackendState};
 
 /// What it was told.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub(crate) struct Told {
     pub(crate) interfaces: BTreeMap<String, String>,
     pub(crate) applied: usize,
     pub(crate) sampling: Option<Sampling>,
+    /// Since the start: none.
+    pub(crate) nat_timeouts: Option<NatTimeouts>,
     /// What it refuses: an interface, `apply` or `sample`.
     pub(crate) refuses: Option<String>,
 }
@@ -81,6 +83,10 @@ impl Plane for Fake {
         told.services = services.clone();
         told.applied += 1;
         Ok(Some("applied".into()))
+    }
+
+    fn set_nat_timeouts(&mut self, timeouts: NatTimeouts) {
+        self.0.borrow_mut().nat_timeouts = Some(timeouts);
     }
 
     fn tick(&mut self, _: Instant) -> Result<Duration, PlaneError> {
