@@ -21,6 +21,7 @@ pub mod balanced_rows;
 pub mod balancing;
 pub mod bouncing;
 pub mod course;
+pub mod cpus;
 pub mod ending;
 pub mod katran;
 pub mod live;

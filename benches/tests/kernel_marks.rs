@@ -29,6 +29,7 @@ use flowgate_abi::lb::{CELLS, MARK, Tracked};
 use flowgate_benches::{
     balancing::{FrameDriver, TRANSMITTED},
     course::Course,
+    cpus,
     packets::Packet,
     rig::loaded,
 };
@@ -40,10 +41,6 @@ use flowgate_policy::outcome::{Flow, FlowProtocol};
 use flowgate_services::{
     ServiceStats, Services, TableSize, Traffic,
     model::{Backend, BackendState, Service},
-};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
 };
 
 /// Buckets of the table.
@@ -254,26 +251,13 @@ impl Clients {
     }
 }
 
-/// The first two CPUs that this process may run on.
-fn two_cpus() -> Option<[usize; 2]> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
-    let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    Some([cpus.next()?, cpus.next()?])
-}
-
-fn pin_to(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).expect("a CPU");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("one that is allowed");
-}
-
 /// Two CPUs in namespaces of their own; `None`: they can't be had here, which is said once.
 fn cpus() -> Option<([usize; 2], flowgate_lab::Node)> {
     if let Err(missing) = flowgate_lab::available() {
         println!("SKIPPED: {missing}");
         return None;
     }
-    let cpus = two_cpus();
+    let cpus = cpus::two();
     if cpus.is_none() {
         println!("SKIPPED: two CPUs are needed");
     }
@@ -300,7 +284,7 @@ impl Drop for Over<'_> {
 impl Ages {
     /// What a CPU does until all is over: flows come and go once in an age, and all are met the whole time.
     fn run(&self, clients: &mut Clients, lived: &AtomicU64) {
-        pin_to(clients.cpu);
+        cpus::pin_to(clients.cpu);
         while !self.over.load(SeqCst) {
             let age = lived.load(SeqCst);
             if age < self.now.load(SeqCst) {
@@ -426,7 +410,7 @@ fn what_finds_no_room_is_counted_and_nothing_is_lost() {
     thread::scope(|scope| {
         for mut clients in clients(&balancer, cpus, 0) {
             scope.spawn(move || {
-                pin_to(clients.cpu);
+                cpus::pin_to(clients.cpu);
                 clients.open(flows);
             });
         }

@@ -27,6 +27,7 @@ use flowgate_abi::{
 };
 use flowgate_benches::{
     course::{Course, Driver},
+    cpus,
     packets::Packet,
     rig::programs,
 };
@@ -45,10 +46,6 @@ use flowgate_policy::{
     outcome::{FlowProtocol, Outcome},
     plan::Plan,
 };
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 
 /// Flows of a probe, which differ in their source ports and take turns.
 const FLOWS: u32 = 2048;
@@ -58,19 +55,6 @@ const ROUNDS: usize = 4;
 
 fn packets() -> u64 {
     std::env::var("FLOWGATE_PACKETS").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
-}
-
-/// The first two CPUs that this process may run on.
-fn two_cpus() -> Option<[usize; 2]> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
-    let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    Some([cpus.next()?, cpus.next()?])
-}
-
-fn pin_to(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).expect("a CPU");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("one that is allowed");
 }
 
 fn plans(pair: &Pair) -> [Arc<Plan>; 2] {
@@ -212,7 +196,7 @@ struct Round<'a> {
 impl Round<'_> {
     /// Runs packets on a CPU until both CPUs have run so many, and a generation was published meanwhile.
     fn run(&self, cpu: usize, program: &ProgramFd, packets: u64) {
-        pin_to(cpu);
+        cpus::pin_to(cpu);
         let mut driver = Driver::load().expect("loads");
         let (last, met) = (self.ran.load(SeqCst) + packets, self.met.load(SeqCst));
         // Each CPU begins elsewhere.
@@ -290,7 +274,7 @@ fn no_packet_meets_a_mixture() {
         println!("SKIPPED: {missing}");
         return;
     }
-    let Some(cpus) = two_cpus() else {
+    let Some(cpus) = cpus::two() else {
         println!("SKIPPED: two CPUs are needed");
         return;
     };

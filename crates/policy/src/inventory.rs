@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use flowgate_identity::Labels;
 
-use crate::model::Protocol;
+use crate::model::{NamespaceSelector, Protocol, WorkloadSelector};
 
 /// The label that names a namespace; the API server sets it, and nobody can set it otherwise.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -29,6 +29,19 @@ impl Inventory {
     #[must_use]
     pub fn namespace_labels(&self, name: &Arc<str>) -> Labels {
         Self::labels_among(&self.namespaces, name)
+    }
+
+    /// A selector matches a workload: its namespace, and its own labels.
+    #[must_use]
+    pub fn selects(&self, selector: &WorkloadSelector, workload: &Workload) -> bool {
+        let namespace = &workload.id.namespace;
+        let in_namespace = match &selector.namespaces {
+            NamespaceSelector::Named(name) => name == namespace,
+            NamespaceSelector::Matching(labels) => {
+                labels.matches(&self.namespace_labels(namespace))
+            }
+        };
+        in_namespace && selector.labels.matches(&workload.labels)
     }
 
     pub(crate) fn labels_among(namespaces: &BTreeMap<Arc<str>, Labels>, name: &Arc<str>) -> Labels {

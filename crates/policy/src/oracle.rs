@@ -12,8 +12,8 @@ use flowgate_identity::Labels;
 use crate::{
     inventory::{Inventory, Workload, WorkloadRef},
     model::{
-        Entity, Mode, NamespaceSelector, Peer, Peers, Policy, PolicyRef, Port, PortMatch, Ports,
-        Response, Rule, RuleAction, Service, Subject, Tier, WorkloadSelector,
+        Entity, Mode, Peer, Peers, Policy, PolicyRef, Port, PortMatch, Ports, Response, Rule,
+        RuleAction, Service, Subject, Tier,
     },
     options::{EndpointScope, Options},
     outcome::{Flow, FlowProtocol, Outcome, Side, SideVerdict},
@@ -150,7 +150,9 @@ impl<'a> World<'a> {
 
     fn speaks_of(&self, policy: &Policy, subject: Judge<'_>) -> bool {
         match (&policy.subject, subject) {
-            (Subject::Workloads(selector), Judge::Workload(one)) => self.selects(selector, one),
+            (Subject::Workloads(selector), Judge::Workload(one)) => {
+                self.inventory.selects(selector, one)
+            }
             (Subject::Nodes(selector), Judge::Node(name)) => {
                 selector.matches(&self.node_labels(name))
             }
@@ -206,7 +208,7 @@ impl<'a> World<'a> {
     fn peer_matches(&self, peer: &Peer, end: &End<'_>) -> bool {
         match peer {
             Peer::Workloads(selector) => {
-                end.workload.is_some_and(|workload| self.selects(selector, workload))
+                end.workload.is_some_and(|workload| self.inventory.selects(selector, workload))
             }
             Peer::Cidr { cidr, except } => {
                 cidr.contains(&end.address) && !except.iter().any(|e| e.contains(&end.address))
@@ -237,17 +239,6 @@ impl<'a> World<'a> {
             Entity::RemoteNode => end.node.is_some() && !local,
             Entity::None => false,
         }
-    }
-
-    fn selects(&self, selector: &WorkloadSelector, workload: &Workload) -> bool {
-        let namespace = &workload.id.namespace;
-        let in_namespace = match &selector.namespaces {
-            NamespaceSelector::Named(name) => name == namespace,
-            NamespaceSelector::Matching(labels) => {
-                labels.matches(&self.inventory.namespace_labels(namespace))
-            }
-        };
-        in_namespace && selector.labels.matches(&workload.labels)
     }
 }
 
@@ -419,7 +410,7 @@ mod tests {
     use super::*;
     use crate::{
         inventory::{DeclaredPort, Node, WorkloadRef},
-        model::{PolicyKind, Protocol},
+        model::{NamespaceSelector, PolicyKind, Protocol, WorkloadSelector},
     };
 
     const POD: &str = "198.18.0.1";

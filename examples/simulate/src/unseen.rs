@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowgate_kubernetes::Manifests;
 use flowgate_policy::{
-    inventory::{Inventory, Workload},
-    model::{NamespaceSelector, Policy, PolicyRef, Subject, WorkloadSelector},
+    inventory::Inventory,
+    model::{Policy, PolicyRef, Subject},
 };
 
 /// What is to be told; `same`: the plans decide the same.
@@ -54,18 +54,7 @@ fn selects_somebody(inventory: &Inventory, policy: &Policy) -> bool {
         Subject::Nodes(labels) => inventory.nodes.iter().any(|node| labels.matches(&node.labels)),
         Subject::Workloads(selector) => {
             let mut pods = inventory.workloads.iter().filter(|pod| !pod.host_network);
-            pods.any(|pod| selects(inventory, selector, pod))
+            pods.any(|pod| inventory.selects(selector, pod))
         }
     }
-}
-
-fn selects(inventory: &Inventory, selector: &WorkloadSelector, pod: &Workload) -> bool {
-    let namespace = &pod.id.namespace;
-    let in_namespace = match &selector.namespaces {
-        NamespaceSelector::Named(name) => name == namespace,
-        NamespaceSelector::Matching(labels) => {
-            labels.matches(&inventory.namespace_labels(namespace))
-        }
-    };
-    in_namespace && selector.labels.matches(&pod.labels)
 }

@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 
 use flowgate_policy::{
-    inventory::{Inventory, Workload},
     model::{
-        Direction, NamespaceSelector, Peer, Peers, Policy, PortMatch, Ports, Protocol, Rule,
-        RuleAction, Service, Subject, WorkloadSelector,
+        Direction, Peer, Peers, Policy, PortMatch, Ports, Protocol, Rule, RuleAction, Service,
+        Subject,
     },
     outcome::{Flow, FlowProtocol},
 };
@@ -42,7 +41,7 @@ fn subjects(case: &Case, subject: &Subject) -> Vec<IpAddr> {
     match subject {
         Subject::Workloads(selector) => {
             let workloads = case.inventory.workloads.iter();
-            let selected = workloads.filter(|w| selects(&case.inventory, selector, w));
+            let selected = workloads.filter(|w| case.inventory.selects(selector, w));
             selected.flat_map(|w| w.addresses.iter().copied()).collect()
         }
         Subject::Nodes(selector) => {
@@ -70,17 +69,6 @@ fn rule<'c>(choices: &mut Choices, case: &'c Case) -> Option<(&'c Policy, Direct
 
 fn some<T: Clone>(choices: &mut Choices, items: Vec<T>) -> Option<T> {
     (!items.is_empty()).then(|| choices.one(&items))
-}
-
-fn selects(inventory: &Inventory, selector: &WorkloadSelector, workload: &Workload) -> bool {
-    let namespace = &workload.id.namespace;
-    let inside = match &selector.namespaces {
-        NamespaceSelector::Named(name) => name == namespace,
-        NamespaceSelector::Matching(labels) => {
-            labels.matches(&inventory.namespace_labels(namespace))
-        }
-    };
-    inside && !workload.host_network && selector.labels.matches(&workload.labels)
 }
 
 /// Addresses that one item of a list matches, or lie beside.

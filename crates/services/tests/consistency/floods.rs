@@ -3,14 +3,15 @@
 use std::{ops::Range, time::Duration};
 
 use flowgate_services::{
-    Balancer, ClientFlow, Explained, Services, TableSize, Uplink,
+    Balancer, ClientFlow, Explained, Uplink,
     host::HostTables,
     life::Stage,
-    model::{Backend, BackendId, BackendState, Protocol, Service},
+    model::{BackendId, BackendState, Protocol},
 };
 
 use crate::{
     flow::{self, GO_ON, OPEN},
+    opening::{backend, services},
     walk::tables,
 };
 
@@ -19,17 +20,6 @@ const CELLS: u32 = 64;
 /// Flows that live, and those of strangers.
 const LIVE: Range<u32> = 0..20;
 const STRANGERS: Range<u32> = 1000..6000;
-
-fn backend(last: u8) -> Backend {
-    Backend::new([198, 18, 0, last].into())
-}
-
-fn services(first: BackendState) -> Services {
-    let service = Service::tcp("web", flow::PORT).address(flow::SERVICE).table(TableSize::ALL[0]);
-    let mut service = service.backend(backend(1).state(first)).backend(backend(2));
-    service.options.idle = Some(Duration::from_secs(20));
-    Services::new([service]).expect("good services")
-}
 
 /// A balancer at a second of its time.
 struct Flooded {

@@ -14,12 +14,12 @@ use crate::{
     walk::tables,
 };
 
-fn backend(last: u8) -> Backend {
+pub(crate) fn backend(last: u8) -> Backend {
     Backend::new([198, 18, 0, last].into())
 }
 
 /// A service of two backends, of which the first may be in another state.
-fn services(first: BackendState) -> Services {
+pub(crate) fn services(first: BackendState) -> Services {
     let service = Service::tcp("web", flow::PORT).address(flow::SERVICE).table(TableSize::ALL[0]);
     let mut service = service.backend(backend(1).state(first)).backend(backend(2));
     service.options.idle = Some(Duration::from_secs(20));

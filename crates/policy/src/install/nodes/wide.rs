@@ -32,51 +32,39 @@ impl<S: Memory> Writer<'_, S> {
         let changed = within(changed, block);
         match block.length {
             _ if changed.is_empty() => {}
-            ROOT_BITS => self.widen_below(Directory::root(block), changed),
+            ROOT_BITS => {
+                let root = Word::directory(ROOT_BITS, Directory::root(block).node);
+                self.widen_below(root, block, changed);
+            }
             _ => block.halves().into_iter().for_each(|half| self.widen(half, changed)),
         }
     }
 
-    fn widen_below(&mut self, directory: Directory, changed: &[Block]) {
-        let mut before = Word::NONE;
-        for index in 0..Node::WORDS {
-            let (word, block) = (self.store.word(directory.cell(index)), directory.block_of(index));
-            // Neighbours may share a bucket.
-            if word.is_node() && word != before && !within(changed, block).is_empty() {
-                self.widen_word(word, block.around(word.at() as u8), changed);
-            }
-            before = word;
-        }
-    }
-
     fn widen_word(&mut self, word: Word, block: Block, changed: &[Block]) {
-        if word.is_bucket() {
-            for (below, inner) in self.below(word, block) {
-                if !within(changed, inner).is_empty() {
-                    self.widen_word(below, inner, changed);
-                }
-            }
-            return;
-        }
         let directory = Directory { node: word.node(), block };
-        let Some(run) = self.side_by_side(directory) else {
-            return self.widen_below(directory, changed);
-        };
+        let run = if word.is_bucket() { None } else { self.side_by_side(directory) };
+        let Some(run) = run else { return self.widen_below(word, block, changed) };
         // Directories further down had other ways past them.
         let changed = if run == directory.node { changed } else { &[block] };
-        self.lead_to(block, Word::directory(block.length, run).wide());
-        self.widen_children(Directory { node: run, block }, changed);
+        let wide = Word::directory(block.length, run).wide();
+        self.lead_to(block, wide);
+        // Nothing leads past those behind it.
+        for (word, block) in self.changed_below(wide, block, changed) {
+            self.widen_below(word, block, changed);
+        }
     }
 
-    /// What is below the directories behind one: nothing leads past those.
-    fn widen_children(&mut self, directory: Directory, changed: &[Block]) {
-        for (word, block) in
-            self.below(Word::directory(directory.block.length, directory.node), directory.block)
-        {
-            if !within(changed, block).is_empty() {
-                self.widen_below(Directory { node: word.node(), block }, changed);
-            }
+    fn widen_below(&mut self, word: Word, block: Block, changed: &[Block]) {
+        for (below, inner) in self.changed_below(word, block, changed) {
+            self.widen_word(below, inner, changed);
         }
+    }
+
+    /// The nodes that a block's node leads to, of which something has changed.
+    fn changed_below(&self, word: Word, block: Block, changed: &[Block]) -> Vec<(Word, Block)> {
+        let mut below = self.below(word, block);
+        below.retain(|(_, inner)| !within(changed, *inner).is_empty());
+        below
     }
 
     /// The node of a directory that has all of its own behind it, where both were moved if they weren't so; `None`:
